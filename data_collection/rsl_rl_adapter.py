@@ -1,0 +1,55 @@
+"""Thin adapter between :class:`envs.go2.parkour.Go2Parkour` and rsl-rl-lib 5.x."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional, Tuple
+
+import torch
+from rsl_rl.env import VecEnv
+from tensordict import TensorDict
+
+from envs.go2.parkour import Go2Parkour
+from envs.go2.symmetry import action_mirror, observation_mirror, privileged_mirror
+
+ACTION_UNIT = 0.25
+"""Environment actions per unit of PPO's Gaussian: 0.3 rad, the field's usual action scale."""
+
+
+class RslRlEnv(VecEnv):
+    """rsl_rl's view of the environment: observation groups ``policy`` (N, 265) and ``privileged`` (N, 14)."""
+
+    def __init__(self, env: Go2Parkour) -> None:
+        self.env = env
+        self.num_envs, self.num_actions = env.num_envs, env.num_actions
+        self.max_episode_length, self.device = env.max_episode_length, env.device
+        self.cfg: Dict[str, Any] = env.config.to_dict()
+        self.episode_length_buf = env.episode_length
+        self.observation = env.reset()
+
+    def get_observations(self) -> TensorDict:
+        """Return the present observation groups."""
+        groups = {"policy": self.observation, "privileged": self.env.privileged()}
+        return TensorDict(groups, batch_size=[self.num_envs], device=self.device)
+
+    def step(self, actions: torch.Tensor) -> Tuple[TensorDict, torch.Tensor, torch.Tensor, Dict[str, Any]]:
+        """Step with PPO actions (N, 12); only a true time limit bootstraps, being stuck ends like a fall."""
+        self.observation, reward, cost, terminated, truncated, info = self.env.step(actions * ACTION_UNIT)
+        self.episode_length_buf = self.env.episode_length
+        extras = {"time_outs": (truncated & ~info["stuck"]).float(), "cost": cost, "info": info}
+        return self.get_observations(), reward, (terminated | truncated).long(), extras
+
+
+def mirror_augmentation(
+    env: Any, obs: Optional[TensorDict], actions: Optional[torch.Tensor]
+) -> Tuple[Optional[TensorDict], Optional[torch.Tensor]]:
+    """Append left-right mirrored samples (rsl_rl's symmetry hook): batch B becomes 2 B."""
+    mirrored_obs, mirrored_actions = None, None
+    if obs is not None:
+        groups = {}
+        for name, (index, sign) in {"policy": observation_mirror(), "privileged": privileged_mirror()}.items():
+            groups[name] = torch.cat([obs[name], obs[name][:, index] * sign])
+        mirrored_obs = TensorDict(groups, batch_size=[2 * obs.batch_size[0]])
+    if actions is not None:
+        index, sign = action_mirror()
+        mirrored_actions = torch.cat([actions, actions[:, index] * sign])
+    return mirrored_obs, mirrored_actions

@@ -1,0 +1,327 @@
+"""Train a PPO policy for the parkour courses through rsl_rl (``go2-train-expert``)."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning torch threads starve the physics threads
+
+import csv
+import json
+import signal
+import sys
+import time
+from collections import deque
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+import yaml
+
+from envs.go2.config import ParkourConfig, Randomization
+from envs.go2.parkour import Go2Parkour
+from envs.go2.rewards import RewardWeights
+from go2_sevpo.checkpoint import load_checkpoint, save_checkpoint
+
+CONFIG_DIR = Path(__file__).parent / "configs"
+CHECKPOINT_KIND = "ppo"
+
+
+@dataclass(frozen=True)
+class PpoConfig:
+    """PPO as rsl_rl runs it; pairs are annealed linearly from the first to the second value."""
+
+    iterations: int = 1000
+    steps_per_iteration: int = 24
+    hidden: Tuple[int, ...] = (256, 128, 64)
+    epochs: int = 3
+    minibatches: int = 3
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    desired_kl: float = 0.012
+    entropy: Tuple[float, float] = (0.004, 0.0005)
+    max_learning_rate: Tuple[float, float] = (2e-3, 2e-4)
+    initial_std: float = 0.8
+    mirror: bool = True
+    """Left-right mirrored samples appended to every minibatch."""
+
+    def to_rsl_rl(self) -> Dict[str, Any]:
+        """Return the configuration in rsl-rl-lib 5.x's form."""
+        model = {"class_name": "MLPModel", "hidden_dims": list(self.hidden), "activation": "elu", "obs_normalization": False}
+        noise = {"class_name": "GaussianDistribution", "init_std": self.initial_std, "std_range": (0.05, 2.0), "std_type": "log"}
+        symmetry = {
+            "use_data_augmentation": True, "use_mirror_loss": False,
+            "data_augmentation_func": "data_collection.rsl_rl_adapter:mirror_augmentation",
+        }  # fmt: skip
+        return {
+            "num_steps_per_env": self.steps_per_iteration,
+            "save_interval": 10**9,
+            "obs_groups": {"actor": ["policy"], "critic": ["policy", "privileged"]},
+            "actor": {**model, "distribution_cfg": noise},
+            "critic": dict(model),
+            "algorithm": {
+                "class_name": "PPO", "num_learning_epochs": self.epochs, "num_mini_batches": self.minibatches,
+                "gamma": self.gamma, "lam": self.gae_lambda, "clip_param": self.clip, "desired_kl": self.desired_kl,
+                "entropy_coef": self.entropy[0], "learning_rate": 1e-3, "schedule": "adaptive",
+                "value_loss_coef": 1.0, "use_clipped_value_loss": True, "max_grad_norm": 1.0,
+                "symmetry_cfg": symmetry if self.mirror else None,
+            },
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """Everything that decides a training run."""
+
+    env: ParkourConfig = field(default_factory=ParkourConfig)
+    ppo: PpoConfig = field(default_factory=PpoConfig)
+
+
+def _build(cls: Any, values: Dict[str, Any], where: str) -> Any:
+    known = {f: None for f in cls.__dataclass_fields__}
+    for key in values:
+        if key not in known:
+            raise ValueError(f"unknown key '{key}' in {where}, expected one of {', '.join(known)}")
+    nested = {"randomization": Randomization, "reward": RewardWeights}
+    clean = {}
+    for key, value in values.items():
+        if key in nested and isinstance(value, dict):
+            value = _build(nested[key], value, f"{where}.{key}")
+        clean[key] = tuple(value) if isinstance(value, list) else value
+    return cls(**clean)
+
+
+def load_config(path: Path) -> ExpertConfig:
+    """Read a training configuration from YAML.
+
+    Raises:
+        ValueError: the file is missing, or has a key or value that is not understood.
+    """
+    if not path.is_file():
+        raise ValueError(f"no configuration at {path}; presets are {', '.join(sorted(p.stem for p in CONFIG_DIR.glob('*.yaml')))}")
+    data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    for key in data:
+        if key not in ("env", "ppo"):
+            raise ValueError(f"unknown section '{key}' in {path}, expected env, ppo")
+    return ExpertConfig(_build(ParkourConfig, data.get("env", {}), "env"), _build(PpoConfig, data.get("ppo", {}), "ppo"))
+
+
+class Trainer:
+    """The PPO loop: rollouts, updates, annealing, logs, checkpoints that resume exactly."""
+
+    def __init__(self, config: ExpertConfig, out: Path, seed: int) -> None:
+        from rsl_rl.runners import OnPolicyRunner
+
+        from data_collection.rsl_rl_adapter import RslRlEnv
+
+        torch.manual_seed(seed)
+        self.config, self.out = config, out
+        self.env = Go2Parkour(replace(config.env, seed=seed), auto_reset=True)
+        self.adapter = RslRlEnv(self.env)
+        self.runner = OnPolicyRunner(self.adapter, config.ppo.to_rsl_rl(), log_dir=None, device="cpu")
+        self.alg = self.runner.alg
+        if self.alg.symmetry:
+            # rsl_rl evaluates the mirror loss for its log even when only augmentation is used: a seventh of the update.
+            self.alg.symmetry.compute_loss = lambda *_: torch.zeros(())
+        self.iteration, self.steps, self.seconds = 0, 0, 0.0
+        self.finished: deque = deque(maxlen=400)
+
+    def save(self) -> None:
+        """Write ``checkpoint.safetensors``: networks, optimiser, environment, random states."""
+        state = {
+            "iteration": self.iteration, "steps": self.steps, "seconds": self.seconds,
+            "algorithm": self.alg.save(), "learning_rate": self.alg.learning_rate,
+            "torch_rng": torch.get_rng_state(), "env": self.env.state_dict(), "finished": list(self.finished),
+        }  # fmt: skip
+        save_checkpoint(self.out / "checkpoint.safetensors", CHECKPOINT_KIND, state)
+
+    def load(self) -> None:
+        """Go on from ``checkpoint.safetensors``."""
+        state = load_checkpoint(self.out / "checkpoint.safetensors", CHECKPOINT_KIND)
+        self.alg.load(state["algorithm"], None, strict=True)
+        self.alg.learning_rate = state["learning_rate"]
+        self.iteration, self.steps, self.seconds = state["iteration"], state["steps"], state["seconds"]
+        self.finished.extend(state["finished"])
+        self.adapter.observation = self.env.load_state_dict(state["env"])
+        torch.set_rng_state(state["torch_rng"])
+
+    def _anneal(self) -> float:
+        """Set entropy weight for this iteration and return the learning rate's cap."""
+        p, share = self.config.ppo, min(self.iteration / max(self.config.ppo.iterations, 1), 1.0)
+        self.alg.entropy_coef = p.entropy[0] + share * (p.entropy[1] - p.entropy[0])
+        return p.max_learning_rate[0] * (p.max_learning_rate[1] / p.max_learning_rate[0]) ** share
+
+    def iterate(self) -> Dict[str, float]:
+        """One rollout and one update; returns what to log."""
+        cap = self._anneal()
+        self.alg.learning_rate = min(self.alg.learning_rate, cap)
+        obs = self.adapter.get_observations()
+        self.alg.train_mode()
+        start = time.perf_counter()
+        rewards, costs = 0.0, 0.0
+        terms: Dict[str, float] = {}
+        with torch.no_grad():
+            for _ in range(self.config.ppo.steps_per_iteration):
+                obs, reward, done, extras = self.adapter.step(self.alg.act(obs))
+                self.alg.process_env_step(obs, reward, done, extras)
+                rewards, costs = rewards + float(reward.mean()), costs + float(extras["cost"].mean())
+                self._note_finished(done, extras["info"])
+            for name, value in extras["info"]["reward_terms"].items():
+                terms[f"reward/{name}"] = float(value.mean())
+            self.alg.compute_returns(obs)
+        middle = time.perf_counter()
+        losses = self.alg.update()
+        end = time.perf_counter()
+        self.iteration += 1
+        self.steps += self.env.num_envs * self.config.ppo.steps_per_iteration
+        self.seconds += end - start
+        row = {
+            "iteration": self.iteration, "steps": self.steps, "seconds": self.seconds,
+            "rate": self.env.num_envs * self.config.ppo.steps_per_iteration / (end - start),
+            "learn_share": (end - middle) / (end - start), "reward": rewards, "cost": costs,
+            "learning_rate": self.alg.learning_rate, "std": float(self.alg.get_policy().output_std.detach().mean()),
+        }  # fmt: skip
+        row.update({f"loss/{k}": float(v) for k, v in losses.items()})
+        row.update(terms)
+        row.update(self._progress())
+        return row
+
+    def _note_finished(self, done: torch.Tensor, info: Dict[str, Any]) -> None:
+        ids = done.nonzero()[:, 0]
+        # The environment has reset these worlds; kind and outcome of the ended episode are in info.
+        for i in ids.tolist():
+            self.finished.append([int(info["kind"][i]), bool(info["success"][i]), bool(info["fall"][i])])
+
+    def _progress(self) -> Dict[str, float]:
+        out: Dict[str, float] = {}
+        for k, kind in enumerate(self.config.env.courses):
+            mine = [x for x in self.finished if x[0] == k]
+            out[f"success/{kind}"] = sum(x[1] for x in mine) / max(len(mine), 1)
+            out[f"level/{kind}"] = float(self.env.levels[:, k].float().mean())
+        return out
+
+
+class RunLog:
+    """CSV and TensorBoard side by side."""
+
+    def __init__(self, out: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path, self.writer = out / "progress.csv", SummaryWriter(str(out / "tensorboard"))
+
+    def write(self, row: Dict[str, float]) -> None:
+        """Append one row."""
+        new = not self.path.exists()
+        with open(self.path, "a", newline="", encoding="utf-8") as handle:
+            writer = csv.writer(handle)
+            if new:
+                writer.writerow(row)
+            writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in row.values()])
+        for name, value in row.items():
+            self.writer.add_scalar(name, value, row["iteration"])
+
+
+@dataclass
+class Args:
+    """Train a PPO expert (or the weak policy) in simulation."""
+
+    out: Path
+    """Run directory."""
+    preset: str = "expert"
+    """Preset name (expert, weak) or path of a YAML file."""
+    seed: int = 0
+    iterations: Optional[int] = None
+    """Overrides the preset's number of iterations."""
+    num_envs: Optional[int] = None
+    """Overrides the preset's number of worlds."""
+    threads: int = 0
+    """Physics and torch threads; 0 means all cores."""
+    agent: str = "ppo"
+    """``ppo`` trains; ``zero`` and ``random`` only step the environment for a moment and print what happens."""
+    resume: bool = False
+    """Go on from the checkpoint in ``out``, bit for bit."""
+    save_every: int = 25
+    """Iterations between checkpoints."""
+
+
+def try_environment(config: ExpertConfig, agent: str, seed: int, steps: int = 500) -> None:
+    """Step the environment with zero or random actions and print outcomes and the rate."""
+    env = Go2Parkour(replace(config.env, seed=seed), auto_reset=True)
+    env.reset()
+    generator = torch.Generator().manual_seed(seed)
+    falls = successes = 0
+    cost = reward_sum = 0.0
+    start = time.perf_counter()
+    for _ in range(steps):
+        action = torch.zeros(env.num_envs, env.num_actions)
+        if agent == "random":
+            action = (torch.rand(action.shape, generator=generator) * 2 - 1) * 0.5
+        _, reward, c, _, _, info = env.step(action)
+        falls, successes = falls + int(info["fall"].sum()), successes + int(info["success"].sum())
+        cost, reward_sum = cost + float(c.mean()), reward_sum + float(reward.mean())
+    rate = steps * env.num_envs / (time.perf_counter() - start)
+    print(f"{agent} agent: {steps} steps in {env.num_envs} worlds, {falls} falls, {successes} successes, "
+          f"mean reward {reward_sum / steps:.4f}, mean cost {cost / steps:.4f}, {rate:.0f} control steps/s")  # fmt: skip
+
+
+def run(args: Args) -> int:
+    """Run the command; returns the exit status."""
+    path = CONFIG_DIR / f"{args.preset}.yaml"
+    config = load_config(path if path.is_file() else Path(args.preset))
+    if args.iterations:
+        config = replace(config, ppo=replace(config.ppo, iterations=args.iterations))
+    env = replace(config.env, threads=args.threads, **({"num_envs": args.num_envs} if args.num_envs else {}))
+    config = replace(config, env=env)
+    torch.set_num_threads(args.threads or os.cpu_count() or 1)
+    if args.agent in ("zero", "random"):
+        try_environment(config, args.agent, args.seed)
+        return 0
+    if args.agent != "ppo":
+        raise ValueError(f"unknown agent '{args.agent}', expected ppo, zero or random")
+    checkpoint = args.out / "checkpoint.safetensors"
+    if checkpoint.exists() and not args.resume:
+        raise ValueError(f"{args.out} already holds a run; use --resume to go on, or another --out")
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "config.json").write_text(json.dumps({"seed": args.seed, **asdict(config)}, indent=1), encoding="utf-8")
+    trainer = Trainer(config, args.out, args.seed)
+    if args.resume:
+        trainer.load()
+    return _loop(trainer, RunLog(args.out), args.save_every)
+
+
+def _loop(trainer: Trainer, log: RunLog, save_every: int) -> int:
+    stop: List[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda n, _: stop.append(n))
+    total = trainer.config.ppo.iterations
+    while trainer.iteration < total and not stop:
+        row = trainer.iterate()
+        log.write(row)
+        if trainer.iteration % 10 == 0 or trainer.iteration == total:
+            eta = (total - trainer.iteration) * trainer.seconds / trainer.iteration
+            shown = "  ".join(f"{k} {v:.2f}" for k, v in row.items() if k.startswith(("success", "level")))
+            print(f"iteration {trainer.iteration}/{total}  {row['steps'] / 1e6:.2f}M steps  {row['rate']:.0f}/s  "
+                  f"reward {row['reward']:.3f}  std {row['std']:.2f}  {shown}  ETA {eta / 60:.0f} min", flush=True)  # fmt: skip
+        if trainer.iteration % save_every == 0:
+            trainer.save()
+    trainer.save()
+    if stop:
+        print(f"stopped at iteration {trainer.iteration}; the same command with --resume goes on", flush=True)
+        return 130
+    return 0
+
+
+def main() -> None:
+    """Entry point of ``go2-train-expert``."""
+    import tyro
+
+    try:
+        sys.exit(run(tyro.cli(Args)))
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"go2-train-expert: {error}")
+
+
+if __name__ == "__main__":
+    main()

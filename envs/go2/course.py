@@ -1,0 +1,203 @@
+"""Obstacle courses: oriented boxes over a pit, waypoints, a start and a destination.
+
+A :class:`Course` is the one source for the MJCF geoms, the triangle mesh of other simulators, the height scan and
+the pictures. Frame: x along the course, y to the left, z up, metres; the start platform's top is at z = 0.
+
+Courses at difficulty d in [0, 1] (``full`` is d = 1; ranges widen linearly from the easy end):
+
+=========  ======================  ===================  ==================  ============  =========
+kind       stones (length, m)      gaps (m)             tilt about x (deg)  offset y (m)  friction
+=========  ======================  ===================  ==================  ============  =========
+flat       one slab                none                 0                   0             0.8
+simple     7, 1.0-1.5              0.25-0.45            0                   0             0.8
+hard       7, 0.8-1.2              0.25-0.50            20-40, alternating  0.10-0.25     1.2
+=========  ======================  ===================  ==================  ============  =========
+
+A tilted stone that lies to the left faces right and the other way round, so the way runs from wall to wall.
+The pit is 1.2 m deep from d = 0.5 on (no Go2 climbs out); below that it is shallower, for the curriculum.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Dict, List, Tuple
+
+import numpy as np
+
+KINDS: Tuple[str, ...] = ("flat", "simple", "hard")
+MAX_BOXES = 10
+"""Every course has at most this many boxes; back ends pad to it so that all models have one size."""
+PIT_DEPTH = 1.2
+BOX_THICKNESS = 0.5
+STONES = 7
+DESTINATION_RADIUS = 0.5
+START_LENGTH, END_LENGTH = 1.6, 1.6
+MAP_RESOLUTION = 0.025
+MAP_LENGTH, MAP_WIDTH = 17.0, 2.6
+MAP_X0, MAP_Y0 = -1.2, -MAP_WIDTH / 2
+
+
+@dataclass(frozen=True)
+class Box:
+    """An oriented box: centre (3,), half sizes (3,) in m, quaternion wxyz (4,)."""
+
+    position: Tuple[float, float, float]
+    half_size: Tuple[float, float, float]
+    quaternion: Tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
+
+    def rotation(self) -> np.ndarray:
+        """Return the 3x3 rotation from box to world."""
+        w, x, y, z = self.quaternion
+        return np.array(
+            [
+                [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+                [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+                [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Course:
+    """One course. ``waypoints`` is (W, 3), the last one being the destination; ``floor`` is the pit's bottom."""
+
+    kind: str
+    difficulty: float
+    seed: int
+    boxes: Tuple[Box, ...]
+    waypoints: np.ndarray
+    floor: float
+    friction: float
+    start: Tuple[float, float, float] = (0.0, 0.0, 0.0)
+    gaps: Tuple[Tuple[float, float], ...] = field(default=())
+    """x intervals (m) between consecutive stones on the line of the way."""
+
+    @property
+    def destination(self) -> np.ndarray:
+        """Destination, (3,), m."""
+        return self.waypoints[-1]
+
+
+def _range(difficulty: float, easy: Tuple[float, float], full: Tuple[float, float]) -> Tuple[float, float]:
+    return tuple(e + difficulty * (f - e) for e, f in zip(easy, full))  # type: ignore[return-value]
+
+
+def _pit_depth(difficulty: float) -> float:
+    return PIT_DEPTH if difficulty >= 0.5 else 0.04 + 0.5 * difficulty
+
+
+def make_course(kind: str, difficulty: float = 1.0, seed: int = 0) -> Course:
+    """Build the course ``kind`` at ``difficulty`` from ``seed``.
+
+    Raises:
+        ValueError: unknown ``kind``, or ``difficulty`` outside [0, 1].
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown course '{kind}', expected one of {', '.join(KINDS)}")
+    if not 0.0 <= difficulty <= 1.0:
+        raise ValueError(f"difficulty is {difficulty}, expected a number in [0, 1]")
+    rng = np.random.default_rng([seed, KINDS.index(kind)])
+    if kind == "flat":
+        return _flat(difficulty, seed)
+    return _stones(kind, difficulty, seed, rng)
+
+
+def _flat(difficulty: float, seed: int) -> Course:
+    box = Box((6.5, 0.0, -BOX_THICKNESS / 2), (8.5, 1.5, BOX_THICKNESS / 2))
+    ways = np.array([[2.0, 0, 0], [4.0, 0, 0], [6.0, 0, 0], [8.0, 0, 0], [10.0, 0, 0], [11.5, 0, 0]], dtype=np.float64)
+    return Course("flat", difficulty, seed, (box,), ways, -_pit_depth(difficulty), 0.8)
+
+
+def _stones(kind: str, d: float, seed: int, rng: np.random.Generator) -> Course:
+    hard = kind == "hard"
+    depth = _pit_depth(d)
+    boxes: List[Box] = []
+    ways: List[Tuple[float, float, float]] = []
+    gaps: List[Tuple[float, float]] = []
+    start_half = (1.2 + START_LENGTH - 0.4) / 2
+    edge = START_LENGTH - 0.4
+    boxes.append(Box((edge - start_half, 0.0, -BOX_THICKNESS / 2), (start_half, 0.8, BOX_THICKNESS / 2)))
+    gap_range = _range(d, (0.05, 0.10), (0.25, 0.50) if hard else (0.25, 0.45))
+    side = 1.0 if rng.random() < 0.5 else -1.0
+    for i in range(STONES):
+        gap = rng.uniform(*gap_range)
+        if i == 0:
+            gap = min(gap, 0.5 * (gap_range[0] + gap_range[1]))
+        length = rng.uniform(0.8, 1.2) if hard else rng.uniform(1.0, 1.5)
+        gaps.append((edge, edge + gap))
+        x = edge + gap + length / 2
+        if hard:
+            tilt = math.radians(rng.uniform(*_range(d, (0.0, 6.0), (20.0, 40.0))))
+            offset = side * rng.uniform(*_range(d, (0.0, 0.05), (0.10, 0.25)))
+            # Left (offset > 0) faces right: its left edge is the higher one, a positive turn about x.
+            angle, width = side * tilt, 1.1
+            side = -side
+        else:
+            angle, offset, width = 0.0, rng.uniform(-0.1, 0.1) * d, 1.3
+        top = rng.uniform(-0.05, 0.05) * d
+        q = (math.cos(angle / 2), math.sin(angle / 2), 0.0, 0.0)
+        normal = np.array([0.0, -math.sin(angle), math.cos(angle)])
+        centre = np.array([x, offset, top]) - normal * BOX_THICKNESS / 2
+        boxes.append(Box(tuple(centre), (length / 2, width / 2, BOX_THICKNESS / 2), q))
+        ways.append((x, offset, top))
+        edge = x + length / 2
+    gap = rng.uniform(*gap_range)
+    gaps.append((edge, edge + gap))
+    edge += gap
+    boxes.append(Box((edge + END_LENGTH / 2, 0.0, -BOX_THICKNESS / 2), (END_LENGTH / 2, 0.8, BOX_THICKNESS / 2)))
+    ways.append((edge + 0.9, 0.0, 0.0))
+    return Course(kind, d, seed, tuple(boxes), np.array(ways), -depth, 1.2 if hard else 0.8, gaps=tuple(gaps))
+
+
+def top_height(course: Course, points: np.ndarray) -> np.ndarray:
+    """Height of the highest surface under ``points`` (..., 2) in m; the floor where there is no stone.
+
+    A vertical line through each point is clipped against every oriented box (slab method).
+    """
+    p = np.asarray(points, dtype=np.float64)
+    best = np.full(p.shape[:-1], course.floor)
+    for box in course.boxes:
+        rot, half = box.rotation(), np.array(box.half_size)
+        origin = np.concatenate([p, np.zeros((*p.shape[:-1], 1))], axis=-1) - np.array(box.position)
+        o = origin @ rot  # box frame
+        direction = rot[2]  # world z seen from the box
+        low, high = np.full(best.shape, -np.inf), np.full(best.shape, np.inf)
+        for k in range(3):
+            if abs(direction[k]) < 1e-9:
+                outside = np.abs(o[..., k]) > half[k]
+                low, high = np.where(outside, np.inf, low), np.where(outside, -np.inf, high)
+                continue
+            a, b = (-half[k] - o[..., k]) / direction[k], (half[k] - o[..., k]) / direction[k]
+            low, high = np.maximum(low, np.minimum(a, b)), np.minimum(high, np.maximum(a, b))
+        best = np.where(high >= low, np.maximum(best, high), best)
+    return best
+
+
+def height_maps(course: Course) -> Dict[str, np.ndarray]:
+    """Rasterise the course: ``height`` and ``rim``, both (nx, ny) float32, metres.
+
+    ``height`` is the true surface (floor in gaps). ``rim`` continues the nearest stone's surface over the gaps:
+    the height a foot or the base should not sink below. Cell (i, j) is centred at
+    ``MAP_X0 + (i + 0.5) * MAP_RESOLUTION``, ``MAP_Y0 + (j + 0.5) * MAP_RESOLUTION``.
+    """
+    nx, ny = round(MAP_LENGTH / MAP_RESOLUTION), round(MAP_WIDTH / MAP_RESOLUTION)
+    xs = MAP_X0 + (np.arange(nx) + 0.5) * MAP_RESOLUTION
+    ys = MAP_Y0 + (np.arange(ny) + 0.5) * MAP_RESOLUTION
+    grid = np.stack(np.meshgrid(xs, ys, indexing="ij"), axis=-1)
+    height = top_height(course, grid)
+    solid = height > course.floor + 1e-6
+    rim = height.copy()
+    # Nearest stone along x within the row, else the nearest row: cheap, and exact for courses that run along x.
+    index = np.arange(nx)[:, None]
+    before = np.maximum.accumulate(np.where(solid, index, -1), axis=0)
+    after = np.minimum.accumulate(np.where(solid, index, nx)[::-1], axis=0)[::-1]
+    nearest = np.where((before >= 0) & ((index - before <= after - index) | (after >= nx)), before, after)
+    has = (nearest >= 0) & (nearest < nx)
+    cols = np.broadcast_to(np.arange(ny), (nx, ny))
+    rim = np.where(has, height[np.clip(nearest, 0, nx - 1), cols], np.nan)
+    filled = np.where(~np.isnan(rim).all(axis=0))[0]
+    for j in range(ny):
+        if np.isnan(rim[:, j]).any():
+            rim[:, j] = rim[:, filled[np.abs(filled - j).argmin()]]
+    return {"height": height.astype(np.float32), "rim": rim.astype(np.float32)}

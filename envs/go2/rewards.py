@@ -1,0 +1,112 @@
+"""Rewards, cost, success and fall: one place decides, everybody calls it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict
+
+import torch
+
+from envs.go2.observations import Sensed
+from envs.simulators.base import RobotState
+
+SCRAPE_FORCE = 1.0
+"""Normal force, N, from which a body other than a foot counts as touching a stone."""
+GAP_DEPTH = 0.06
+"""A foot centre this far below the surrounding surface, m, is in a gap (swing feet dip up to 3 cm)."""
+FALL_DROP = 0.30
+"""The base this far below the stones' surface, m, is a fall: a leg's length under where it stood."""
+MAX_TILT_COS = 0.26
+"""Cosine of the largest tilt, 75 degrees between the body's z axis and the vertical."""
+EDGE_DROP = 0.10
+
+DEFINITION = (
+    "success: the base is within 0.5 m (horizontally) of the destination before the time limit, no fall before. "
+    "fall: the base touches a stone, or tilts more than 75 degrees, or sinks 0.30 m below the stones' surface. "
+    "cost: 1 at a fall, and 1 on every step with the centre of a foot more than 6 cm below the surface in a gap, "
+    "or with a thigh, calf or the base touching a stone."
+)
+
+
+@dataclass(frozen=True)
+class RewardWeights:
+    """Weights per second; ``fall`` and ``success`` are paid once."""
+
+    speed: float = 1.5
+    heading: float = 0.5
+    vertical_velocity: float = -0.3
+    roll_pitch_rate: float = -0.03
+    tilt: float = -0.3
+    torque: float = -1e-5
+    joint_acceleration: float = -1.5e-7
+    action_rate: float = -0.08
+    hip_offset: float = -0.5
+    joint_offset: float = -0.03
+    scrape: float = -1.0
+    gap: float = -1.0
+    edge: float = -0.5
+    overspeed: float = -1.0
+    fall: float = -2.0
+    success: float = 3.0
+    target_speed: float = 1.2
+    """m/s towards the next waypoint; faster pays no more, and over 1.5 times this costs."""
+
+
+@dataclass
+class Outcome:
+    """Per world (N,): booleans ``fall``, ``scrape``, ``gap`` and the cost in {0, 1}; ``gap_feet``, ``scrapes`` counts."""
+
+    fall: torch.Tensor
+    cost: torch.Tensor
+    gap_feet: torch.Tensor
+    scrapes: torch.Tensor
+
+
+def outcome(state: RobotState, sensed: Sensed) -> Outcome:
+    """Decide falls and costs from the true state; see :data:`DEFINITION`."""
+    touch = state.body_force > SCRAPE_FORCE
+    in_gap = (sensed.feet[..., 2] < sensed.foot_rim - GAP_DEPTH) & (
+        sensed.foot_ground[..., 0] < sensed.foot_rim - GAP_DEPTH / 2
+    )
+    upright = -sensed.gravity[:, 2]
+    fall = touch[:, 0] | (upright < MAX_TILT_COS) | (state.base_position[:, 2] < sensed.base_rim - FALL_DROP)
+    gap_feet, scrapes = in_gap.float().sum(1), touch.float().sum(1)
+    cost = (fall | (gap_feet > 0) | (scrapes > 0)).float()
+    return Outcome(fall, cost, gap_feet, scrapes)
+
+
+def reward_terms(
+    state: RobotState,
+    sensed: Sensed,
+    result: Outcome,
+    direction: torch.Tensor,
+    action: torch.Tensor,
+    last_action: torch.Tensor,
+    joint_acceleration: torch.Tensor,
+    default: torch.Tensor,
+    w: RewardWeights,
+) -> Dict[str, torch.Tensor]:
+    """Weighted rewards per second (N,), by name.
+
+    ``direction`` (N, 2) is the unit vector to the next waypoint; actions (N, 12) are in [-1, 1].
+    """
+    speed = (state.base_linear_velocity[:, :2] * direction).sum(1)
+    bearing = (sensed.heading * direction).sum(1).clamp(-1.0, 1.0)
+    offset = state.joint_position - default
+    on_edge = sensed.contact & ((sensed.feet[..., 2:3] - sensed.foot_ground[..., 1:5]).amax(-1) > EDGE_DROP + 0.02)
+    return {
+        "speed": w.speed * speed.clamp(max=w.target_speed) / w.target_speed,
+        "overspeed": w.overspeed * (speed - 1.5 * w.target_speed).clamp_min(0.0),
+        "heading": w.heading * torch.exp(-torch.acos(bearing * 0.9999)),
+        "vertical_velocity": w.vertical_velocity * state.base_linear_velocity[:, 2].square(),
+        "roll_pitch_rate": w.roll_pitch_rate * sensed.angular_velocity[:, :2].square().sum(1),
+        "tilt": w.tilt * sensed.gravity[:, :2].square().sum(1),
+        "torque": w.torque * state.joint_torque.square().sum(1),
+        "joint_acceleration": w.joint_acceleration * joint_acceleration.square().sum(1),
+        "action_rate": w.action_rate * 4.0 * (action - last_action).norm(dim=1),
+        "hip_offset": w.hip_offset * offset[:, 0::3].square().sum(1),
+        "joint_offset": w.joint_offset * offset.square().sum(1),
+        "scrape": w.scrape * result.scrapes,
+        "gap": w.gap * result.gap_feet,
+        "edge": w.edge * on_edge.float().sum(1),
+    }

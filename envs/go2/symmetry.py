@@ -1,0 +1,66 @@
+"""Left-right mirror of observations and actions, as an index and a sign per number."""
+
+from __future__ import annotations
+
+from typing import List, Tuple
+
+import torch
+
+from envs.go2.observations import FOOT_RING, SCAN_X, SCAN_Y, observation_spec
+
+_SWAPPED_LEGS = (1, 0, 3, 2)
+Mirror = Tuple[torch.Tensor, torch.Tensor]
+
+
+def _joints() -> Tuple[List[int], List[float]]:
+    index = [3 * leg + k for leg in _SWAPPED_LEGS for k in range(3)]
+    return index, [-1.0, 1.0, 1.0] * 4
+
+
+def _foot_heights() -> Tuple[List[int], List[float]]:
+    points = [(0.0, 0.0), *FOOT_RING]
+    flip = [min(range(len(points)), key=lambda k: abs(points[k][0] - x) + abs(points[k][1] + y)) for x, y in points]
+    index = [leg * len(points) + k for leg in _SWAPPED_LEGS for k in flip]
+    return index, [1.0] * len(index)
+
+
+def _scan() -> Tuple[List[int], List[float]]:
+    rows = len(SCAN_Y)
+    index = [i * rows + (rows - 1 - j) for i in range(len(SCAN_X)) for j in range(rows)]
+    return index, [1.0] * len(index)
+
+
+_FIELD_MIRRORS = {
+    "base_angular_velocity": ([0, 1, 2], [-1.0, 1.0, -1.0]),
+    "gravity_direction": ([0, 1, 2], [1.0, -1.0, 1.0]),
+    "joint_position_offset": _joints(),
+    "joint_velocity": _joints(),
+    "last_action": _joints(),
+    "foot_contact": (list(_SWAPPED_LEGS), [1.0] * 4),
+    "waypoints": ([0, 1, 2, 3, 4, 5], [1.0, -1.0, 1.0, 1.0, -1.0, 1.0]),
+    "height_scan": _scan(),
+    "foot_heights": _foot_heights(),
+}
+
+
+def observation_mirror() -> Mirror:
+    """Index and sign, both (265,): mirrored = observation[..., index] * sign."""
+    index: List[int] = []
+    sign: List[float] = []
+    for field in observation_spec().fields:
+        i, s = _FIELD_MIRRORS[field.name.split("@")[0]]
+        index.extend(len(sign) + k for k in i)
+        sign.extend(s)
+    return torch.tensor(index), torch.tensor(sign)
+
+
+def action_mirror() -> Mirror:
+    """Index and sign, both (12,), of an action. The default pose is mirror-symmetric, so offsets mirror too."""
+    index, sign = _joints()
+    return torch.tensor(index), torch.tensor(sign)
+
+
+def privileged_mirror() -> Mirror:
+    """Index and sign, both (14,), of :meth:`Go2Parkour.privileged`."""
+    index = [0, 1, 2] + [3 + k for k in _SWAPPED_LEGS] + list(range(7, 14))
+    return torch.tensor(index), torch.tensor([1.0, -1.0] + [1.0] * 12)

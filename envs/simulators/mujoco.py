@@ -1,0 +1,266 @@
+"""MuJoCo on the CPU: one small model per world, stepped by ``mujoco.rollout`` on a thread pool.
+
+Bitwise deterministic whatever the number of threads: a world's next state depends on its own model, state and
+targets alone. Velocity limits are enforced at the physics rate: a control step is rolled out as a whole, and the
+few worlds in which a joint ran over its limit are done again one physics step at a time with the velocity clipped
+after each (what PhysX does with ``max_joint_velocity``).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, List, Optional, Sequence
+
+import mujoco
+import numpy as np
+import torch
+from mujoco import rollout as mj_rollout
+
+from envs.go2 import robot as r
+from envs.go2.course import Course
+from envs.go2.scene import scene_xml
+from envs.simulators.base import Dynamics, RobotState, SimulationError
+
+_FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS.value
+_COURSE_FIELDS = (
+    "geom_pos", "geom_quat", "geom_size", "geom_rbound", "geom_aabb", "geom_friction",
+    "bvh_aabb", "bvh_child", "bvh_depth", "bvh_nodeid",
+)  # fmt: skip
+_Q, _V = 1, 20  # offsets of qpos (19) and qvel (18) in the full physics state
+_FEET, _BODIES = len(r.LEGS), len(r.CONTACT_BODIES)
+
+
+def quaternion_to_matrix(q: np.ndarray) -> np.ndarray:
+    """Rotation matrices (..., 3, 3) of unit quaternions wxyz (..., 4)."""
+    w, x, y, z = np.moveaxis(q, -1, 0)
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
+        2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),
+        2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return np.stack(rows, axis=-1).reshape(*q.shape[:-1], 3, 3)
+
+
+class MujocoSimulator:
+    """The CPU back end of :class:`envs.simulators.base.Simulator`.
+
+    Args:
+        num_envs: number of worlds.
+        courses: the courses worlds can be given; world i starts on course ``i % len(courses)``.
+        threads: physics threads; 0 means all cores.
+        physics_dt: physics step, s; the control step stays :data:`envs.go2.robot.CONTROL_DT`.
+
+    Raises:
+        ValueError: no course, no world, or a physics step that does not divide the control step.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(
+        self, num_envs: int, courses: Sequence[Course], threads: int = 0, physics_dt: float = r.PHYSICS_DT
+    ) -> None:
+        if num_envs < 1 or not courses:
+            raise ValueError(f"got {num_envs} worlds and {len(courses)} courses, expected at least one of each")
+        self._substeps = round(r.CONTROL_DT / physics_dt)
+        if self._substeps < 1 or abs(self._substeps * physics_dt - r.CONTROL_DT) > 1e-9:
+            raise ValueError(f"physics step is {physics_dt} s, expected a divisor of the control step {r.CONTROL_DT} s")
+        self.num_envs, self.courses = num_envs, list(courses)
+        self._pool = [self._compile(c, physics_dt) for c in self.courses]
+        first = self._pool[0]
+        self._models: List[Any] = [self._compile(self.courses[0], physics_dt) for _ in range(num_envs)]
+        threads = threads or os.cpu_count() or 1
+        self._data = [mujoco.MjData(first) for _ in range(threads)]
+        self._rollout = mj_rollout.Rollout(nthread=threads if threads > 1 else 0)
+        self._scratch = mujoco.MjData(first)
+        self._nstate = mujoco.mj_stateSize(first, _FULL)
+        # MuJoCo order of our canonical joints; the actuators are declared in canonical order already.
+        self._qadr = np.array([first.joint(n).qposadr[0] for n in r.JOINT_NAMES]) + _Q
+        self._vadr = np.array([first.joint(n).dofadr[0] for n in r.JOINT_NAMES]) + _V
+        self._act = np.array([first.actuator(n).id for n in r.JOINT_NAMES])
+        self._torque_adr = np.array([first.sensor(f"{n}_torque").adr[0] for n in r.JOINT_NAMES])
+        self._foot_adr = np.array([first.sensor(f"{leg}_foot").adr[0] for leg in r.LEGS])
+        self._body_adr = np.array([first.sensor(b).adr[0] for b in r.CONTACT_BODIES])
+        self._vmax = np.array(r.VELOCITY_LIMITS)
+        self._state = np.zeros((num_envs, self._nstate))
+        self._state[:, _Q + 2], self._state[:, _Q + 3] = r.NOMINAL_BASE_HEIGHT, 1.0
+        self._state[:, self._qadr] = r.DEFAULT_JOINT_POSITIONS
+        self._torque = np.zeros((num_envs, len(r.JOINT_NAMES)))
+        self._target = np.zeros((num_envs, len(r.JOINT_NAMES)))  # in actuator order
+        self._target[:, self._act] = r.DEFAULT_JOINT_POSITIONS
+        self._foot = np.zeros((num_envs, _FEET))
+        self._body = np.zeros((num_envs, _BODIES))
+        self._course_of = np.zeros(num_envs, dtype=np.int64)
+        self._renderer: Any = None
+        self._render_key: Any = None
+        self.assign(torch.arange(num_envs), torch.arange(num_envs) % len(self.courses), Dynamics.nominal(num_envs))
+
+    @staticmethod
+    def _compile(course: Course, physics_dt: float) -> Any:
+        model = mujoco.MjModel.from_xml_string(scene_xml(course))
+        model.opt.timestep = physics_dt
+        # A diverged world must be seen, not silently put back to the origin.
+        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET.value
+        return model
+
+    def assign(self, env_ids: torch.Tensor, course_ids: torch.Tensor, dynamics: Optional[Dynamics] = None) -> None:
+        """See :class:`Simulator`."""
+        for k, (i, c) in enumerate(zip(env_ids.tolist(), course_ids.tolist())):
+            model, source = self._models[i], self._pool[c]
+            if self._course_of[i] != c:
+                for name in _COURSE_FIELDS:
+                    getattr(model, name)[:] = getattr(source, name)
+            self._course_of[i] = c
+            if dynamics is not None:
+                self._set_dynamics(model, source, *(float(x[k]) for x in vars(dynamics).values()))
+
+    def _set_dynamics(self, model: Any, source: Any, friction: float, payload: float, strength: float) -> None:
+        model.geom_friction[:] = source.geom_friction
+        model.geom_friction[:, 0] *= friction
+        base = 1
+        model.body_mass[base] = source.body_mass[base] + payload
+        model.actuator_gainprm[:, 0] = source.actuator_gainprm[:, 0] * strength
+        model.actuator_biasprm[:, 1:3] = source.actuator_biasprm[:, 1:3] * strength
+        model.actuator_forcerange[:] = source.actuator_forcerange * strength
+        mujoco.mj_setConst(model, self._scratch)
+
+    def write(self, env_ids: torch.Tensor, state: RobotState) -> None:
+        """See :class:`Simulator`."""
+        i = env_ids.numpy()
+        quat = state.base_quaternion.numpy().astype(np.float64)
+        rot = quaternion_to_matrix(quat)
+        row = np.zeros((len(i), self._nstate))
+        row[:, _Q : _Q + 3], row[:, _Q + 3 : _Q + 7] = state.base_position.numpy(), quat
+        row[:, _V : _V + 3] = state.base_linear_velocity.numpy()
+        # MuJoCo's free joint has its angular velocity in the body frame.
+        row[:, _V + 3 : _V + 6] = np.einsum("nji,nj->ni", rot, state.base_angular_velocity.numpy())
+        row[:, self._qadr], row[:, self._vadr] = state.joint_position.numpy(), state.joint_velocity.numpy()
+        self._state[i] = row
+        self._torque[i], self._foot[i], self._body[i] = 0.0, 0.0, 0.0
+        self._target[np.ix_(i, self._act)] = state.joint_position.numpy()
+
+    def push(self, env_ids: torch.Tensor, velocity: torch.Tensor) -> None:
+        """See :class:`Simulator`."""
+        self._state[env_ids.numpy(), _V : _V + 3] += velocity.numpy()
+
+    def _roll(self, index: np.ndarray, control: np.ndarray) -> Any:
+        steps = control.shape[1]
+        models = self._models if len(index) == self.num_envs else [self._models[i] for i in index]
+        state = np.empty((len(index), steps, self._nstate))
+        sensors = np.empty((len(index), steps, self._pool[0].nsensordata))
+        start = np.ascontiguousarray(self._state[index])
+        control = np.ascontiguousarray(control)
+        self._rollout.rollout(models, self._data, start, control, nstep=steps, state=state, sensordata=sensors)
+        return state, sensors
+
+    def step(
+        self,
+        joint_targets: torch.Tensor,
+        active: Optional[torch.Tensor] = None,
+        delay: Optional[torch.Tensor] = None,
+    ) -> None:
+        """See :class:`Simulator`."""
+        index = np.arange(self.num_envs) if active is None else np.flatnonzero(active.numpy())
+        if not len(index):
+            return
+        target = np.zeros((len(index), len(self._act)))
+        target[:, self._act] = joint_targets.numpy()[index]
+        control = np.repeat(target[:, None], self._substeps, axis=1)
+        if delay is not None:
+            wait = np.rint(delay.numpy()[index] * self._substeps / r.CONTROL_DT)
+            late = np.arange(self._substeps) < wait[:, None]
+            control = np.where(late[..., None], self._target[index][:, None], control)
+        self._target[index] = target
+        state, sensors = self._roll(index, control)
+        fast = (np.abs(state[:, :, self._vadr]) > self._vmax).any(axis=(1, 2))
+        self._store(index[~fast], state[~fast, -1], sensors[~fast])
+        if fast.any():
+            again, parts = index[fast], []
+            for k in range(self._substeps):
+                state, sensors = self._roll(again, control[fast, k : k + 1])
+                last = state[:, -1]
+                last[:, self._vadr] = np.clip(last[:, self._vadr], -self._vmax, self._vmax)
+                self._state[again] = last
+                parts.append(sensors)
+            self._store(again, last, np.concatenate(parts, axis=1))
+        bad = ~np.isfinite(self._state[index]).all(axis=1)
+        if bad.any():
+            world = int(index[np.flatnonzero(bad)[0]])
+            course = self.courses[int(self._course_of[world])]
+            raise SimulationError(
+                f"world {world} has a non-finite state on course {course.kind} (difficulty {course.difficulty}, "
+                f"seed {course.seed}); its targets were {joint_targets[world].tolist()}"
+            )
+
+    def _store(self, index: np.ndarray, state: np.ndarray, sensors: np.ndarray) -> None:
+        self._state[index] = state
+        self._torque[index] = sensors[:, -1, self._torque_adr]
+        self._foot[index] = sensors[:, -1, self._foot_adr]
+        self._body[index] = sensors[:, :, self._body_adr].max(axis=1)
+
+    def read(self) -> RobotState:
+        """See :class:`Simulator`."""
+        s = self._state
+        quat = s[:, _Q + 3 : _Q + 7]
+        quat = quat / np.linalg.norm(quat, axis=1, keepdims=True)
+        omega = np.einsum("nij,nj->ni", quaternion_to_matrix(quat), s[:, _V + 3 : _V + 6])
+
+        def tensor(x: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(x.astype(np.float32))
+
+        return RobotState(
+            base_position=tensor(s[:, _Q : _Q + 3]),
+            base_quaternion=tensor(quat),
+            base_linear_velocity=tensor(s[:, _V : _V + 3]),
+            base_angular_velocity=tensor(omega),
+            joint_position=tensor(s[:, self._qadr]),
+            joint_velocity=tensor(s[:, self._vadr]),
+            joint_torque=tensor(self._torque),
+            foot_force=tensor(self._foot),
+            body_force=tensor(self._body),
+        )
+
+    def state_dict(self) -> Dict[str, Any]:
+        """See :class:`Simulator`."""
+        names = ("_state", "_target", "_torque", "_foot", "_body")
+        return {name[1:]: torch.from_numpy(getattr(self, name).copy()) for name in names}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """See :class:`Simulator`."""
+        for name, value in state.items():
+            getattr(self, f"_{name}")[:] = value.numpy()
+
+    def visual_state(self, env_id: int) -> Any:
+        """Return ``(course, qpos)`` of one world, for a viewer."""
+        return self.courses[int(self._course_of[env_id])], self._state[env_id, _Q : _Q + 19].copy()
+
+    def render(self, env_id: int, width: int = 640, height: int = 360, camera: Any = None) -> np.ndarray:
+        """See :class:`Simulator`. ``camera`` is an ``mujoco.MjvCamera``; by default one follows the robot."""
+        course, qpos = self.visual_state(env_id)
+        key = (int(self._course_of[env_id]), width, height)
+        if self._render_key != key:
+            if self._renderer is not None:
+                self._renderer.close()
+            model = mujoco.MjModel.from_xml_string(scene_xml(course, visuals=True))
+            model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+            self._view = (model, mujoco.MjData(model))
+            self._renderer, self._render_key = mujoco.Renderer(model, height, width), key
+        model, data = self._view
+        data.qpos[:] = qpos
+        mujoco.mj_forward(model, data)
+        self._renderer.update_scene(data, camera if camera is not None else follow_camera(qpos))
+        return self._renderer.render()
+
+    def close(self) -> None:
+        """See :class:`Simulator`."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+        self._rollout.close()
+
+
+def follow_camera(qpos: np.ndarray) -> Any:
+    """A camera beside and behind the robot, looking at it."""
+    camera = mujoco.MjvCamera()
+    camera.lookat[:] = (qpos[0] + 0.3, 0.0, 0.15)
+    camera.distance, camera.azimuth, camera.elevation = 2.6, 125.0, -18.0
+    return camera

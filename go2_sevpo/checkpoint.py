@@ -1,0 +1,90 @@
+"""Checkpoints: one safetensors file holding a nested state, written atomically. No pickle.
+
+Tensors and arrays are stored as such; everything else (numbers, strings, lists, dicts) as JSON in the file's
+metadata, with a marker where each tensor belongs. numpy scalars become numbers, tuples become lists.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, Union
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+FORMAT = "go2_sevpo.checkpoint.1"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, or of another kind than expected."""
+
+
+def _encode(value: Any, tensors: Dict[str, torch.Tensor], path: str) -> Any:
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.ascontiguousarray(value))
+    if isinstance(value, torch.Tensor):
+        tensors[path] = value.detach().cpu().contiguous().clone()
+        return {"__tensor__": path}
+    if isinstance(value, dict):
+        return {"__dict__": [[k, _encode(v, tensors, f"{path}/{k}")] for k, v in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [_encode(v, tensors, f"{path}/{i}") for i, v in enumerate(value)]
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"cannot store {type(value).__name__} at '{path}' in a checkpoint")
+
+
+def _decode(value: Any, tensors: Dict[str, torch.Tensor]) -> Any:
+    if isinstance(value, dict):
+        if "__tensor__" in value:
+            return tensors[value["__tensor__"]]
+        return {k: _decode(v, tensors) for k, v in value["__dict__"]}
+    if isinstance(value, list):
+        return [_decode(v, tensors) for v in value]
+    return value
+
+
+def save_checkpoint(path: Union[str, Path], kind: str, state: Dict[str, Any]) -> None:
+    """Write ``state`` of the given ``kind`` to ``path``: temporary name, flush, rename.
+
+    Raises:
+        TypeError: the state holds something that is neither a tensor nor plain data.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors: Dict[str, torch.Tensor] = {}
+    tree = _encode(state, tensors, "")
+    metadata = {"format": FORMAT, "kind": kind, "json": json.dumps(tree)}
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(tensors, str(temporary), metadata=metadata)
+    with open(temporary, "rb+") as handle:
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Union[str, Path], kind: str) -> Dict[str, Any]:
+    """Read a checkpoint of the given ``kind`` written by :func:`save_checkpoint`.
+
+    Raises:
+        CheckpointError: saying what was found and what was expected.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}")
+    try:
+        with safe_open(str(path), framework="pt") as handle:
+            metadata = handle.metadata() or {}
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}")
+    if metadata.get("kind") != kind:
+        raise CheckpointError(f"{path} is a {metadata.get('kind')!r} checkpoint, expected {kind!r}")
+    return _decode(json.loads(metadata["json"]), tensors)
