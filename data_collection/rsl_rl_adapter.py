@@ -11,15 +11,12 @@ from tensordict import TensorDict
 from envs.go2.parkour import Go2Parkour
 from envs.go2.symmetry import action_mirror, observation_mirror, privileged_mirror
 
-ACTION_UNIT = 0.25
-"""Environment actions per unit of PPO's Gaussian: 0.3 rad, the field's usual action scale."""
-
 
 class RslRlEnv(VecEnv):
     """rsl_rl's view of the environment: observation groups ``policy`` (N, 265) and ``privileged`` (N, 14)."""
 
-    def __init__(self, env: Go2Parkour) -> None:
-        self.env = env
+    def __init__(self, env: Go2Parkour, action_unit: float) -> None:
+        self.env, self.action_unit = env, action_unit
         self.num_envs, self.num_actions = env.num_envs, env.num_actions
         self.max_episode_length, self.device = env.max_episode_length, env.device
         self.cfg: Dict[str, Any] = env.config.to_dict()
@@ -32,8 +29,8 @@ class RslRlEnv(VecEnv):
         return TensorDict(groups, batch_size=[self.num_envs], device=self.device)
 
     def step(self, actions: torch.Tensor) -> Tuple[TensorDict, torch.Tensor, torch.Tensor, Dict[str, Any]]:
-        """Step with PPO actions (N, 12); only a true time limit bootstraps, being stuck ends like a fall."""
-        self.observation, reward, cost, terminated, truncated, info = self.env.step(actions * ACTION_UNIT)
+        """Step with PPO actions (N, 12), times the action unit; only a true time limit bootstraps, being stuck ends like a fall."""
+        self.observation, reward, cost, terminated, truncated, info = self.env.step(actions * self.action_unit)
         self.episode_length_buf = self.env.episode_length
         extras = {"time_outs": (truncated & ~info["stuck"]).float(), "cost": cost, "info": info}
         return self.get_observations(), reward, (terminated | truncated).long(), extras

@@ -17,15 +17,19 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
+import tyro
 import yaml
 
 from envs.go2.config import ParkourConfig, Randomization
 from envs.go2.parkour import Go2Parkour
 from envs.go2.rewards import RewardWeights
 from go2_sevpo.checkpoint import load_checkpoint, save_checkpoint
+from go2_sevpo.policy import GaussianPolicy, save_policy
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 CHECKPOINT_KIND = "ppo"
+ACTION_UNIT = 0.25
+"""Environment actions per unit of PPO's Gaussian: 0.3 rad, the field's usual action scale."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,28 @@ def load_config(path: Path) -> ExpertConfig:
     return ExpertConfig(_build(ParkourConfig, data.get("env", {}), "env"), _build(PpoConfig, data.get("ppo", {}), "ppo"))
 
 
+def policy_of(actor: Dict[str, torch.Tensor], hidden: Tuple[int, ...]) -> GaussianPolicy:
+    """The deployable policy from rsl_rl's actor state (``mlp.*``, ``distribution.log_std_param``)."""
+    depth = len(hidden)
+    sizes = [actor["mlp.0.weight"].shape[1], *hidden, actor[f"mlp.{2 * depth}.weight"].shape[0]]
+    policy = GaussianPolicy(sizes, actor["distribution.log_std_param"].exp(), ACTION_UNIT)
+    policy.mlp.load_state_dict({k[4:]: v for k, v in actor.items() if k.startswith("mlp.")})
+    return policy
+
+
+def write_policy(out: Path) -> None:
+    """Write ``policy_last.safetensors``, which go2-export reads, from the run's checkpoint and configuration."""
+    state = load_checkpoint(out / "checkpoint.safetensors", CHECKPOINT_KIND)
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    actor = state["algorithm"]["actor_state_dict"]
+    info = {
+        "algorithm": "ppo", "seed": config["seed"], "iterations": state["iteration"], "steps": state["steps"],
+        "config": {"env": config["env"], "ppo": config["ppo"]},
+    }  # fmt: skip
+    observations = state["env"]["buffers"]["observation"][:256]
+    save_policy(out / "policy_last.safetensors", policy_of(actor, tuple(config["ppo"]["hidden"])), observations, info)
+
+
 class Trainer:
     """The PPO loop: rollouts, updates, annealing, logs, checkpoints that resume exactly."""
 
@@ -119,7 +145,7 @@ class Trainer:
         torch.manual_seed(seed)
         self.config, self.out = config, out
         self.env = Go2Parkour(replace(config.env, seed=seed), auto_reset=True)
-        self.adapter = RslRlEnv(self.env)
+        self.adapter = RslRlEnv(self.env, ACTION_UNIT)
         self.runner = OnPolicyRunner(self.adapter, config.ppo.to_rsl_rl(), log_dir=None, device="cpu")
         self.alg = self.runner.alg
         if self.alg.symmetry:
@@ -136,6 +162,7 @@ class Trainer:
             "torch_rng": torch.get_rng_state(), "env": self.env.state_dict(), "finished": list(self.finished),
         }  # fmt: skip
         save_checkpoint(self.out / "checkpoint.safetensors", CHECKPOINT_KIND, state)
+        write_policy(self.out)
 
     def load(self) -> None:
         """Go on from ``checkpoint.safetensors``."""
@@ -315,8 +342,6 @@ def _loop(trainer: Trainer, log: RunLog, save_every: int) -> int:
 
 def main() -> None:
     """Entry point of ``go2-train-expert``."""
-    import tyro
-
     try:
         sys.exit(run(tyro.cli(Args)))
     except (ValueError, FileNotFoundError) as error:

@@ -150,28 +150,43 @@ def _stones(kind: str, d: float, seed: int, rng: np.random.Generator) -> Course:
     return Course(kind, d, seed, tuple(boxes), np.array(ways), -depth, 1.2 if hard else 0.8, gaps=tuple(gaps))
 
 
-def top_height(course: Course, points: np.ndarray) -> np.ndarray:
-    """Height of the highest surface under ``points`` (..., 2) in m; the floor where there is no stone.
+def _box_top(box: Box, points: np.ndarray) -> np.ndarray:
+    """Height at which vertical lines through ``points`` (..., 2) leave ``box``; -inf where they miss it (slabs)."""
+    rot, half = box.rotation(), np.array(box.half_size)
+    origin = np.concatenate([points, np.zeros((*points.shape[:-1], 1))], axis=-1) - np.array(box.position)
+    o = origin @ rot  # box frame
+    direction = rot[2]  # world z seen from the box
+    low, high = np.full(points.shape[:-1], -np.inf), np.full(points.shape[:-1], np.inf)
+    for k in range(3):
+        if abs(direction[k]) < 1e-9:
+            outside = np.abs(o[..., k]) > half[k]
+            low, high = np.where(outside, np.inf, low), np.where(outside, -np.inf, high)
+            continue
+        a, b = (-half[k] - o[..., k]) / direction[k], (half[k] - o[..., k]) / direction[k]
+        low, high = np.maximum(low, np.minimum(a, b)), np.minimum(high, np.maximum(a, b))
+    return np.where(high >= low, high, -np.inf)
 
-    A vertical line through each point is clipped against every oriented box (slab method).
-    """
-    p = np.asarray(points, dtype=np.float64)
-    best = np.full(p.shape[:-1], course.floor)
+
+def top_height(course: Course, points: np.ndarray) -> np.ndarray:
+    """Height of the highest surface under ``points`` (..., 2) in m; the floor where there is no stone."""
+    points = np.asarray(points, dtype=np.float64)
+    best = np.full(points.shape[:-1], course.floor)
     for box in course.boxes:
-        rot, half = box.rotation(), np.array(box.half_size)
-        origin = np.concatenate([p, np.zeros((*p.shape[:-1], 1))], axis=-1) - np.array(box.position)
-        o = origin @ rot  # box frame
-        direction = rot[2]  # world z seen from the box
-        low, high = np.full(best.shape, -np.inf), np.full(best.shape, np.inf)
-        for k in range(3):
-            if abs(direction[k]) < 1e-9:
-                outside = np.abs(o[..., k]) > half[k]
-                low, high = np.where(outside, np.inf, low), np.where(outside, -np.inf, high)
-                continue
-            a, b = (-half[k] - o[..., k]) / direction[k], (half[k] - o[..., k]) / direction[k]
-            low, high = np.maximum(low, np.minimum(a, b)), np.minimum(high, np.maximum(a, b))
-        best = np.where(high >= low, np.maximum(best, high), best)
+        best = np.maximum(best, _box_top(box, points))
     return best
+
+
+def _raster(course: Course, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+    """:func:`top_height` on a grid, looking at each box only where it can be."""
+    height = np.full((len(xs), len(ys)), course.floor)
+    for box in course.boxes:
+        reach = np.abs(box.rotation()) @ np.array(box.half_size)
+        i0, i1 = np.searchsorted(xs, [box.position[0] - reach[0], box.position[0] + reach[0]])
+        j0, j1 = np.searchsorted(ys, [box.position[1] - reach[1], box.position[1] + reach[1]])
+        if i1 > i0 and j1 > j0:
+            part = np.stack(np.meshgrid(xs[i0:i1], ys[j0:j1], indexing="ij"), axis=-1)
+            height[i0:i1, j0:j1] = np.maximum(height[i0:i1, j0:j1], _box_top(box, part))
+    return height
 
 
 def height_maps(course: Course) -> Dict[str, np.ndarray]:
@@ -184,20 +199,15 @@ def height_maps(course: Course) -> Dict[str, np.ndarray]:
     nx, ny = round(MAP_LENGTH / MAP_RESOLUTION), round(MAP_WIDTH / MAP_RESOLUTION)
     xs = MAP_X0 + (np.arange(nx) + 0.5) * MAP_RESOLUTION
     ys = MAP_Y0 + (np.arange(ny) + 0.5) * MAP_RESOLUTION
-    grid = np.stack(np.meshgrid(xs, ys, indexing="ij"), axis=-1)
-    height = top_height(course, grid)
+    height = _raster(course, xs, ys)
     solid = height > course.floor + 1e-6
-    rim = height.copy()
-    # Nearest stone along x within the row, else the nearest row: cheap, and exact for courses that run along x.
+    # Nearest stone along x within the row, then the nearest row that has one: exact for courses that run along x.
     index = np.arange(nx)[:, None]
     before = np.maximum.accumulate(np.where(solid, index, -1), axis=0)
     after = np.minimum.accumulate(np.where(solid, index, nx)[::-1], axis=0)[::-1]
     nearest = np.where((before >= 0) & ((index - before <= after - index) | (after >= nx)), before, after)
-    has = (nearest >= 0) & (nearest < nx)
-    cols = np.broadcast_to(np.arange(ny), (nx, ny))
-    rim = np.where(has, height[np.clip(nearest, 0, nx - 1), cols], np.nan)
-    filled = np.where(~np.isnan(rim).all(axis=0))[0]
-    for j in range(ny):
-        if np.isnan(rim[:, j]).any():
-            rim[:, j] = rim[:, filled[np.abs(filled - j).argmin()]]
+    has_stone = solid.any(axis=0)
+    rows = np.flatnonzero(has_stone)
+    columns = rows[np.abs(np.arange(ny)[:, None] - rows).argmin(axis=1)]
+    rim = np.take_along_axis(height, np.clip(nearest, 0, nx - 1), axis=0)[:, columns]
     return {"height": height.astype(np.float32), "rim": rim.astype(np.float32)}

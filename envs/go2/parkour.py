@@ -269,7 +269,7 @@ class Go2Parkour:
         info: Dict[str, Any] = {
             "final_observation": observation, "success": success, "fall": fall, "stuck": stuck,
             "active": was_active, "reward_terms": terms, "base_position": state.base_position.clone(),
-            "kind": self.kind_ids.clone(),
+            "kind": self.kind_ids.clone(), "cost": result.cost * was_active.float(),
         }  # fmt: skip
         done = terminated | truncated
         self.active = was_active & ~done

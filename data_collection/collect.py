@@ -1,0 +1,257 @@
+"""Collect datasets with trained policies (``go2-collect``): sharded, atomic, resumable."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+import torch
+import tyro
+import yaml
+
+from envs.go2.config import ParkourConfig, Randomization
+from envs.go2.contract import environment_contract
+from envs.go2.course import KINDS
+from envs.go2.parkour import Go2Parkour
+from envs.go2.rewards import DEFINITION
+from envs.go2.rollout import onnx_policy, run_episodes
+from envs.simulators.base import SimulationError
+from go2_sevpo.contract import ContractError, check_contract
+from go2_sevpo.data import shards
+from go2_sevpo.data.shards import DatasetError, Episodes
+from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
+
+CONFIG_DIR = Path(__file__).parent / "configs"
+COURSE_SEED_STRIDE = 1000
+
+
+@dataclass(frozen=True)
+class Source:
+    """One part of a mix: ``episodes`` of ``policy`` on ``course``; ``noise`` scales a Gaussian policy's own noise."""
+
+    policy: str
+    course: str
+    episodes: int
+    difficulty: float = 1.0
+    noise: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: naming what was found and what was expected.
+        """
+        if self.course not in KINDS:
+            raise ValueError(f"unknown course '{self.course}', expected one of {', '.join(KINDS)}")
+        if self.episodes < 1:
+            raise ValueError(f"episodes is {self.episodes}, expected at least 1")
+
+
+@dataclass
+class Args:
+    """Collect episodes into a dataset folder. The same command goes on after an interruption."""
+
+    out: Path
+    """Dataset folder."""
+    policy: Optional[str] = None
+    """Shipped policy by name (expert, weak) or any ONNX file."""
+    course: str = "simple"
+    """flat, simple or hard."""
+    episodes: int = 100
+    difficulty: float = 1.0
+    noise: float = 0.5
+    """Scale of a Gaussian policy's own action noise; diffusion policies always draw theirs."""
+    mix: Optional[str] = None
+    """Several sources: paper, demo, or a YAML file with a list under ``sources``; replaces --policy and --course."""
+    seed: int = 0
+    episodes_per_shard: int = 250
+    threads: int = 0
+    """Physics threads; 0 means all cores."""
+    randomization: bool = True
+    """Domain randomisation, pushes and sensor noise."""
+
+
+def sources_of(args: Args) -> List[Source]:
+    """The sources a command line asks for.
+
+    Raises:
+        ValueError: neither or both of --policy and --mix, or a mix that is not understood.
+    """
+    if (args.policy is None) == (args.mix is None):
+        raise ValueError("expected either --policy or --mix")
+    if args.mix is None:
+        return [Source(str(args.policy), args.course, args.episodes, args.difficulty, args.noise)]
+    path = CONFIG_DIR / f"mix_{args.mix}.yaml"
+    path = path if path.is_file() else Path(args.mix)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem[4:] for p in CONFIG_DIR.glob("mix_*.yaml")))
+        raise ValueError(f"no mix '{args.mix}': not a file, and the presets are {known}")
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(data, dict) or not isinstance(data.get("sources"), list):
+        raise ValueError(f"{path} has no list 'sources'")
+    try:
+        return [Source(**item) for item in data["sources"]]
+    except TypeError as error:
+        raise ValueError(f"{path}: {error}; a source has policy, course, episodes, difficulty, noise") from error
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """One shard to make: part ``part`` of source number ``source``."""
+
+    source: int
+    part: int
+    episodes: int
+    name: str
+
+    def seed(self, base: int) -> Tuple[int, int, int]:
+        """What the shard's random numbers depend on: nothing that happened before it."""
+        return base, self.source, self.part
+
+
+def plan(sources: List[Source], per_shard: int) -> List[ShardJob]:
+    """Cut the sources into shards."""
+    jobs = []
+    for s, source in enumerate(sources):
+        for part, first in enumerate(range(0, source.episodes, per_shard)):
+            name = f"{s:02d}_{Path(source.policy).stem}_{source.course}_{part:04d}.hdf5"
+            jobs.append(ShardJob(s, part, min(per_shard, source.episodes - first), name))
+    return jobs
+
+
+def _mixed_seed(parts: Tuple[int, ...]) -> int:
+    return int(np.random.SeedSequence(list(parts)).generate_state(1)[0]) % (2**31)
+
+
+def collect_shard(job: ShardJob, source: Source, policy: OnnxPolicy, args: Args) -> Tuple[Episodes, Dict[str, Any], int]:
+    """Simulate one shard; returns the episodes, what made them, and the control steps."""
+    seed = _mixed_seed(job.seed(args.seed))
+    config = ParkourConfig(
+        num_envs=job.episodes, courses=(source.course,), difficulty=source.difficulty, variants=job.episodes,
+        course_seed=1_000_000 + (args.seed * 997 + job.source) * 100_000 + job.part * COURSE_SEED_STRIDE,
+        seed=seed, threads=args.threads,
+        randomization=Randomization() if args.randomization else Randomization.off(),
+    )  # fmt: skip
+    env = Go2Parkour(config)
+    try:
+        is_gaussian = policy.contract["sampler"]["kind"] == "gaussian"
+        rollout = run_episodes(env, onnx_policy(policy, seed, source.noise if is_gaussian else 1.0), seed, keep=True)
+    finally:
+        env.close()
+    e = rollout.episodes
+    table = {
+        "length": np.array([x["length"] for x in e], dtype=np.int64),
+        "return": np.array([x["return"] for x in e]),
+        "cost": np.array([x["cost"] for x in e]),
+        "success": np.array([x["success"] for x in e], dtype=np.int64),
+        "fall": np.array([x["fall"] for x in e], dtype=np.int64),
+    }
+    info = {
+        "source": asdict(source), "policy": policy.identity, "seed": args.seed, "part": job.part,
+        "environment": config.to_dict(), "observation": environment_contract()["observation"],
+        "records": e,
+    }  # fmt: skip
+    return Episodes(rollout.columns, table), info, rollout.steps
+
+
+@dataclass
+class Progress:
+    """Rate and time left, in episodes."""
+
+    total: int
+    done: int = 0
+    steps: int = 0
+    start: float = field(default_factory=time.perf_counter)
+
+    def line(self, name: str, data: Episodes) -> str:
+        """One line about a finished shard."""
+        seconds = time.perf_counter() - self.start
+        left = (self.total - self.done) * seconds / max(self.done, 1)
+        n = len(data.episodes["length"])
+        return (
+            f"{name}: {n} episodes, {data.rows} transitions, success {100 * data.episodes['success'].mean():.0f}%, "
+            f"fall {100 * data.episodes['fall'].mean():.0f}%, cost {data.episodes['cost'].mean():.1f} | "
+            f"{self.done}/{self.total} episodes, {self.steps / seconds:.0f} control steps/s, ETA {left / 60:.1f} min"
+        )
+
+
+def _fingerprint(args: Args, sources: List[Source]) -> Dict[str, Any]:
+    hashes = {s.policy: OnnxPolicy(find_policy(s.policy)).identity["sha256"] for s in sources}
+    return {
+        "sources": [asdict(s) for s in sources], "seed": args.seed, "episodes_per_shard": args.episodes_per_shard,
+        "randomization": args.randomization, "policies": hashes,
+    }  # fmt: skip
+
+
+def _check_resume(folder: Path, wanted: Dict[str, Any]) -> None:
+    path = folder / "plan.json"
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for key, value in wanted.items():
+            if found.get(key) != value:
+                raise DatasetError(f"{folder} was begun with {key} {found.get(key)}, now {value}; use another --out")
+    elif list(folder.glob("*.hdf5")):
+        raise DatasetError(f"{folder} holds shards of something else (no plan.json); use another --out")
+    else:
+        shards.write_atomically(path, json.dumps(wanted, indent=1))
+
+
+def collect(args: Args) -> Dict[str, Any]:
+    """Collect what is missing and write the manifest; returns it.
+
+    Raises:
+        ValueError: arguments, policies or an existing folder that do not fit.
+    """
+    sources = sources_of(args)
+    torch.set_num_threads(1)
+    policies = {s.policy: OnnxPolicy(find_policy(s.policy)) for s in sources}
+    for name, policy in policies.items():
+        check_contract(policy.contract, environment_contract(), str(name))
+    args.out.mkdir(parents=True, exist_ok=True)
+    _check_resume(args.out, _fingerprint(args, sources))
+    jobs = plan(sources, args.episodes_per_shard)
+    missing = [j for j in jobs if not (args.out / j.name).is_file()]
+    if len(missing) < len(jobs):
+        print(f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already", flush=True)
+    progress = Progress(sum(j.episodes for j in missing))
+    for job in missing:
+        source = sources[job.source]
+        data, info, steps = collect_shard(job, source, policies[source.policy], args)
+        shards.write_shard(args.out / job.name, data, info)
+        progress.done, progress.steps = progress.done + job.episodes, progress.steps + steps
+        print(progress.line(job.name, data), flush=True)
+    entries = []
+    for job in jobs:
+        path = args.out / job.name
+        info = shards.shard_info(path)
+        info.pop("records")
+        entries.append(shards.shard_entry(path, shards.read_shard(path), info))
+    common = {
+        "environment": {"name": "go2_sevpo/Go2Parkour-v0", "definition": DEFINITION},
+        "observation": environment_contract()["observation"], "contract": environment_contract(),
+        **_fingerprint(args, sources),
+    }  # fmt: skip
+    return shards.write_manifest(args.out, entries, common)
+
+
+def main() -> None:
+    """Entry point of ``go2-collect``."""
+    args = tyro.cli(Args)
+    try:
+        manifest = collect(args)
+    except KeyboardInterrupt:
+        print("\nstopped; finished shards are kept, the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, ContractError, DatasetError, SimulationError) as error:
+        sys.exit(f"go2-collect: {error}")
+    print(f"{args.out}: {manifest['episodes']} episodes, {manifest['transitions']} transitions, "
+          f"{manifest['successes']} successes, {manifest['falls']} falls")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

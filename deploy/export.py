@@ -1,0 +1,153 @@
+"""Export a trained run to one ONNX file (``go2-export``): parity is proven before the file gets its name."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import numpy as np
+import torch
+import tyro
+
+from envs.go2.contract import environment_contract
+from go2_sevpo.checkpoint import CheckpointError
+from go2_sevpo.contract import CONTRACT_KEY, ContractError, dump_contract
+from go2_sevpo.onnx_policy import OnnxPolicy
+from go2_sevpo.policy import CHOICES, Policy, load_policy
+
+OPSET = 17
+TOLERANCE = 1e-5
+
+
+def _trace(policy: Policy, observations: torch.Tensor, candidates: int, out: Path) -> None:
+    """Write the bare ONNX graph with free batch and candidate axes."""
+    shape = (2, candidates, int(policy.sampler["steps"]), _action_size(policy))
+    example = (observations[:2].contiguous(), torch.zeros(shape))
+    axes = {
+        "observation": {0: "batch"}, "noise": {0: "batch", 1: "candidates"},
+        "action": {0: "batch"}, "cost_value": {0: "batch"}, "candidate": {0: "batch"},
+    }  # fmt: skip
+    # The tracing exporter keeps candidate count and batch symbolic through reshape; newer torch must be asked for it.
+    options: Dict[str, Any] = {"dynamo": False} if "dynamo" in torch.onnx.export.__code__.co_varnames else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            policy, example, str(out), input_names=["observation", "noise"],
+            output_names=["action", "cost_value", "candidate"], dynamic_axes=axes, opset_version=OPSET, **options,
+        )  # fmt: skip
+
+
+def _action_size(policy: Policy) -> int:
+    shape = policy.describe()
+    return shape["sizes"][-1] if shape["type"] == "gaussian" else shape["action_size"]
+
+
+def write_onnx(
+    policy: Policy, contract: Dict[str, Any], observations: torch.Tensor, out: Path
+) -> Dict[str, float]:
+    """Export ``policy``, put the contract in, prove parity on ``observations`` (B, S) and rename to ``out``.
+
+    Returns the largest difference per output.
+
+    Raises:
+        ContractError: torch and onnxruntime disagree by more than 1e-5, or a contract field is missing.
+    """
+    import onnx
+
+    text = dump_contract(contract)
+    temporary = out.with_name(out.name + ".tmp")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _trace(policy, observations, int(contract["sampler"]["candidates"]), temporary)
+    model = onnx.load(str(temporary))
+    entry = model.metadata_props.add()
+    entry.key, entry.value = CONTRACT_KEY, text
+    onnx.checker.check_model(model)
+    onnx.save(model, str(temporary))
+    difference = parity(policy, OnnxPolicy(temporary), observations)
+    worst = max(difference["action"], difference["cost_value"])
+    if not worst <= TOLERANCE:
+        raise ContractError(f"torch and onnxruntime differ by {worst:.2e}, expected at most {TOLERANCE:.0e}; the export is left as {temporary}")
+    os.replace(temporary, out)
+    return difference
+
+
+def parity(policy: Policy, session: OnnxPolicy, observations: torch.Tensor, seed: int = 0) -> Dict[str, float]:
+    """Compare torch and onnxruntime on logged and on random observations, 256 of each at most.
+
+    Returns the largest absolute difference of actions (rows with the same candidate) and cost values (relative above
+    1), and the share of rows whose candidates differ: float rounding may tip a tie between two candidates.
+
+    Raises:
+        ContractError: candidates differ in more than 1% of the rows.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    logged = observations[:256].float()
+    random = logged.mean(0) + (logged.std(0) + 0.1) * torch.randn(256, logged.shape[1], generator=generator)
+    obs = torch.cat([logged, random])
+    noise = torch.randn(session.noise_shape(len(obs)), generator=generator)
+    with torch.no_grad():
+        action, value, candidate = (x.numpy() for x in policy(obs, noise))
+    got_action, got_value, got_candidate = session.act(obs.numpy(), noise.numpy())
+    differ = candidate != got_candidate
+    if differ.mean() > 0.01:
+        raise ContractError(f"torch and onnxruntime choose different candidates in {100 * differ.mean():.1f}% of the rows, expected at most 1%")
+    return {
+        "action": float(np.abs(action - got_action)[~differ].max()),
+        "cost_value": float((np.abs(value - got_value) / np.maximum(1.0, np.abs(value))).max()),
+        "candidates_differ": float(differ.mean()),
+    }
+
+
+@dataclass
+class Args:
+    """Export a trained run to one ONNX file."""
+
+    run: tyro.conf.Positional[Path]
+    """Run directory of go2-train or go2-train-expert, or a policy_*.safetensors file in it."""
+    out: Path = Path("policy.onnx")
+    """ONNX file to write."""
+    checkpoint: str = "last"
+    """Which policy of the run: last or best."""
+    candidates: Optional[int] = None
+    """Candidates N the player draws by default; the run's own number if not given."""
+    choice: Optional[str] = None
+    """How a candidate is chosen: first, argmin_cost or argmax_reward; the run's own if not given."""
+    temperature: Optional[float] = None
+    """Sampling temperature; the run's own if not given."""
+
+
+def export_run(args: Args) -> Dict[str, Any]:
+    """Export; returns the parity numbers.
+
+    Raises:
+        CheckpointError: no policy in the run.
+        ContractError: parity does not hold.
+    """
+    path = args.run if args.run.is_file() else args.run / f"policy_{args.checkpoint}.safetensors"
+    if args.choice is not None and args.choice not in CHOICES:
+        raise ContractError(f"choice is '{args.choice}', expected one of {', '.join(CHOICES)}")
+    policy, observations, info = load_policy(path, args.choice, args.temperature)
+    contract = environment_contract()
+    sampler = policy.sampler
+    sampler["candidates"] = args.candidates or (info.get("candidates", 1) if sampler["choice"] != "first" else 1)
+    contract.update({"kind": info.get("algorithm", "?"), "sampler": sampler, "provenance": info})
+    return write_onnx(policy, contract, observations, args.out)
+
+
+def main() -> None:
+    """Entry point of ``go2-export``."""
+    args = tyro.cli(Args)
+    try:
+        found = export_run(args)
+    except (CheckpointError, ContractError) as error:
+        sys.exit(f"go2-export: {error}")
+    print(f"{args.out}: torch and onnxruntime agree, largest action difference {found['action']:.1e}, "
+          f"cost value {found['cost_value']:.1e}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Videos of episodes, and MuJoCo's viewer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, List, Optional
+
+import numpy as np
+
+from envs.go2.config import ParkourConfig, Randomization
+from envs.go2.parkour import Go2Parkour
+from envs.go2.rollout import onnx_policy, run_episodes
+from go2_sevpo.onnx_policy import OnnxPolicy
+
+FPS = 25
+MAX_SECONDS = 20
+
+
+def graphics_problem() -> Optional[str]:
+    """Why pictures cannot be rendered here, or None if they can."""
+    try:
+        import mujoco
+
+        mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 16, 16).close()
+    except Exception as error:  # every GL back end fails in its own way
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    return None
+
+
+def record_video(policy: OnnxPolicy, args: Any, path: Path, width: int = 640, height: int = 360) -> Optional[Path]:
+    """Render one episode to an mp4; returns its path, or None (with a line saying why) without graphics."""
+    problem = graphics_problem()
+    if problem:
+        print(f"no video: {problem}. On Debian or Ubuntu: apt-get install libegl1 libgl1 (or set MUJOCO_GL=osmesa)", flush=True)
+        return None
+    import imageio
+
+    from deploy.play import EVALUATION_SEED
+
+    config = ParkourConfig(
+        num_envs=1, courses=(args.course,), difficulty=args.difficulty, variants=1, seed=args.seed,
+        course_seed=EVALUATION_SEED + args.seed * 10_000, threads=1, physics_dt=args.physics_dt,
+        episode_seconds=MAX_SECONDS, randomization=Randomization() if args.randomization else Randomization.off(),
+    )  # fmt: skip
+    env = Go2Parkour(config)
+    noise = policy.contract["sampler"].get("noise_scale", 1.0) if args.noise is None else args.noise
+    frames: List[np.ndarray] = []
+
+    def each_step(world: Go2Parkour, _values: Any, _info: Any) -> None:
+        if int(world.episode_length[0]) % round(1.0 / (FPS * 0.02)) == 0:
+            frames.append(env.sim.render(0, width, height))
+
+    try:
+        run_episodes(env, onnx_policy(policy, args.seed * 1000, noise), args.seed * 1000, each_step=each_step)
+    finally:
+        env.close()
+    frames.extend(frames[-1:] * (FPS // 2))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with imageio.get_writer(str(path), fps=FPS, codec="libx264", quality=7, macro_block_size=8) as writer:
+        for image in frames:
+            writer.append_data(image)
+    return path

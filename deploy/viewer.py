@@ -1,0 +1,58 @@
+"""Play in MuJoCo's interactive viewer, in real time."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import mujoco
+import torch
+
+from envs.go2 import robot as r
+from envs.go2.config import ParkourConfig, Randomization
+from envs.go2.parkour import Go2Parkour
+from envs.go2.rollout import onnx_policy
+from envs.go2.scene import scene_xml
+from go2_sevpo.onnx_policy import OnnxPolicy
+
+
+def view(policy: OnnxPolicy, args: Any) -> None:
+    """Show episode after episode until the window is closed.
+
+    Raises:
+        RuntimeError: no screen to open a window on.
+    """
+    import mujoco.viewer
+
+    sampler = policy.contract["sampler"]
+    noise = sampler.get("noise_scale", 1.0) if args.noise is None else args.noise
+    act = onnx_policy(policy, args.seed, noise)
+    episode = 0
+    while True:
+        config = ParkourConfig(
+            num_envs=1, courses=(args.course,), difficulty=args.difficulty, variants=1, seed=args.seed + episode,
+            course_seed=args.seed + episode, threads=1, physics_dt=args.physics_dt,
+            randomization=Randomization() if args.randomization else Randomization.off(),
+        )  # fmt: skip
+        env = Go2Parkour(config)
+        model = mujoco.MjModel.from_xml_string(scene_xml(env.courses[0], visuals=True))
+        data = mujoco.MjData(model)
+        obs = env.reset(args.seed + episode)
+        try:
+            window = mujoco.viewer.launch_passive(model, data)
+        except Exception as error:
+            raise RuntimeError(f"cannot open a window: {error}; use --video on a machine without a screen") from error
+        with window:
+            while window.is_running() and bool(env.active.any()):
+                start = time.perf_counter()
+                action, _ = act(obs)
+                obs, *_ = env.step(torch.clamp(action, -1.0, 1.0))
+                data.qpos[:] = env.sim.visual_state(0)[1]
+                mujoco.mj_forward(model, data)
+                window.sync()
+                time.sleep(max(0.0, r.CONTROL_DT - (time.perf_counter() - start)))
+            closed = not window.is_running()
+        env.close()
+        episode += 1
+        if closed:
+            return

@@ -1,0 +1,133 @@
+"""Run one episode in every world with a policy, and keep what happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import numpy as np
+import torch
+
+from envs.go2.parkour import Go2Parkour
+
+Policy = Callable[[torch.Tensor], Tuple[torch.Tensor, torch.Tensor]]
+"""Observations (N, S) of the active worlds to actions (N, A) and cost values (N,)."""
+
+
+@dataclass
+class Rollout:
+    """Episodes of all worlds. ``episodes`` has one record per world; ``columns`` the transitions by key, world by
+    world, if they were kept; ``steps`` the control steps simulated.
+    """
+
+    episodes: List[Dict[str, Any]]
+    steps: int
+    columns: Dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass
+class _Log:
+    world: List[torch.Tensor] = field(default_factory=list)
+    obs: List[torch.Tensor] = field(default_factory=list)
+    nxt: List[torch.Tensor] = field(default_factory=list)
+    act: List[torch.Tensor] = field(default_factory=list)
+    scalars: List[torch.Tensor] = field(default_factory=list)
+
+
+def run_episodes(
+    env: Go2Parkour,
+    policy: Policy,
+    seed: int,
+    keep: bool = False,
+    each_step: Optional[Callable[[Go2Parkour, torch.Tensor, Dict[str, Any]], None]] = None,
+) -> Rollout:
+    """Play one episode per world; finished worlds cost no physics.
+
+    Args:
+        env: made with ``auto_reset=False``.
+        policy: acts on the observations of active worlds only.
+        seed: of the environment's random numbers.
+        keep: keep transitions for a dataset.
+        each_step: called after each step with the environment, the cost values (N,) of this step and its info.
+    """
+    n = env.num_envs
+    obs = env.reset(seed)
+    start_x = env.start_x.clone()
+    totals = {k: torch.zeros(n) for k in ("return", "cost", "length")}
+    end = {k: torch.zeros(n, dtype=torch.bool) for k in ("success", "fall", "timeout")}
+    last = torch.zeros(n, 3)
+    log, steps = _Log(), 0
+    while bool(env.active.any()):
+        ids = env.active.nonzero()[:, 0]
+        action, values = torch.zeros(n, env.num_actions), torch.zeros(n)
+        action[ids], values[ids] = policy(obs[ids])
+        action = action.clamp(-1.0, 1.0)
+        nxt, reward, cost, terminated, truncated, info = env.step(action)
+        steps += len(ids)
+        totals["return"] += reward
+        totals["cost"] += cost
+        totals["length"] += info["active"].float()
+        end["success"] |= info["success"]
+        end["fall"] |= info["fall"]
+        end["timeout"] |= truncated
+        last[ids] = info["base_position"][ids]
+        if keep:
+            log.world.append(ids)
+            log.obs.append(obs[ids])
+            log.nxt.append(nxt[ids])
+            log.act.append(action[ids])
+            flags = torch.stack([reward, cost, terminated.float(), truncated.float()], dim=1)
+            log.scalars.append(flags[ids])
+        if each_step is not None:
+            each_step(env, values, info)
+        obs = nxt
+    episodes = [_record(env, i, totals, end, last[i], float(start_x[i])) for i in range(n)]
+    return Rollout(episodes, steps, _columns(log) if keep else {})
+
+
+def _record(
+    env: Go2Parkour, i: int, totals: Dict[str, torch.Tensor], end: Dict[str, torch.Tensor], last: torch.Tensor,
+    start_x: float,
+) -> Dict[str, Any]:  # fmt: skip
+    course = env.courses[int(env.course_ids[i])]
+    return {
+        "course": course.kind,
+        "course_seed": course.seed,
+        "difficulty": course.difficulty,
+        "length": int(totals["length"][i]),
+        "return": float(totals["return"][i]),
+        "cost": float(totals["cost"][i]),
+        **{k: bool(v[i]) for k, v in end.items()},
+        "end_position": [round(float(x), 4) for x in last],
+        "progress": round((float(last[0]) - start_x) / (float(course.destination[0]) - start_x), 4),
+        "friction": float(env.dynamics.friction[i]),
+        "payload": float(env.dynamics.payload[i]),
+        "motor_strength": float(env.dynamics.motor_strength[i]),
+    }
+
+
+def _columns(log: _Log) -> Dict[str, np.ndarray]:
+    world = torch.cat(log.world)
+    order = torch.argsort(world, stable=True)
+    scalars = torch.cat(log.scalars)[order].numpy()
+    return {
+        "observations": torch.cat(log.obs)[order].numpy(),
+        "next_observations": torch.cat(log.nxt)[order].numpy(),
+        "actions": torch.cat(log.act)[order].numpy(),
+        "rewards": scalars[:, 0].copy(),
+        "costs": scalars[:, 1].copy(),
+        "terminals": scalars[:, 2].copy(),
+        "timeouts": scalars[:, 3].copy(),
+    }
+
+
+def onnx_policy(policy: Any, seed: int, noise_scale: float) -> Policy:
+    """Wrap an :class:`go2_sevpo.onnx_policy.OnnxPolicy` with its own stream of noise, times ``noise_scale``."""
+    generator = torch.Generator().manual_seed(seed + 1_000_003)
+
+    def act(obs: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        noise = torch.randn(policy.noise_shape(len(obs)), generator=generator) * noise_scale
+        action, value, _ = policy.act(obs.numpy(), noise.numpy())
+        return torch.from_numpy(action), torch.from_numpy(value)
+
+    return act

@@ -1,0 +1,111 @@
+"""What the trainer asks of every algorithm, and the pieces they share."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, Dict, List, Optional, Protocol, Tuple
+
+import torch
+from torch import nn
+
+from go2_sevpo.data.dataset import OfflineDataset
+from go2_sevpo.diffusion import Diffusion
+from go2_sevpo.networks import Denoiser, Normalizer
+from go2_sevpo.policy import DiffusionPolicy
+
+
+class Algorithm(Protocol):
+    """One offline learner: named stages, one gradient step at a time."""
+
+    stages: Tuple[str, ...]
+
+    def steps(self, stage: str) -> int:
+        """Gradient steps of a stage."""
+
+    def update(self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator) -> Dict[str, torch.Tensor]:
+        """Do step number ``step`` (from 0) of ``stage``; return scalars to log as zero-dimensional tensors."""
+
+    def policy(self, choice: Optional[str] = None) -> DiffusionPolicy:
+        """Return the deployable policy."""
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Return everything that training changes."""
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+
+
+class State:
+    """Modules and optimisers by attribute name, saved and restored together."""
+
+    modules: Tuple[str, ...] = ()
+    optimizers: Tuple[str, ...] = ()
+
+    def state_dict(self) -> Dict[str, Any]:
+        """Return everything that training changes."""
+        return {name: getattr(self, name).state_dict() for name in self.modules + self.optimizers}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        for name in self.modules + self.optimizers:
+            getattr(self, name).load_state_dict(state[name])
+
+
+def adam(params: Any, rate: float) -> torch.optim.Adam:
+    """Adam; ``foreach`` keeps the many small tensors cheap."""
+    return torch.optim.Adam(list(params), lr=rate, foreach=True)
+
+
+def frozen_copy(module: nn.Module) -> Any:
+    """A copy that never gets gradients, for targets and averages."""
+    return copy.deepcopy(module).requires_grad_(False).eval()
+
+
+def cosine(rate: float, step: int, total: int) -> float:
+    """Cosine decay from ``rate`` to zero."""
+    return 0.5 * rate * (1.0 + math.cos(math.pi * min(step / max(total, 1), 1.0)))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def make_actor(
+    data: OfflineDataset, kind: str, width: int, depth: int, dropout: float, steps: int, prediction: str
+) -> Diffusion:
+    """A diffusion actor for the dataset's sizes."""
+    denoiser = Denoiser(data.num_obs, data.num_actions, kind, width, depth, dropout)
+    return Diffusion(denoiser, steps, prediction)
+
+
+def make_normalizer(data: OfflineDataset) -> Normalizer:
+    """The dataset's observation statistics as a module."""
+    return Normalizer(data.mean, data.std)
+
+
+def cloning_loss(
+    actor: Diffusion, obs: torch.Tensor, act: torch.Tensor, generator: torch.Generator
+) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Per-sample diffusion loss (B,), with the drawn noise (B, A) and steps (B,)."""
+    noise = torch.randn(act.shape, generator=generator, device=act.device)
+    t = torch.randint(actor.steps, (len(act),), generator=generator, device=act.device)
+    return actor.loss(obs, act, noise, t), noise, t
+
+
+def own_noise(n: int, actor: Diffusion, n_act: int, generator: torch.Generator, device: Any) -> torch.Tensor:
+    """Noise (n, T, A) for sampling own actions."""
+    return torch.randn((n, actor.steps, n_act), generator=generator, device=device)
+
+
+def summary(**values: torch.Tensor) -> Dict[str, torch.Tensor]:
+    """Detach scalars for the log."""
+    return {k: v.detach().float().mean() for k, v in values.items()}
+
+
+__all__: List[str] = [
+    "Algorithm", "State", "adam", "cloning_loss", "cosine", "frozen_copy", "make_actor", "make_normalizer",
+    "own_noise", "set_rate", "summary",
+]  # fmt: skip

@@ -1,0 +1,61 @@
+"""The contract between a policy and its environment: plain data inside every ONNX file's metadata."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Mapping
+
+CONTRACT_KEY = "go2_sevpo.contract"
+CONTRACT_VERSION = 1
+CHECKED_FIELDS = (
+    "contract_version", "joint_names", "default_joint_positions", "kp", "kd", "action_scale", "action_clip",
+    "torque_limits", "control_dt", "observation",
+)  # fmt: skip
+"""Fields that must equal the environment's for a policy to be played there."""
+
+
+class ContractError(ValueError):
+    """A policy does not fit its environment, or carries no contract."""
+
+
+def dump_contract(contract: Mapping[str, Any]) -> str:
+    """Serialise with full precision.
+
+    Raises:
+        ContractError: a checked field is missing.
+    """
+    for field in CHECKED_FIELDS:
+        if field not in contract:
+            raise ContractError(f"contract field '{field}' is missing")
+    return json.dumps(contract)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 90 else text[:87] + "..."
+
+
+def _first_difference(path: str, found: Any, expected: Any) -> str:
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in sorted(set(found) | set(expected)):
+            if found.get(key) != expected.get(key):
+                return _first_difference(f"{path}.{key}", found.get(key), expected.get(key))
+    if isinstance(found, list) and isinstance(expected, list) and len(found) == len(expected):
+        for i, (a, b) in enumerate(zip(found, expected)):
+            if a != b:
+                return _first_difference(f"{path}[{i}]", a, b)
+    return f"field '{path}' is {_short(found)}, the environment has {_short(expected)}"
+
+
+def check_contract(found: Mapping[str, Any], expected: Mapping[str, Any], name: str) -> None:
+    """Compare a policy's contract with the environment's.
+
+    Raises:
+        ContractError: naming the first field that differs, with both values.
+    """
+    plain = json.loads(json.dumps(expected))
+    for field in CHECKED_FIELDS:
+        if field not in found:
+            raise ContractError(f"{name}: contract field '{field}' is missing")
+        if found[field] != plain[field]:
+            raise ContractError(f"{name} does not fit: {_first_difference(field, found[field], plain[field])}")

@@ -1,0 +1,142 @@
+"""Transitions in memory, ready for sampling. Nothing is ever sampled from an open file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Union
+
+import h5py
+import numpy as np
+import torch
+
+from go2_sevpo.data import shards
+from go2_sevpo.data.shards import DatasetError, Episodes
+
+MIN_STD = 0.05
+"""Floor of the observation scale, so that a nearly constant number is not blown up."""
+
+
+@dataclass
+class Batch:
+    """Transitions: ``obs``, ``next_obs`` (B, S) normalised; ``act`` (B, A); ``reward``, ``cost``, ``terminal`` (B,)."""
+
+    obs: torch.Tensor
+    act: torch.Tensor
+    reward: torch.Tensor
+    cost: torch.Tensor
+    next_obs: torch.Tensor
+    terminal: torch.Tensor
+
+
+class OfflineDataset:
+    """Episodes as tensors on one device.
+
+    Observations are stored once: row i of the transitions uses frames ``first[i]`` and ``first[i] + 1``. Within an
+    episode the successor of a row is the next row's observation; each episode's last successor is stored behind it.
+    Observations are normalised here, with ``mean`` and ``std`` (S,) over the data.
+    """
+
+    def __init__(self, parts: Sequence[Episodes], device: Union[str, torch.device] = "cpu", manifest: Any = None) -> None:
+        if not parts:
+            raise DatasetError("no episodes, expected at least one")
+        self.device, self.manifest = torch.device(device), manifest or {}
+        frames: List[np.ndarray] = []
+        first: List[np.ndarray] = []
+        count = 0
+        for part in parts:
+            obs, nxt = part.columns["observations"], part.columns["next_observations"]
+            start = 0
+            for length in np.asarray(part.episodes["length"], dtype=np.int64):
+                stop = start + length
+                if not np.array_equal(nxt[start : stop - 1], obs[start + 1 : stop]):
+                    raise DatasetError(f"next_observations differ from the following observations in an episode of {length} steps")
+                frames.append(np.concatenate([obs[start:stop], nxt[stop - 1 : stop]]))
+                first.append(np.arange(count, count + length))
+                count, start = count + length + 1, stop
+
+        def column(key: str) -> torch.Tensor:
+            return torch.from_numpy(np.concatenate([p.columns[key] for p in parts])).float().to(self.device)
+
+        self.first = torch.from_numpy(np.concatenate(first)).to(self.device)
+        raw = torch.from_numpy(np.concatenate(frames)).float()
+        del frames
+        self.mean, self.std = raw.mean(0), raw.std(0).clamp_min(MIN_STD)
+        self.frames = raw.sub_(self.mean).div_(self.std).clamp_(-10.0, 10.0).to(self.device)
+        self.mean, self.std = self.mean.to(self.device), self.std.to(self.device)
+        self.act = column("actions").clamp_(-1.0, 1.0)
+        self.reward, self.cost, self.terminal = column("rewards"), column("costs"), column("terminals")
+        self.episodes = {k: np.concatenate([np.asarray(p.episodes[k]) for p in parts]) for k in parts[0].episodes}
+        self.num_obs, self.num_actions = self.frames.shape[1], self.act.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    def sample(self, n: int, generator: torch.Generator, rows: Optional[torch.Tensor] = None) -> Batch:
+        """Draw ``n`` transitions with replacement, from ``rows`` if given."""
+        top = len(self) if rows is None else len(rows)
+        index = torch.randint(top, (n,), generator=generator, device=self.device)
+        return self.rows(index if rows is None else rows[index])
+
+    def rows(self, index: torch.Tensor) -> Batch:
+        """Return the transitions ``index`` (B,)."""
+        f = self.first[index]
+        return Batch(
+            self.frames[f], self.act[index], self.reward[index], self.cost[index], self.frames[f + 1],
+            self.terminal[index],
+        )  # fmt: skip
+
+    def episode_of_row(self) -> torch.Tensor:
+        """Episode number of every transition, (M,)."""
+        lengths = torch.from_numpy(np.asarray(self.episodes["length"], dtype=np.int64))
+        return torch.repeat_interleave(torch.arange(len(lengths)), lengths).to(self.device)
+
+    def safe_rows(self, cost_limit: float) -> torch.Tensor:
+        """Transitions of episodes without a fall whose summed cost is at most ``cost_limit``."""
+        safe = (self.episodes["cost"] <= cost_limit) & (self.episodes["fall"] == 0)
+        return torch.from_numpy(safe).to(self.device)[self.episode_of_row()].nonzero()[:, 0]
+
+
+def load(folder: Union[str, Path], device: Union[str, torch.device] = "cpu") -> OfflineDataset:
+    """Load a dataset folder, or one DSRL-layout HDF5 file.
+
+    Raises:
+        DatasetError: missing, damaged or inconsistent.
+    """
+    path = Path(folder)
+    if path.is_file():
+        return OfflineDataset([read_dsrl(path)], device)
+    manifest = shards.read_manifest(path)
+    return OfflineDataset([shards.read_shard(path / e["file"]) for e in manifest["shards"]], device, manifest)
+
+
+def read_dsrl(path: Path) -> Episodes:
+    """Read a single file in DSRL's layout; episodes are cut at terminals and timeouts.
+
+    Raises:
+        DatasetError: a missing key or a file that is not whole.
+    """
+    try:
+        with h5py.File(path, "r") as handle:
+            missing = [k for k in shards.KEYS if k not in handle]
+            if missing:
+                raise DatasetError(f"{path}: keys {', '.join(missing)} are missing, expected {', '.join(shards.KEYS)}")
+            columns: Dict[str, np.ndarray] = {k: np.asarray(handle[k][()], dtype=np.float32) for k in shards.KEYS}
+    except OSError as error:
+        raise DatasetError(f"{path} is not a complete HDF5 file: {error}") from error
+    done = (columns["terminals"] + columns["timeouts"]) > 0
+    ends = np.flatnonzero(done)
+    if not len(ends):
+        raise DatasetError(f"{path}: no terminal or timeout, expected the end of at least one episode")
+    columns = {k: v[: ends[-1] + 1] for k, v in columns.items()}
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    episodes = {
+        "length": ends - starts + 1,
+        "return": np.add.reduceat(columns["rewards"], starts),
+        "cost": np.add.reduceat(columns["costs"], starts),
+        "success": np.zeros(len(ends)),
+        "fall": columns["terminals"][ends],
+    }
+    data = Episodes(columns, episodes)
+    shards.check_episodes(data, str(path))
+    return data

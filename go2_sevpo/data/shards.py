@@ -1,0 +1,266 @@
+"""Datasets on disk: a folder of HDF5 shards and a manifest.
+
+Every shard holds whole episodes under DSRL's keys and is valid alone. Shards are written to a temporary name, flushed
+and renamed; ``manifest.json`` comes last and holds a SHA-256 per shard. Keys, all float32 with one row per transition:
+``observations``, ``next_observations`` (the true successor at every row), ``actions``, ``rewards``, ``costs``,
+``terminals``, ``timeouts``. Per episode, under ``episodes/``: ``length``, ``return``, ``cost``, ``success``, ``fall``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List
+
+import h5py
+import numpy as np
+
+SCHEMA = 1
+KEYS = ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts")
+EPISODE_KEYS = ("length", "return", "cost", "success", "fall")
+MANIFEST = "manifest.json"
+
+
+class DatasetError(ValueError):
+    """A dataset is missing, damaged or of another layout than expected."""
+
+
+@dataclass
+class Episodes:
+    """Whole episodes: ``columns`` by key (M rows), ``episodes`` by key (E rows)."""
+
+    columns: Dict[str, np.ndarray]
+    episodes: Dict[str, np.ndarray]
+
+    @property
+    def rows(self) -> int:
+        """Number of transitions."""
+        return len(self.columns["rewards"])
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        for block in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file through a temporary name."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(temporary, path)
+
+
+def write_shard(path: Path, data: Episodes, info: Dict[str, Any]) -> Dict[str, Any]:
+    """Write one shard and return its manifest entry.
+
+    Raises:
+        DatasetError: the episodes are inconsistent (see :func:`check_episodes`).
+    """
+    check_episodes(data, str(path.name))
+    temporary = path.with_name(path.name + ".tmp")
+    with h5py.File(temporary, "w") as handle:
+        for key in KEYS:
+            handle.create_dataset(key, data=data.columns[key].astype(np.float32))
+        for key in EPISODE_KEYS:
+            handle.create_dataset(f"episodes/{key}", data=data.episodes[key])
+        handle.attrs["schema"] = SCHEMA
+        handle.attrs["info"] = json.dumps(info)
+        handle.flush()
+    with open(temporary, "rb+") as raw:
+        os.fsync(raw.fileno())
+    os.replace(temporary, path)
+    return shard_entry(path, data, info)
+
+
+def shard_entry(path: Path, data: Episodes, info: Dict[str, Any]) -> Dict[str, Any]:
+    """The manifest's record of one shard."""
+    e = data.episodes
+    return {
+        "file": path.name,
+        "sha256": sha256(path),
+        "transitions": data.rows,
+        "episodes": len(e["length"]),
+        "return_mean": float(np.mean(e["return"])),
+        "cost_mean": float(np.mean(e["cost"])),
+        "successes": int(np.sum(e["success"])),
+        "falls": int(np.sum(e["fall"])),
+        "info": info,
+    }
+
+
+def check_episodes(data: Episodes, name: str) -> None:
+    """Check shapes, finiteness and that flags and lengths agree.
+
+    Raises:
+        DatasetError: saying what was found and what was expected.
+    """
+    rows = data.rows
+    for key in KEYS:
+        column = data.columns.get(key)
+        if column is None:
+            raise DatasetError(f"{name}: key '{key}' is missing, expected {', '.join(KEYS)}")
+        if len(column) != rows:
+            raise DatasetError(f"{name}: '{key}' has {len(column)} rows, expected {rows}")
+        if not np.isfinite(column).all():
+            row = int(np.argwhere(~np.isfinite(column))[0][0])
+            raise DatasetError(f"{name}: '{key}' is not finite at row {row}, expected finite numbers")
+    lengths = np.asarray(data.episodes["length"], dtype=np.int64)
+    if lengths.sum() != rows:
+        raise DatasetError(f"{name}: episode lengths sum to {lengths.sum()}, expected {rows} rows")
+    ends = np.cumsum(lengths) - 1
+    done = (data.columns["terminals"] + data.columns["timeouts"]) > 0
+    if not np.array_equal(np.flatnonzero(done), ends):
+        raise DatasetError(f"{name}: {int(done.sum())} terminals or timeouts, expected exactly one at the end of each of {len(ends)} episodes")
+
+
+def read_shard(path: Path) -> Episodes:
+    """Read and check one shard.
+
+    Raises:
+        DatasetError: missing, truncated, or inconsistent.
+    """
+    if not path.is_file():
+        raise DatasetError(f"no shard at {path}")
+    try:
+        with h5py.File(path, "r") as handle:
+            if handle.attrs.get("schema") != SCHEMA:
+                raise DatasetError(f"{path}: schema {handle.attrs.get('schema')}, expected {SCHEMA}")
+            for key in list(KEYS) + [f"episodes/{k}" for k in EPISODE_KEYS]:
+                if key not in handle:
+                    raise DatasetError(f"{path}: key '{key}' is missing, expected {', '.join(KEYS)}")
+            columns = {key: handle[key][()] for key in KEYS}
+            episodes = {key: handle[f"episodes/{key}"][()] for key in EPISODE_KEYS}
+    except OSError as error:
+        raise DatasetError(f"{path} is not a complete HDF5 file (truncated?): {error}") from error
+    data = Episodes(columns, episodes)
+    check_episodes(data, str(path))
+    return data
+
+
+def shard_info(path: Path) -> Dict[str, Any]:
+    """The ``info`` a shard was written with.
+
+    Raises:
+        DatasetError: not a shard of this schema.
+    """
+    try:
+        with h5py.File(path, "r") as handle:
+            return json.loads(handle.attrs["info"])
+    except (OSError, KeyError) as error:
+        raise DatasetError(f"{path} is not a shard: {error}") from error
+
+
+def read_manifest(folder: Path) -> Dict[str, Any]:
+    """Read ``manifest.json``.
+
+    Raises:
+        DatasetError: no dataset there, or another schema.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        kind = "an unfinished collection (run the same go2-collect again, or go2-data repair)" if list(folder.glob("*.hdf5")) else "no dataset"
+        raise DatasetError(f"{folder} holds {kind}: {MANIFEST} is missing")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{path} is not valid JSON: {error}") from error
+    if manifest.get("schema") != SCHEMA:
+        raise DatasetError(f"{path}: schema {manifest.get('schema')}, expected {SCHEMA}")
+    return manifest
+
+
+def write_manifest(folder: Path, entries: List[Dict[str, Any]], common: Dict[str, Any]) -> Dict[str, Any]:
+    """Write the manifest of all shards and return it; ``common`` describes the whole (configuration, layout)."""
+    total = {
+        "transitions": sum(e["transitions"] for e in entries),
+        "episodes": sum(e["episodes"] for e in entries),
+        "successes": sum(e["successes"] for e in entries),
+        "falls": sum(e["falls"] for e in entries),
+    }
+    manifest = {"schema": SCHEMA, **common, **total, "shards": entries}
+    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1))
+    return manifest
+
+
+def validate(folder: Path) -> Dict[str, Any]:
+    """Check every shard against the manifest: presence, checksum, content. Returns the manifest.
+
+    Raises:
+        DatasetError: the first fault found.
+    """
+    manifest = read_manifest(folder)
+    for entry in manifest["shards"]:
+        path = folder / entry["file"]
+        if not path.is_file():
+            raise DatasetError(f"shard {entry['file']} is missing from {folder}")
+        found = sha256(path)
+        if found != entry["sha256"]:
+            raise DatasetError(f"{path}: SHA-256 is {found[:12]}..., expected {entry['sha256'][:12]}...")
+        data = read_shard(path)
+        if data.rows != entry["transitions"]:
+            raise DatasetError(f"{path}: {data.rows} transitions, expected {entry['transitions']}")
+    return manifest
+
+
+def repair(folder: Path) -> Dict[str, Any]:
+    """Rebuild the manifest from the shards that are whole; set damaged ones aside as ``*.damaged``.
+
+    Returns the new manifest with the names set aside under ``damaged``.
+
+    Raises:
+        DatasetError: no whole shard is left.
+    """
+    entries: List[Dict[str, Any]] = []
+    damaged: List[str] = []
+    common: Dict[str, Any] = {}
+    if (folder / MANIFEST).is_file():
+        old = read_manifest(folder)
+        common = {k: old[k] for k in ("environment", "observation", "sources", "seed") if k in old}
+    for path in sorted(folder.glob("*.hdf5")):
+        try:
+            data, info = read_shard(path), shard_info(path)
+        except DatasetError:
+            os.replace(path, path.with_name(path.name + ".damaged"))
+            damaged.append(path.name)
+            continue
+        for key in ("environment", "observation"):
+            if key in info:
+                common.setdefault(key, info[key])
+        entries.append(shard_entry(path, data, info))
+    if not entries:
+        raise DatasetError(f"{folder} holds no whole shard ({len(damaged)} damaged)")
+    for leftover in folder.glob("*.hdf5.tmp"):
+        leftover.unlink()
+    return {**write_manifest(folder, entries, common), "damaged": damaged}
+
+
+def merge(folder: Path, out: Path) -> int:
+    """Write all shards as one HDF5 file in DSRL's layout; returns the number of transitions.
+
+    DSRL's loaders read observations, next_observations, actions, rewards, costs, terminals and timeouts.
+    """
+    manifest = read_manifest(folder)
+    total, start = manifest["transitions"], 0
+    temporary = out.with_name(out.name + ".tmp")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(temporary, "w") as handle:
+        for entry in manifest["shards"]:
+            data = read_shard(folder / entry["file"])
+            for key in KEYS:
+                column = data.columns[key]
+                if key not in handle:
+                    handle.create_dataset(key, shape=(total, *column.shape[1:]), dtype=np.float32)
+                handle[key][start : start + data.rows] = column
+            start += data.rows
+    os.replace(temporary, out)
+    return total

@@ -1,0 +1,21 @@
+"""Rates with intervals."""
+
+from __future__ import annotations
+
+import math
+from typing import Tuple
+
+
+def wilson(successes: int, n: int, z: float = 1.959963984540054) -> Tuple[float, float]:
+    """Wilson's 95% interval of a rate.
+
+    Raises:
+        ValueError: ``n`` below 1, or ``successes`` outside 0..n.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes in {n} trials, expected 0 <= successes <= trials and trials >= 1")
+    p = successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    # At 0 and n the closed form is exact up to rounding; say 0 and 1.
+    return (0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)

@@ -1,0 +1,94 @@
+"""A policy file played by onnxruntime."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple, Union
+
+import numpy as np
+
+from go2_sevpo.contract import CONTRACT_KEY, ContractError
+
+SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "policies"
+INPUTS, OUTPUTS = ("observation", "noise"), ("action", "cost_value", "candidate")
+
+
+def find_policy(name: Union[str, Path]) -> Path:
+    """Path of a policy: an ONNX file, or the name of a shipped one.
+
+    Raises:
+        ContractError: no such file or shipped policy.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = SHIPPED / f"{name}.onnx"
+    if shipped.is_file():
+        return shipped
+    known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.onnx"))) or "none"
+    raise ContractError(f"no policy '{name}': not a file, and the shipped policies are {known}")
+
+
+class OnnxPolicy:
+    """Loads a policy, checks that it is one, and acts in batches.
+
+    Args:
+        path: ONNX file.
+        threads: onnxruntime's threads inside an operator; one thread keeps results independent of the machine.
+        candidates: N; None takes the policy's own number. 1 plays the actor alone.
+
+    Raises:
+        ContractError: not an ONNX file, or not a policy of this project.
+    """
+
+    def __init__(self, path: Union[str, Path], threads: int = 1, candidates: Optional[int] = None) -> None:
+        import onnxruntime
+
+        self.path = Path(path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises its own family of exceptions, all of them load failures
+            raise ContractError(f"{path} is not an ONNX file onnxruntime can load: {str(error).splitlines()[0]}") from error
+        found = tuple(x.name for x in self.session.get_inputs()), tuple(x.name for x in self.session.get_outputs())
+        if found != (INPUTS, OUTPUTS):
+            raise ContractError(f"{path} has inputs {found[0]} and outputs {found[1]}, expected {INPUTS} and {OUTPUTS}")
+        text = self.session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY)
+        if text is None:
+            raise ContractError(f"{path} carries no contract (metadata '{CONTRACT_KEY}'); export it with go2-export")
+        self.contract: Dict[str, Any] = json.loads(text)
+        sampler = self.contract["sampler"]
+        if candidates is not None and candidates < 1:
+            raise ContractError(f"candidates is {candidates}, expected at least 1")
+        self.candidates = candidates or int(sampler["candidates"])
+        self.steps = int(sampler["steps"])
+        self.num_actions = len(self.contract["joint_names"])
+        self.non_finite = 0
+
+    @property
+    def identity(self) -> Dict[str, Any]:
+        """Name, hash and kind, for datasets and reports."""
+        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        return {"name": self.path.stem, "sha256": digest, "kind": self.contract.get("kind", "?")}
+
+    def noise_shape(self, batch: int) -> Tuple[int, int, int, int]:
+        """Shape (B, N, T, A) of the noise input."""
+        return (batch, self.candidates, self.steps, self.num_actions)
+
+    def act(self, observation: np.ndarray, noise: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return action (B, A), cost value (B,) and candidate (B,).
+
+        An action that is not finite becomes zero, the default pose held by the damped PD law, and is counted in
+        ``non_finite``.
+        """
+        action, value, candidate = self.session.run(None, {"observation": observation, "noise": noise})
+        bad = ~np.isfinite(action).all(axis=1)
+        if bad.any():
+            action = np.where(bad[:, None], 0.0, action).astype(np.float32)
+            self.non_finite += int(bad.sum())
+        return action, value, candidate

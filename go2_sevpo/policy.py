@@ -1,0 +1,181 @@
+"""What a deployable policy is: normaliser, sampler, candidate choice. One module, exported as one ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import nn
+
+from go2_sevpo.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from go2_sevpo.diffusion import Diffusion
+from go2_sevpo.networks import Critic, Denoiser, Normalizer, Value
+
+POLICY_KIND = "policy"
+CHOICES = ("first", "argmin_cost", "argmax_reward")
+
+
+class DiffusionPolicy(nn.Module):
+    """Inputs ``observation`` (B, S) raw and ``noise`` (B, N, T, A); outputs ``action`` (B, A), ``cost_value`` (B,),
+    ``candidate`` (B,) int64.
+
+    ``choice`` among the N candidates: ``first`` (no critic), ``argmin_cost`` (least Q_c), ``argmax_reward`` (greatest
+    Q_r among those with Q_c <= ``limit``, the least Q_c where there is none).
+    """
+
+    def __init__(
+        self,
+        normalizer: Normalizer,
+        diffusion: Diffusion,
+        temperature: float = 1.0,
+        choice: str = "first",
+        cost_critic: Optional[Critic] = None,
+        reward_critic: Optional[Critic] = None,
+        cost_value: Optional[Value] = None,
+        limit: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if choice not in CHOICES:
+            raise ValueError(f"unknown candidate choice '{choice}', expected one of {', '.join(CHOICES)}")
+        if (choice != "first" and cost_critic is None) or (choice == "argmax_reward" and reward_critic is None):
+            raise ValueError(f"candidate choice '{choice}' needs critics, found none")
+        self.normalizer, self.diffusion = normalizer, diffusion
+        self.temperature, self.choice, self.limit = temperature, choice, limit
+        self.cost_critic, self.reward_critic, self.cost_value = cost_critic, reward_critic, cost_value
+
+    def forward(
+        self, observation: torch.Tensor, noise: torch.Tensor
+    ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Act; see the class."""
+        batch, n = noise.shape[0], noise.shape[1]
+        obs = self.normalizer(observation)
+        diffusion = self.diffusion
+        context = diffusion.denoiser.encode(obs)
+        wide = context.unsqueeze(1).expand(-1, n, -1).reshape(batch * n, -1)
+        flat = noise.reshape(batch * n, noise.shape[2], noise.shape[3])
+        actions = diffusion.sample(obs, flat, self.temperature, wide).reshape(batch, n, -1)
+        value = obs[:, 0] * 0.0 if self.cost_value is None else self.cost_value(obs)
+        candidate = self._choose(obs, actions)
+        chosen = torch.gather(actions, 1, candidate[:, None, None].expand(-1, 1, actions.shape[-1])).squeeze(1)
+        return chosen, value, candidate
+
+    def _choose(self, obs: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        batch, n = actions.shape[0], actions.shape[1]
+        if self.choice == "first" or self.cost_critic is None:
+            return (obs[:, 0] * 0.0).long()
+        wide = obs.unsqueeze(1).expand(-1, n, -1).reshape(batch * n, -1)
+        flat = actions.reshape(batch * n, -1)
+        cost = self.cost_critic(wide, flat).amax(0).reshape(batch, n)
+        if self.choice == "argmin_cost" or self.reward_critic is None:
+            return cost.argmin(1)
+        reward = self.reward_critic(wide, flat).amin(0).reshape(batch, n)
+        safe = cost <= self.limit
+        # Unsafe candidates rank below every safe one, by cost.
+        score = torch.where(safe, reward, -1e6 - cost)
+        return score.argmax(1)
+
+    def describe(self) -> Dict[str, Any]:
+        """Plain data from which :func:`load_policy` rebuilds the module's shape."""
+        denoiser, critic = self.diffusion.denoiser, self.cost_critic
+        return {
+            "type": "diffusion",
+            "observation_size": denoiser.from_obs.in_features,
+            "action_size": denoiser.out.out_features,
+            "actor": denoiser.kind,
+            "width": denoiser.from_obs.out_features,
+            "depth": denoiser.depth,
+            "diffusion_steps": self.diffusion.steps,
+            "prediction": self.diffusion.prediction,
+            "temperature": self.temperature,
+            "choice": self.choice,
+            "limit": self.limit,
+            "critic_hidden": None if critic is None else [x.weight.shape[2] for x in critic.layers[:-1]],
+        }
+
+    @property
+    def sampler(self) -> Dict[str, Any]:
+        """Diffusion steps, temperature and choice, for the contract."""
+        kind = {"kind": "diffusion", "steps": self.diffusion.steps, "prediction": self.diffusion.prediction}
+        return {**kind, "temperature": self.temperature, "choice": self.choice, "noise_scale": 1.0}
+
+
+class GaussianPolicy(nn.Module):
+    """A PPO actor behind the same interface: action = clip(unit * (mean + std * noise[:, 0, 0]), -1, 1)."""
+
+    def __init__(self, sizes: Sequence[int], std: torch.Tensor, unit: float) -> None:
+        super().__init__()
+        layers: list = []
+        for a, b in zip(sizes[:-2], sizes[1:-1]):
+            layers += [nn.Linear(a, b), nn.ELU()]
+        self.mlp = nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+        self.sizes, self.unit = list(sizes), unit
+        self.register_buffer("std", std.clone())
+
+    def forward(
+        self, observation: torch.Tensor, noise: torch.Tensor
+    ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """See :class:`DiffusionPolicy`; there is no cost value (0) and one candidate."""
+        action = self.mlp(observation) + self.std * noise[:, 0, 0]
+        zero = observation[:, 0] * 0.0
+        return (self.unit * action).clamp(-1.0, 1.0), zero, zero.long()
+
+    def describe(self) -> Dict[str, Any]:
+        """Plain data from which :func:`load_policy` rebuilds the module's shape."""
+        return {"type": "gaussian", "sizes": self.sizes, "unit": self.unit}
+
+    @property
+    def sampler(self) -> Dict[str, Any]:
+        """One step of Gaussian noise; played without it unless asked for."""
+        return {"kind": "gaussian", "steps": 1, "temperature": 1.0, "choice": "first", "noise_scale": 0.0}
+
+
+Policy = Union[DiffusionPolicy, GaussianPolicy]
+
+
+def save_policy(path: Union[str, Path], policy: Policy, observations: torch.Tensor, info: Dict[str, Any]) -> None:
+    """Write a policy with some logged ``observations`` (K, S) for the export's parity proof and its provenance."""
+    state = {"shape": policy.describe(), "weights": policy.state_dict(), "observations": observations, "info": info}
+    save_checkpoint(path, POLICY_KIND, state)
+
+
+def load_policy(
+    path: Union[str, Path], choice: Optional[str] = None, temperature: Optional[float] = None
+) -> Tuple[Policy, torch.Tensor, Dict[str, Any]]:
+    """Read :func:`save_policy`'s file: the policy, the logged observations, the provenance.
+
+    Raises:
+        CheckpointError: not such a file, or the weights do not fit the shape it states.
+    """
+    state = load_checkpoint(path, POLICY_KIND)
+    shape, weights = state["shape"], state["weights"]
+    policy = _empty_gaussian(shape) if shape["type"] == "gaussian" else _empty_diffusion(shape, choice, temperature)
+    try:
+        policy.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: weights do not fit the policy's shape: {str(error).splitlines()[-1].strip()}") from error
+    return policy.eval(), state["observations"], state["info"]
+
+
+def _empty_gaussian(shape: Dict[str, Any]) -> GaussianPolicy:
+    return GaussianPolicy(shape["sizes"], torch.ones(shape["sizes"][-1]), shape["unit"])
+
+
+def _empty_diffusion(shape: Dict[str, Any], choice: Optional[str], temperature: Optional[float]) -> DiffusionPolicy:
+    n_obs, n_act, hidden = shape["observation_size"], shape["action_size"], shape["critic_hidden"]
+    denoiser = Denoiser(n_obs, n_act, shape["actor"], shape["width"], shape["depth"])
+    critics: Dict[str, Any] = {}
+    if hidden is not None:
+        critics = {
+            "cost_critic": Critic(n_obs, n_act, hidden),
+            "reward_critic": Critic(n_obs, n_act, hidden),
+            "cost_value": Value(n_obs, hidden),
+        }
+    return DiffusionPolicy(
+        Normalizer(torch.zeros(n_obs), torch.ones(n_obs)),
+        Diffusion(denoiser, shape["diffusion_steps"], shape["prediction"]),
+        shape["temperature"] if temperature is None else temperature,
+        choice or shape["choice"],
+        limit=shape["limit"],
+        **critics,
+    )

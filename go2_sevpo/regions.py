@@ -1,0 +1,26 @@
+"""Safe and unsafe regions (paper, Algorithm 1, lines 7-8) and the conversion of cost limits."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+import torch
+
+
+def state_limit(episode_limit: float, gamma: float, horizon: int, cost_scale: float = 1.0) -> float:
+    """Discounted value of spreading ``episode_limit`` evenly over ``horizon`` steps, times the cost scale.
+
+    l (1 - gamma^T) / ((1 - gamma) T), the conversion used by CPQ, FISOR and OSRL.
+
+    Raises:
+        ValueError: gamma outside (0, 1) or a horizon below 1.
+    """
+    if not 0.0 < gamma < 1.0 or horizon < 1:
+        raise ValueError(f"gamma is {gamma} and horizon {horizon}, expected 0 < gamma < 1 and horizon >= 1")
+    return cost_scale * episode_limit * (1.0 - gamma**horizon) / ((1.0 - gamma) * horizon)
+
+
+def split(v_c: torch.Tensor, q_c: torch.Tensor, limit: float) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Masks (B,) of S1 = {V_c <= l, Q_c <= l} and S2 = {V_c > l}; V_c <= l < Q_c is in neither."""
+    unsafe = v_c > limit
+    return ~unsafe & (q_c <= limit), unsafe

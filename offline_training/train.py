@@ -1,0 +1,133 @@
+"""Train an offline algorithm on a dataset (``go2-train``)."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List
+
+import torch
+import tyro
+import yaml
+
+from go2_sevpo.algorithms import ALGORITHMS, make_algorithm, make_config
+from go2_sevpo.checkpoint import CheckpointError
+from go2_sevpo.data.dataset import OfflineDataset, load
+from go2_sevpo.data.shards import DatasetError
+from offline_training.trainer import CHECKPOINT, Trainer
+
+CONFIG_DIR = Path(__file__).parent / "configs"
+
+
+@dataclass
+class Args:
+    """Train an offline algorithm on a dataset."""
+
+    dataset: tyro.conf.Positional[Path]
+    """Dataset folder of go2-collect, or one HDF5 file in DSRL's layout."""
+    out: Path
+    """Run folder."""
+    algorithm: str = "sevpo"
+    """sevpo, bc (cloning, all data) or bc-safe (cloning, safe episodes only)."""
+    preset: str = "laptop"
+    """laptop, paper (Table 8), or a YAML file."""
+    seed: int = 0
+    resume: bool = False
+    """Go on from the checkpoint in ``out``, bit for bit on a CPU."""
+    set: List[str] = field(default_factory=list)
+    """Overrides of the algorithm's settings, as name=value."""
+    device: str = "cpu"
+    threads: int = 1
+    """torch threads; one is fastest for small networks beside other work."""
+    candidates: int = 16
+    """N, the number of candidates the exported policy draws by default."""
+    log_every: int = 200
+    save_every: int = 2000
+
+
+def settings_of(args: Args) -> Dict[str, Any]:
+    """The algorithm's settings: preset, then overrides.
+
+    Raises:
+        ValueError: no such preset, or an override that is not name=value.
+    """
+    path = CONFIG_DIR / f"{args.preset}.yaml"
+    path = path if path.is_file() else Path(args.preset)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in CONFIG_DIR.glob("*.yaml")))
+        raise ValueError(f"no preset '{args.preset}': not a file, and the presets are {known}")
+    section = "bc" if args.algorithm.startswith("bc") else args.algorithm
+    values = dict((yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get(section) or {})
+    for item in args.set:
+        name, sign, value = item.partition("=")
+        if not sign:
+            raise ValueError(f"override '{item}' is not name=value")
+        values[name] = yaml.safe_load(value)
+    return values
+
+
+def dataset_identity(data: OfflineDataset, path: Path) -> Dict[str, Any]:
+    """What says which data a run was trained on."""
+    hashes = [e["sha256"] for e in data.manifest.get("shards", [])]
+    return {"name": path.name, "transitions": len(data), "episodes": len(data.episodes["length"]), "shards": hashes}
+
+
+def train(args: Args) -> bool:
+    """Train; returns False if interrupted.
+
+    Raises:
+        ValueError: arguments that are not understood.
+        DatasetError: data that cannot be used.
+        CheckpointError: nothing to resume, or of another run.
+    """
+    if args.algorithm not in ALGORITHMS:
+        raise ValueError(f"unknown algorithm '{args.algorithm}', expected one of {', '.join(ALGORITHMS)}")
+    config = make_config(args.algorithm, settings_of(args))
+    if (args.out / CHECKPOINT).exists() and not args.resume:
+        raise ValueError(f"{args.out} already holds a run; use --resume to go on, or another --out")
+    if args.resume and not (args.out / CHECKPOINT).exists():
+        raise CheckpointError(f"nothing to resume: no {CHECKPOINT} in {args.out}")
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    data = load(args.dataset, args.device)
+    fall, success = data.episodes["fall"].mean(), data.episodes["success"].mean()
+    print(f"{args.dataset}: {len(data)} transitions, {len(data.episodes['length'])} episodes, "
+          f"{100 * success:.0f}% successes, {100 * fall:.0f}% falls", flush=True)  # fmt: skip
+    info = {
+        "algorithm": args.algorithm, "preset": args.preset, "seed": args.seed, "candidates": args.candidates,
+        "config": json.loads(json.dumps(asdict(config))), "dataset": dataset_identity(data, args.dataset),
+    }  # fmt: skip
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "config.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
+    algorithm = make_algorithm(args.algorithm, config, data)
+
+    def say(line: str) -> None:
+        print(f"{args.algorithm}: {line}", flush=True)
+
+    trainer = Trainer(algorithm, data, args.out, info, args.seed, args.log_every, args.save_every, say)
+    if args.resume:
+        trainer.load()
+    return trainer.run()
+
+
+def main() -> None:
+    """Entry point of ``go2-train``."""
+    args = tyro.cli(Args)
+    try:
+        finished = train(args)
+    except (ValueError, DatasetError, CheckpointError) as error:
+        sys.exit(f"go2-train: {error}")
+    if not finished:
+        print(f"stopped; the same command with --resume goes on ({args.out})", file=sys.stderr)
+        sys.exit(130)
+    print(f"trained: {args.out}")
+
+
+if __name__ == "__main__":
+    main()

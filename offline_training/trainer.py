@@ -1,0 +1,145 @@
+"""The stage-wise trainer: progress, logs, checkpoints that resume bit for bit on a CPU."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+import torch
+
+from go2_sevpo.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from go2_sevpo.data.dataset import OfflineDataset
+from go2_sevpo.policy import save_policy
+
+CHECKPOINT = "checkpoint.safetensors"
+POLICY = "policy_last.safetensors"
+
+
+class MetricLog:
+    """Means of logged scalars, to CSV (one file per stage) and TensorBoard."""
+
+    def __init__(self, out: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.out, self.writer = out, SummaryWriter(str(out / "tensorboard"))
+        self._sums: Dict[str, torch.Tensor] = {}
+        self._count = 0
+
+    def add(self, metrics: Dict[str, torch.Tensor]) -> None:
+        """Add one step's scalars; nothing is read back from the device yet."""
+        for key, value in metrics.items():
+            self._sums[key] = self._sums[key] + value if key in self._sums else value
+        self._count += 1
+
+    def flush(self, stage: str, step: int, rate: float) -> Dict[str, float]:
+        """Write the means since the last flush as the row of ``step``."""
+        row = {"step": float(step), "steps_per_second": rate}
+        row.update({k: float(v) / max(self._count, 1) for k, v in self._sums.items()})
+        self._sums, self._count = {}, 0
+        path = self.out / f"{stage}.csv"
+        new = not path.exists()
+        with open(path, "a", newline="", encoding="utf-8") as handle:
+            writer = csv.writer(handle)
+            if new:
+                writer.writerow(row)
+            writer.writerow([f"{v:.6g}" for v in row.values()])
+        for key, value in row.items():
+            self.writer.add_scalar(f"{stage}/{key}", value, step)
+        self.writer.flush()
+        return row
+
+
+class Trainer:
+    """Runs the stages of one algorithm on one dataset.
+
+    Args:
+        algorithm: see :class:`go2_sevpo.algorithms.base.Algorithm`.
+        data: transitions in memory.
+        out: run folder.
+        info: provenance, saved with every policy and compared on resume.
+        seed: of index draws, noise and dropout.
+        log_every, save_every: in gradient steps.
+    """
+
+    def __init__(
+        self, algorithm: Any, data: OfflineDataset, out: Path, info: Dict[str, Any], seed: int,
+        log_every: int = 200, save_every: int = 2000, say: Callable[[str], None] = print,
+    ) -> None:  # fmt: skip
+        self.algorithm, self.data, self.out, self.info = algorithm, data, out, info
+        self.log_every, self.save_every, self.say = log_every, save_every, say
+        self.generator = torch.Generator(device=data.device).manual_seed(seed)
+        self.stage, self.step = 0, 0
+        self._stop: List[int] = []
+
+    def save(self) -> None:
+        """Write the checkpoint, and the policy for go2-export."""
+        state = {
+            "stage": self.stage, "step": self.step, "algorithm": self.algorithm.state_dict(), "info": self.info,
+            "generator": self.generator.get_state(), "torch_rng": torch.get_rng_state(),
+        }  # fmt: skip
+        save_checkpoint(self.out / CHECKPOINT, "offline", state)
+        shown = torch.linspace(0, len(self.data) - 1, 256).long().to(self.data.device)
+        frames = self.data.frames[self.data.first[shown]] * self.data.std + self.data.mean
+        done = {"stage": self.stage, "step": self.step}
+        save_policy(self.out / POLICY, self.algorithm.policy(), frames, {**self.info, **done})
+
+    def load(self) -> None:
+        """Go on from the checkpoint.
+
+        Raises:
+            CheckpointError: none there, damaged, or of another configuration or dataset.
+        """
+        state = load_checkpoint(self.out / CHECKPOINT, "offline")
+        for key in ("algorithm", "config", "dataset", "seed"):
+            if state["info"].get(key) != self.info.get(key):
+                raise CheckpointError(f"{self.out} was begun with {key} {state['info'].get(key)}, now {self.info.get(key)}")
+        self.algorithm.load_state_dict(state["algorithm"])
+        self.stage, self.step = state["stage"], state["step"]
+        self.generator.set_state(state["generator"].cpu())
+        torch.set_rng_state(state["torch_rng"].cpu())
+
+    def run(self, max_steps: Optional[int] = None) -> bool:
+        """Train to the end (True), or until interrupted or ``max_steps`` more steps were done (False)."""
+        previous = {n: signal.signal(n, lambda k, _: self._stop.append(k)) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return self._run(max_steps)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _run(self, max_steps: Optional[int]) -> bool:
+        log, left = MetricLog(self.out), max_steps
+        stages = self.algorithm.stages
+        while self.stage < len(stages):
+            name = stages[self.stage]
+            total = self.algorithm.steps(name)
+            start, first, last_log = time.perf_counter(), self.step, self.step
+            last_time = start
+            while self.step < total:
+                if self._stop or left == 0:
+                    self.save()
+                    return False
+                log.add(self.algorithm.update(name, self.step, self.data, self.generator))
+                self.step += 1
+                left = None if left is None else left - 1
+                if self.step % self.log_every == 0 or self.step == total:
+                    now = time.perf_counter()
+                    row = log.flush(name, self.step, (self.step - last_log) / (now - last_time))
+                    eta = (total - self.step) * (now - start) / (self.step - first)
+                    last_log, last_time = self.step, now
+                    if self.step % (5 * self.log_every) == 0 or self.step == total:
+                        self.say(_line(name, total, row, eta))
+                if self.step % self.save_every == 0:
+                    self.save()
+            self.stage, self.step = self.stage + 1, 0
+        self.save()
+        return True
+
+
+def _line(stage: str, total: int, row: Dict[str, float], eta: float) -> str:
+    shown = [k for k in ("actor_loss", "v_loss", "q_loss", "v_c", "q_r", "safe_share", "unsafe_share", "clipped_share") if k in row]
+    values = "  ".join(f"{k} {row[k]:.3g}" for k in shown)
+    return f"{stage} {row['step']:.0f}/{total}  {row['steps_per_second']:.0f} steps/s  {values}  ETA {eta:.0f} s"
