@@ -1,0 +1,129 @@
+"""Look after datasets (``go2-data validate | repair | info | merge``)."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Union
+
+import numpy as np
+import tyro
+
+from go2_sevpo.data import shards
+from go2_sevpo.data.shards import DatasetError
+from go2_sevpo.metrics import wilson
+
+
+@dataclass
+class Validate:
+    """Check every shard: presence, checksum, layout, finiteness, episode ends."""
+
+    dir: tyro.conf.Positional[Path]
+
+
+@dataclass
+class Repair:
+    """Rebuild the manifest from whole shards and set damaged ones aside as *.damaged."""
+
+    dir: tyro.conf.Positional[Path]
+
+
+@dataclass
+class Info:
+    """Show returns, costs, lengths, success and fall, and draw a histogram."""
+
+    dir: tyro.conf.Positional[Path]
+
+
+@dataclass
+class Merge:
+    """Write one HDF5 file in DSRL's layout."""
+
+    dir: tyro.conf.Positional[Path]
+    out: Path
+
+
+def _episodes(folder: Path, manifest: Dict[str, Any]) -> Dict[str, Dict[str, np.ndarray]]:
+    import h5py
+
+    groups: Dict[str, Dict[str, list]] = {}
+    for entry in manifest["shards"]:
+        source = entry["info"].get("source", {})
+        name = f"{Path(source.get('policy', '?')).stem} on {source.get('course', '?')}"
+        group = groups.setdefault(name, {k: [] for k in shards.EPISODE_KEYS})
+        with h5py.File(folder / entry["file"], "r") as handle:
+            for key in shards.EPISODE_KEYS:
+                group[key].append(handle[f"episodes/{key}"][()])
+    return {name: {k: np.concatenate(v) for k, v in group.items()} for name, group in groups.items()}
+
+
+def _histograms(groups: Dict[str, Dict[str, np.ndarray]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for axis, key in zip(axes, ("return", "cost", "length")):
+        values = [g[key] for g in groups.values()]
+        axis.hist(values, bins=30, stacked=True, label=list(groups))
+        axis.set(xlabel={"return": "return", "cost": "cost", "length": "steps"}[key], ylabel="episodes")
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(str(path), dpi=120)
+
+
+def info(folder: Path) -> str:
+    """A table of the dataset by source; the picture goes to ``histogram.png`` beside the shards.
+
+    Raises:
+        DatasetError: no dataset there, or a shard is missing.
+    """
+    manifest = shards.read_manifest(folder)
+    for entry in manifest["shards"]:
+        if not (folder / entry["file"]).is_file():
+            raise DatasetError(f"shard {entry['file']} is missing from {folder}")
+    groups = _episodes(folder, manifest)
+    lines = [f"{folder}: {manifest['episodes']} episodes, {manifest['transitions']} transitions, {len(manifest['shards'])} shards"]
+    lines.append(f"{'source':24s} {'episodes':>8s} {'steps':>9s} {'length':>7s} {'return':>14s} {'cost':>14s} {'success':>22s} {'fall':>6s}")
+    everything = {k: np.concatenate([g[k] for g in groups.values()]) for k in shards.EPISODE_KEYS}
+    for name, g in [*groups.items(), ("all", everything)]:
+        n, good = len(g["length"]), int(g["success"].sum())
+        low, high = wilson(good, n)
+        success = f"{100 * good / n:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"
+        lines.append(
+            f"{name:24s} {n:8d} {int(g['length'].sum()):9d} {g['length'].mean():7.0f} "
+            f"{g['return'].mean():7.2f} ±{g['return'].std():5.2f} {g['cost'].mean():7.2f} ±{g['cost'].std():5.2f} "
+            f"{success:>22s} {100 * g['fall'].mean():5.1f}%"
+        )
+    _histograms(groups, folder / "histogram.png")
+    return "\n".join([*lines, f"picture: {folder / 'histogram.png'}"])
+
+
+def run(command: Union[Validate, Repair, Info, Merge]) -> str:
+    """Carry out one command; returns what to print.
+
+    Raises:
+        DatasetError: saying what was found and what was expected.
+    """
+    if isinstance(command, Validate):
+        m = shards.validate(command.dir)
+        return f"{command.dir}: valid, {len(m['shards'])} shards, {m['episodes']} episodes, {m['transitions']} transitions"
+    if isinstance(command, Repair):
+        m = shards.repair(command.dir)
+        aside = ", ".join(m["damaged"]) or "none"
+        return f"{command.dir}: {len(m['shards'])} whole shards, {m['transitions']} transitions; set aside: {aside}"
+    if isinstance(command, Merge):
+        return f"{command.out}: {shards.merge(command.dir, command.out)} transitions"
+    return info(command.dir)
+
+
+def main() -> None:
+    """Entry point of ``go2-data``."""
+    command = tyro.extras.subcommand_cli_from_dict({"validate": Validate, "repair": Repair, "info": Info, "merge": Merge})
+    try:
+        print(run(command))
+    except (DatasetError, OSError) as error:
+        sys.exit(f"go2-data: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The main job in one command (``make demo``): collect, train, export, play back, compare.
+
+Each step is a command of its own, run as a user would run it; folders exchange files only.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import tyro
+
+METHODS: Tuple[Tuple[str, str], ...] = (("sevpo", "SEVPO"), ("bc", "cloning, all data"))
+
+
+@dataclass
+class Args:
+    """Collect a small mixed dataset, train SEVPO and cloning on it, export both and play them back."""
+
+    out: Path = Path("runs/demo")
+    """Folder for everything; finished steps are not done again."""
+    course: str = "simple"
+    mix: str = "demo"
+    preset: str = "laptop"
+    episodes: int = 250
+    """Evaluation episodes per policy."""
+    seed: int = 0
+    video: bool = True
+
+
+def _run(title: str, module: str, *arguments: str) -> None:
+    print(f"\n=== {title}\n$ {module.replace('_', '-')} {' '.join(arguments)}", flush=True)
+    start = time.perf_counter()
+    status = subprocess.run([str(Path(sys.executable).with_name(module)), *arguments], check=False).returncode
+    if status:
+        sys.exit(f"go2-demo: {module} failed with status {status}; the same command goes on from here")
+    print(f"    {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def _train(out: Path, name: str, args: Args) -> None:
+    run = out / name
+    done = run / "finished"
+    if done.is_file():
+        return
+    resume = ["--resume"] if (run / "checkpoint.safetensors").is_file() else []
+    _run(f"train {name}", "go2-train", str(out / "data"), "--algorithm", name, "--preset", args.preset,
+         "--seed", str(args.seed), "--out", str(run), *resume)  # fmt: skip
+    done.write_text("", encoding="utf-8")
+
+
+def _row(title: str, report: Dict[str, Any]) -> List[str]:
+    def rate(key: str, interval: str) -> str:
+        low, high = report[interval]
+        return f"{100 * report[key]:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"
+
+    return [
+        title, rate("success_rate", "success_interval"), rate("fall_rate", "fall_interval"),
+        f"{report['cost_mean']:.1f}", f"{report['return_mean']:.1f}", f"{report['inference_ms_p50']:.2f} ms",
+    ]  # fmt: skip
+
+
+def table(rows: List[List[str]]) -> str:
+    """Columns padded to their widest cell."""
+    widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def demo(args: Args) -> str:
+    """Run all steps; returns the table."""
+    out, start = args.out, time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / "data" / "manifest.json").is_file():
+        _run("collect expert and failure episodes", "go2-collect", "--mix", args.mix, "--seed", str(args.seed), "--out", str(out / "data"))
+    rows = [["policy", "success", "fall", "cost", "return", "inference"]]
+    for name, title in METHODS:
+        _train(out, name, args)
+        policy, folder = out / f"{name}.onnx", out / f"play_{name}"
+        if not policy.is_file():
+            _run(f"export {name}", "go2-export", str(out / name), "--out", str(policy))
+        if not (folder / "report.json").is_file():
+            video = ["--video"] if args.video and name == "sevpo" else []
+            _run(f"play {name}", "go2-play", str(policy), "--course", args.course, "--episodes", str(args.episodes),
+                 "--seed", str(args.seed), "--out", str(folder), *video)  # fmt: skip
+        rows.append(_row(title, json.loads((folder / "report.json").read_text(encoding="utf-8"))))
+    text = table(rows)
+    minutes = (time.perf_counter() - start) / 60
+    (out / "table.txt").write_text(text + "\n", encoding="utf-8")
+    paths = [f"report: {out / 'play_sevpo' / 'report.html'}"]
+    video_path = out / "play_sevpo" / "video.mp4"
+    if video_path.is_file():
+        paths.append(f"video:  {video_path}")
+    head = f"\n{args.course} course, {args.episodes} unseen episodes each, 95% intervals, {minutes:.1f} min\n"
+    return "\n".join([head, text, "", *paths])
+
+
+def main() -> None:
+    """Entry point of ``go2-demo``."""
+    print(demo(tyro.cli(Args)))
+
+
+if __name__ == "__main__":
+    main()

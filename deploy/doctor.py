@@ -1,0 +1,165 @@
+"""``go2-doctor``: what is installed, what works, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Callable, List, Optional, Tuple
+
+import tyro
+
+_PACKAGES = (
+    ("numpy", "numpy", ""), ("torch", "torch", ""), ("mujoco", "mujoco", ""), ("gymnasium", "gymnasium", ""),
+    ("h5py", "h5py", ""), ("safetensors", "safetensors", ""), ("onnx", "onnx", ""), ("onnxruntime", "onnxruntime", ""),
+    ("rsl_rl", "rsl-rl-lib", "only to train experts: pip install 'go2-sevpo[expert]'"),
+    ("tensorboard", "tensorboard", ""), ("matplotlib", "matplotlib", ""), ("imageio", "imageio", ""),
+)  # fmt: skip
+_SIMULATORS = (
+    ("mujoco", "MuJoCo (default, CPU)", "pip install mujoco"),
+    ("mujoco_warp", "MuJoCo Warp (NVIDIA GPU)", "pip install mujoco-warp; needs an NVIDIA GPU"),
+    ("isaacgym", "Isaac Gym Preview 4", "download from NVIDIA, Python 3.8 only"),
+)
+
+
+@dataclass
+class Check:
+    """One line of the report: ``ok`` None means optional and absent."""
+
+    name: str
+    ok: Optional[bool]
+    text: str
+
+
+def _version(distribution: str, module: str) -> Optional[str]:
+    try:
+        from importlib.metadata import PackageNotFoundError, version
+    except ImportError:
+        return None
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        pass
+    try:
+        return str(getattr(import_module(module), "__version__", "unknown version"))
+    except ImportError:
+        return None
+
+
+def packages() -> List[Check]:
+    """Versions of what the stack uses."""
+    out = []
+    for module, distribution, hint in _PACKAGES:
+        found = _version(distribution, module)
+        missing = hint or f"missing: pip install {distribution}"
+        out.append(Check(distribution, True if found else (None if hint else False), found or missing))
+    return out
+
+
+def simulators() -> List[Check]:
+    """Which simulators can be imported."""
+    out = []
+    for module, name, hint in _SIMULATORS:
+        found = _version(module.replace("_", "-"), module)
+        out.append(Check(name, True if found else (False if module == "mujoco" else None), found or f"not found; {hint}"))
+    return out
+
+
+def threads() -> List[Check]:
+    """Thread settings that decide speed."""
+    import torch
+
+    policy = os.environ.get("OMP_WAIT_POLICY", "not set")
+    note = "" if policy.lower() == "passive" else " (PASSIVE is faster when torch shares cores with physics; the trainers set it)"
+    return [
+        Check("cores", True, str(os.cpu_count())),
+        Check("torch threads", True, str(torch.get_num_threads())),
+        Check("OMP_WAIT_POLICY", True, policy + note),
+        Check("CUDA", True if torch.cuda.is_available() else None, "available" if torch.cuda.is_available() else "no NVIDIA GPU; not needed"),
+    ]
+
+
+def graphics() -> List[Check]:
+    """Whether pictures and videos can be rendered."""
+    from deploy.video import graphics_problem
+
+    problem = graphics_problem()
+    hint = "only needed for videos; on Debian or Ubuntu: apt-get install libegl1 libgl1"
+    return [Check("rendering", True if problem is None else None, f"works ({os.environ.get('MUJOCO_GL', 'default')})" if problem is None else f"{problem}; {hint}")]
+
+
+def physics(seconds: float = 1.0) -> List[Check]:
+    """Stand in 16 worlds for a second of simulated time and check weight, height and speed."""
+    import torch
+
+    from envs.go2 import robot as r
+    from envs.go2.course import make_course
+    from envs.simulators.mujoco import MujocoSimulator
+
+    sim = MujocoSimulator(16, [make_course("flat")])
+    target = torch.tensor(r.DEFAULT_JOINT_POSITIONS).repeat(16, 1)
+    steps = round(seconds / r.CONTROL_DT)
+    start = time.perf_counter()
+    for _ in range(steps):
+        sim.step(target)
+    rate = 16 * steps / (time.perf_counter() - start)
+    state = sim.read()
+    sim.close()
+    weight = float(state.foot_force[0].sum()) / 9.81
+    height = float(state.base_position[0, 2])
+    right = abs(weight - r.TOTAL_MASS) < 0.5 and 0.2 < height < 0.4
+    return [Check("physics self-test", right, f"stands at {height:.3f} m, feet carry {weight:.2f} kg (expected {r.TOTAL_MASS}), {rate:.0f} control steps/s")]
+
+
+def policies() -> List[Check]:
+    """Whether the shipped policies load and fit."""
+    from envs.go2.contract import environment_contract
+    from go2_sevpo.contract import ContractError, check_contract
+    from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
+
+    out = []
+    for name in ("expert", "weak"):
+        try:
+            policy = OnnxPolicy(find_policy(name))
+            check_contract(policy.contract, environment_contract(), name)
+            out.append(Check(f"policy {name}", True, f"loads and fits, SHA-256 {policy.identity['sha256'][:12]}"))
+        except ContractError as error:
+            out.append(Check(f"policy {name}", False, str(error)))
+    return out
+
+
+SECTIONS: Tuple[Tuple[str, Callable[[], List[Check]]], ...] = (
+    ("packages", packages), ("simulators", simulators), ("threads", threads), ("graphics", graphics),
+    ("physics", physics), ("policies", policies),
+)  # fmt: skip
+
+
+@dataclass
+class Args:
+    """Report versions, simulators, threads, graphics and a one-second physics self-test."""
+
+
+def main() -> None:
+    """Entry point of ``go2-doctor``; exits with 1 if something needed is missing or wrong."""
+    tyro.cli(Args)
+    print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    wrong = 0
+    for title, section in SECTIONS:
+        print(f"\n{title}")
+        try:
+            checks = section()
+        except Exception as error:  # the doctor reports every fault instead of stopping at the first
+            checks = [Check(title, False, f"{type(error).__name__}: {error}")]
+        for check in checks:
+            mark = {True: "ok  ", False: "FAIL", None: "--  "}[check.ok]
+            wrong += check.ok is False
+            print(f"  {mark} {check.name:28s} {check.text}")
+    print(f"\n{'all that is needed works' if not wrong else f'{wrong} problems'}")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Shared fixtures: small synthetic datasets and quiet torch threads."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import pytest
+import torch
+
+from go2_sevpo.data.dataset import OfflineDataset
+from go2_sevpo.data.shards import Episodes
+
+torch.set_num_threads(1)
+
+
+def make_episodes(lengths=(20, 30, 25), n_obs=4, n_act=2, seed=0, fall_every=2):
+    """Random whole episodes; every ``fall_every``-th ends in a fall, the others in a time-out."""
+    rng = np.random.default_rng(seed)
+    columns = {k: [] for k in ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts")}
+    table = {k: [] for k in ("length", "return", "cost", "success", "fall")}
+    for k, n in enumerate(lengths):
+        frames = rng.normal(size=(n + 1, n_obs)).astype(np.float32)
+        fall = k % fall_every == 0
+        costs = np.zeros(n, np.float32)
+        costs[-1] = float(fall)
+        rewards = rng.normal(size=n).astype(np.float32)
+        ends = np.zeros(n, np.float32)
+        ends[-1] = 1.0
+        columns["observations"].append(frames[:-1])
+        columns["next_observations"].append(frames[1:])
+        columns["actions"].append(rng.uniform(-1, 1, size=(n, n_act)).astype(np.float32))
+        columns["rewards"].append(rewards)
+        columns["costs"].append(costs)
+        columns["terminals"].append(ends * fall)
+        columns["timeouts"].append(ends * (not fall))
+        for key, value in zip(table, (n, rewards.sum(), costs.sum(), int(not fall), int(fall))):
+            table[key].append(value)
+    return Episodes({k: np.concatenate(v) for k, v in columns.items()}, {k: np.array(v) for k, v in table.items()})
+
+
+@pytest.fixture
+def episodes():
+    return make_episodes()
+
+
+@pytest.fixture
+def dataset(episodes):
+    return OfflineDataset([episodes])
