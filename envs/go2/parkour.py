@@ -366,8 +366,8 @@ class Go2Parkour:
     def state_dict(self) -> Dict[str, Any]:
         """Everything that decides how the simulation goes on, for exact resume."""
         return {
-            "buffers": {name: getattr(self, name) for name in _BUFFERS},
-            "dynamics": vars(self.dynamics),
+            "buffers": {name: getattr(self, name).clone() for name in _BUFFERS},
+            "dynamics": {name: value.clone() for name, value in vars(self.dynamics).items()},
             "generator": self.generator.get_state(),
             "simulator": self.sim.state_dict(),
         }
@@ -382,8 +382,8 @@ class Go2Parkour:
         if found != self.num_envs:
             raise ValueError(f"the saved environment has {found} worlds, expected {self.num_envs}")
         for name in _BUFFERS:
-            setattr(self, name, state["buffers"][name].to(self.device))
-        self.dynamics = Dynamics(**{k: v.to(self.device) for k, v in state["dynamics"].items()})
+            setattr(self, name, state["buffers"][name].to(self.device, copy=True))
+        self.dynamics = Dynamics(**{k: v.to(self.device, copy=True) for k, v in state["dynamics"].items()})
         self.generator.set_state(state["generator"].cpu())
         self.sim.assign(torch.arange(self.num_envs, device=self.device), self.course_ids, self.dynamics)
         self.sim.load_state_dict(state["simulator"])
