@@ -128,7 +128,9 @@ def _mixed_seed(parts: Tuple[int, ...]) -> int:
     return int(np.random.SeedSequence(list(parts)).generate_state(1)[0]) % (2**31)
 
 
-def collect_shard(job: ShardJob, source: Source, policy: OnnxPolicy, args: Args) -> Tuple[Episodes, Dict[str, Any], int]:
+def collect_shard(
+    job: ShardJob, source: Source, policy: OnnxPolicy, args: Args
+) -> Tuple[Episodes, Dict[str, Any], int]:
     """Simulate one shard; returns the episodes, what made them, and the control steps."""
     seed = _mixed_seed(job.seed(args.seed))
     config = ParkourConfig(

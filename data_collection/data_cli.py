@@ -82,8 +82,12 @@ def info(folder: Path) -> str:
         if not (folder / entry["file"]).is_file():
             raise DatasetError(f"shard {entry['file']} is missing from {folder}")
     groups = _episodes(folder, manifest)
-    lines = [f"{folder}: {manifest['episodes']} episodes, {manifest['transitions']} transitions, {len(manifest['shards'])} shards"]
-    lines.append(f"{'source':24s} {'episodes':>8s} {'steps':>9s} {'length':>7s} {'return':>14s} {'cost':>14s} {'success':>22s} {'fall':>6s}")
+    lines = [
+        f"{folder}: {manifest['episodes']} episodes, {manifest['transitions']} transitions, {len(manifest['shards'])} shards"
+    ]
+    lines.append(
+        f"{'source':24s} {'episodes':>8s} {'steps':>9s} {'length':>7s} {'return':>14s} {'cost':>14s} {'success':>22s} {'fall':>6s}"
+    )
     everything = {k: np.concatenate([g[k] for g in groups.values()]) for k in shards.EPISODE_KEYS}
     for name, g in [*groups.items(), ("all", everything)]:
         n, good = len(g["length"]), int(g["success"].sum())
@@ -106,7 +110,9 @@ def run(command: Union[Validate, Repair, Info, Merge]) -> str:
     """
     if isinstance(command, Validate):
         m = shards.validate(command.dir)
-        return f"{command.dir}: valid, {len(m['shards'])} shards, {m['episodes']} episodes, {m['transitions']} transitions"
+        return (
+            f"{command.dir}: valid, {len(m['shards'])} shards, {m['episodes']} episodes, {m['transitions']} transitions"
+        )
     if isinstance(command, Repair):
         m = shards.repair(command.dir)
         aside = ", ".join(m["damaged"]) or "none"
@@ -118,7 +124,9 @@ def run(command: Union[Validate, Repair, Info, Merge]) -> str:
 
 def main() -> None:
     """Entry point of ``go2-data``."""
-    command = tyro.extras.subcommand_cli_from_dict({"validate": Validate, "repair": Repair, "info": Info, "merge": Merge})
+    command = tyro.extras.subcommand_cli_from_dict(
+        {"validate": Validate, "repair": Repair, "info": Info, "merge": Merge}
+    )
     try:
         print(run(command))
     except (DatasetError, OSError) as error:

@@ -53,8 +53,18 @@ class PpoConfig:
 
     def to_rsl_rl(self) -> Dict[str, Any]:
         """Return the configuration in rsl-rl-lib 5.x's form."""
-        model = {"class_name": "MLPModel", "hidden_dims": list(self.hidden), "activation": "elu", "obs_normalization": False}
-        noise = {"class_name": "GaussianDistribution", "init_std": self.initial_std, "std_range": (0.05, 2.0), "std_type": "log"}
+        model = {
+            "class_name": "MLPModel",
+            "hidden_dims": list(self.hidden),
+            "activation": "elu",
+            "obs_normalization": False,
+        }
+        noise = {
+            "class_name": "GaussianDistribution",
+            "init_std": self.initial_std,
+            "std_range": (0.05, 2.0),
+            "std_type": "log",
+        }
         symmetry = {
             "use_data_augmentation": True, "use_mirror_loss": False,
             "data_augmentation_func": "data_collection.rsl_rl_adapter:mirror_augmentation",
@@ -104,12 +114,16 @@ def load_config(path: Path) -> ExpertConfig:
         ValueError: the file is missing, or has a key or value that is not understood.
     """
     if not path.is_file():
-        raise ValueError(f"no configuration at {path}; presets are {', '.join(sorted(p.stem for p in CONFIG_DIR.glob('*.yaml')))}")
+        raise ValueError(
+            f"no configuration at {path}; presets are {', '.join(sorted(p.stem for p in CONFIG_DIR.glob('*.yaml')))}"
+        )
     data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     for key in data:
         if key not in ("env", "ppo"):
             raise ValueError(f"unknown section '{key}' in {path}, expected env, ppo")
-    return ExpertConfig(_build(ParkourConfig, data.get("env", {}), "env"), _build(PpoConfig, data.get("ppo", {}), "ppo"))
+    return ExpertConfig(
+        _build(ParkourConfig, data.get("env", {}), "env"), _build(PpoConfig, data.get("ppo", {}), "ppo")
+    )
 
 
 def policy_of(actor: Dict[str, torch.Tensor], hidden: Tuple[int, ...]) -> GaussianPolicy:

@@ -76,7 +76,16 @@ def demo(args: Args) -> str:
     out, start = args.out, time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "data" / "manifest.json").is_file():
-        _run("collect expert and failure episodes", "go2-collect", "--mix", args.mix, "--seed", str(args.seed), "--out", str(out / "data"))
+        _run(
+            "collect expert and failure episodes",
+            "go2-collect",
+            "--mix",
+            args.mix,
+            "--seed",
+            str(args.seed),
+            "--out",
+            str(out / "data"),
+        )
     rows = [["policy", "success", "fall", "cost", "return", "inference"]]
     for name, title in METHODS:
         _train(out, name, args)

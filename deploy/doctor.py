@@ -64,7 +64,9 @@ def simulators() -> List[Check]:
     out = []
     for module, name, hint in _SIMULATORS:
         found = _version(module.replace("_", "-"), module)
-        out.append(Check(name, True if found else (False if module == "mujoco" else None), found or f"not found; {hint}"))
+        out.append(
+            Check(name, True if found else (False if module == "mujoco" else None), found or f"not found; {hint}")
+        )
     return out
 
 
@@ -73,12 +75,20 @@ def threads() -> List[Check]:
     import torch
 
     policy = os.environ.get("OMP_WAIT_POLICY", "not set")
-    note = "" if policy.lower() == "passive" else " (PASSIVE is faster when torch shares cores with physics; the trainers set it)"
+    note = (
+        ""
+        if policy.lower() == "passive"
+        else " (PASSIVE is faster when torch shares cores with physics; the trainers set it)"
+    )
     return [
         Check("cores", True, str(os.cpu_count())),
         Check("torch threads", True, str(torch.get_num_threads())),
         Check("OMP_WAIT_POLICY", True, policy + note),
-        Check("CUDA", True if torch.cuda.is_available() else None, "available" if torch.cuda.is_available() else "no NVIDIA GPU; not needed"),
+        Check(
+            "CUDA",
+            True if torch.cuda.is_available() else None,
+            "available" if torch.cuda.is_available() else "no NVIDIA GPU; not needed",
+        ),
     ]
 
 
@@ -88,7 +98,13 @@ def graphics() -> List[Check]:
 
     problem = graphics_problem()
     hint = "only needed for videos; on Debian or Ubuntu: apt-get install libegl1 libgl1"
-    return [Check("rendering", True if problem is None else None, f"works ({os.environ.get('MUJOCO_GL', 'default')})" if problem is None else f"{problem}; {hint}")]
+    return [
+        Check(
+            "rendering",
+            True if problem is None else None,
+            f"works ({os.environ.get('MUJOCO_GL', 'default')})" if problem is None else f"{problem}; {hint}",
+        )
+    ]
 
 
 def physics(seconds: float = 1.0) -> List[Check]:
@@ -111,7 +127,13 @@ def physics(seconds: float = 1.0) -> List[Check]:
     weight = float(state.foot_force[0].sum()) / 9.81
     height = float(state.base_position[0, 2])
     right = abs(weight - r.TOTAL_MASS) < 0.5 and 0.2 < height < 0.4
-    return [Check("physics self-test", right, f"stands at {height:.3f} m, feet carry {weight:.2f} kg (expected {r.TOTAL_MASS}), {rate:.0f} control steps/s")]
+    return [
+        Check(
+            "physics self-test",
+            right,
+            f"stands at {height:.3f} m, feet carry {weight:.2f} kg (expected {r.TOTAL_MASS}), {rate:.0f} control steps/s",
+        )
+    ]
 
 
 def policies() -> List[Check]:

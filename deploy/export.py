@@ -46,9 +46,7 @@ def _action_size(policy: Policy) -> int:
     return shape["sizes"][-1] if shape["type"] == "gaussian" else shape["action_size"]
 
 
-def write_onnx(
-    policy: Policy, contract: Dict[str, Any], observations: torch.Tensor, out: Path
-) -> Dict[str, float]:
+def write_onnx(policy: Policy, contract: Dict[str, Any], observations: torch.Tensor, out: Path) -> Dict[str, float]:
     """Export ``policy``, put the contract in, prove parity on ``observations`` (B, S) and rename to ``out``.
 
     Returns the largest difference per output.
@@ -70,7 +68,9 @@ def write_onnx(
     difference = parity(policy, OnnxPolicy(temporary), observations)
     worst = max(difference["action"], difference["cost_value"])
     if not worst <= TOLERANCE:
-        raise ContractError(f"torch and onnxruntime differ by {worst:.2e}, expected at most {TOLERANCE:.0e}; the export is left as {temporary}")
+        raise ContractError(
+            f"torch and onnxruntime differ by {worst:.2e}, expected at most {TOLERANCE:.0e}; the export is left as {temporary}"
+        )
     os.replace(temporary, out)
     return difference
 
@@ -94,7 +94,9 @@ def parity(policy: Policy, session: OnnxPolicy, observations: torch.Tensor, seed
     got_action, got_value, got_candidate = session.act(obs.numpy(), noise.numpy())
     differ = candidate != got_candidate
     if differ.mean() > 0.01:
-        raise ContractError(f"torch and onnxruntime choose different candidates in {100 * differ.mean():.1f}% of the rows, expected at most 1%")
+        raise ContractError(
+            f"torch and onnxruntime choose different candidates in {100 * differ.mean():.1f}% of the rows, expected at most 1%"
+        )
     return {
         "action": float(np.abs(action - got_action)[~differ].max()),
         "cost_value": float((np.abs(value - got_value) / np.maximum(1.0, np.abs(value))).max()),

@@ -71,7 +71,9 @@ class Trace:
         for i in range(min(self.worlds, env.num_envs)):
             if info["active"][i]:
                 x = float(info["base_position"][i, 0])
-                self.rows[i].append({"x": round(x, 3), "cost": float(info["cost"][i]), "value": round(float(values[i]), 4)})
+                self.rows[i].append(
+                    {"x": round(x, 3), "cost": float(info["cost"][i]), "value": round(float(values[i]), 4)}
+                )
 
 
 def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> Dict[str, Any]:
@@ -109,7 +111,11 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
         print(f"{Path(args.policy).stem} on {args.course}: {len(records)}/{args.episodes} episodes, "
               f"success {100 * good / len(records):.1f}%, {rate:.0f} control steps/s", flush=True)  # fmt: skip
     seconds = time.perf_counter() - start
-    return {**summarize(records, policy, args, noise), "control_steps_per_second": steps / seconds, "episodes_detail": records}
+    return {
+        **summarize(records, policy, args, noise),
+        "control_steps_per_second": steps / seconds,
+        "episodes_detail": records,
+    }
 
 
 def summarize(records: List[Dict[str, Any]], policy: OnnxPolicy, args: Args, noise: float) -> Dict[str, Any]:

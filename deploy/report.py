@@ -75,9 +75,15 @@ def html_report(report: Dict[str, Any], traces: List[List[Dict[str, float]]], vi
     rows = [f"<tr><th>{name}</th><td>{_percent(report, key, interval)}</td></tr>" for name, key, interval in _ROWS]
     plain = (
         ("return", f"{report['return_mean']:.2f} <small>sd {report['return_std']:.2f}</small>"),
-        ("cost", f"{report['cost_mean']:.2f} <small>sd {report['cost_std']:.2f}, largest {report['cost_max']:.0f}</small>"),
+        (
+            "cost",
+            f"{report['cost_mean']:.2f} <small>sd {report['cost_std']:.2f}, largest {report['cost_max']:.0f}</small>",
+        ),
         ("steps", f"{report['steps_mean']:.0f} <small>20 ms each</small>"),
-        ("inference", f"{report['inference_ms_p50']:.2f} ms <small>p99 {report['inference_ms_p99']:.2f} ms, one action, one thread</small>"),
+        (
+            "inference",
+            f"{report['inference_ms_p50']:.2f} ms <small>p99 {report['inference_ms_p99']:.2f} ms, one action, one thread</small>",
+        ),
         ("candidates N", str(report["candidates"])),
         ("actions not finite", str(report["non_finite_actions"])),
     )
@@ -93,7 +99,10 @@ def html_report(report: Dict[str, Any], traces: List[List[Dict[str, float]]], vi
         parts.append(f'<video controls muted loop src="{html.escape(video.name)}"></video>')
     parts += ["<h2>Where episodes end</h2>", ends_plot(report["episodes_detail"])]
     if any(row["value"] != 0 for rows_ in traces for row in rows_):
-        parts += ["<h2>Cost value along the first episodes</h2><p>Crosses mark steps that cost.</p>", trace_plot(traces)]
+        parts += [
+            "<h2>Cost value along the first episodes</h2><p>Crosses mark steps that cost.</p>",
+            trace_plot(traces),
+        ]
     parts.append(f"<p><small>policy SHA-256 {report['policy']['sha256']}</small></p>")
     return "\n".join(parts)
 

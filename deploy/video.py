@@ -31,7 +31,10 @@ def record_video(policy: OnnxPolicy, args: Any, path: Path, width: int = 640, he
     """Render one episode to an mp4; returns its path, or None (with a line saying why) without graphics."""
     problem = graphics_problem()
     if problem:
-        print(f"no video: {problem}. On Debian or Ubuntu: apt-get install libegl1 libgl1 (or set MUJOCO_GL=osmesa)", flush=True)
+        print(
+            f"no video: {problem}. On Debian or Ubuntu: apt-get install libegl1 libgl1 (or set MUJOCO_GL=osmesa)",
+            flush=True,
+        )
         return None
     import imageio
 

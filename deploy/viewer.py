@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import mujoco
 import torch
 
 from envs.go2 import robot as r

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, Mapping
+from typing import Any, Mapping
 
 CONTRACT_KEY = "go2_sevpo.contract"
 CONTRACT_VERSION = 1

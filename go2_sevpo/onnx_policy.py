@@ -54,7 +54,9 @@ class OnnxPolicy:
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own family of exceptions, all of them load failures
-            raise ContractError(f"{path} is not an ONNX file onnxruntime can load: {str(error).splitlines()[0]}") from error
+            raise ContractError(
+                f"{path} is not an ONNX file onnxruntime can load: {str(error).splitlines()[0]}"
+            ) from error
         found = tuple(x.name for x in self.session.get_inputs()), tuple(x.name for x in self.session.get_outputs())
         if found != (INPUTS, OUTPUTS):
             raise ContractError(f"{path} has inputs {found[0]} and outputs {found[1]}, expected {INPUTS} and {OUTPUTS}")

@@ -153,7 +153,9 @@ def load_policy(
     try:
         policy.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: weights do not fit the policy's shape: {str(error).splitlines()[-1].strip()}") from error
+        raise CheckpointError(
+            f"{path}: weights do not fit the policy's shape: {str(error).splitlines()[-1].strip()}"
+        ) from error
     return policy.eval(), state["observations"], state["info"]
 
 

@@ -95,7 +95,9 @@ class Trainer:
         state = load_checkpoint(self.out / CHECKPOINT, "offline")
         for key in ("algorithm", "config", "dataset", "seed"):
             if state["info"].get(key) != self.info.get(key):
-                raise CheckpointError(f"{self.out} was begun with {key} {state['info'].get(key)}, now {self.info.get(key)}")
+                raise CheckpointError(
+                    f"{self.out} was begun with {key} {state['info'].get(key)}, now {self.info.get(key)}"
+                )
         self.algorithm.load_state_dict(state["algorithm"])
         self.stage, self.step = state["stage"], state["step"]
         self.generator.set_state(state["generator"].cpu())
@@ -140,6 +142,10 @@ class Trainer:
 
 
 def _line(stage: str, total: int, row: Dict[str, float], eta: float) -> str:
-    shown = [k for k in ("actor_loss", "v_loss", "q_loss", "v_c", "q_r", "safe_share", "unsafe_share", "clipped_share") if k in row]
+    shown = [
+        k
+        for k in ("actor_loss", "v_loss", "q_loss", "v_c", "q_r", "safe_share", "unsafe_share", "clipped_share")
+        if k in row
+    ]
     values = "  ".join(f"{k} {row[k]:.3g}" for k in shown)
     return f"{stage} {row['step']:.0f}/{total}  {row['steps_per_second']:.0f} steps/s  {values}  ETA {eta:.0f} s"

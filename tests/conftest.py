@@ -4,12 +4,19 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from deploy.export import write_onnx
+from envs.go2.contract import environment_contract
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.data.shards import Episodes
+from go2_sevpo.diffusion import Diffusion
+from go2_sevpo.networks import Critic, Denoiser, Normalizer, Value
+from go2_sevpo.policy import DiffusionPolicy, GaussianPolicy
 
 torch.set_num_threads(1)
 
@@ -17,7 +24,9 @@ torch.set_num_threads(1)
 def make_episodes(lengths=(20, 30, 25), n_obs=4, n_act=2, seed=0, fall_every=2):
     """Random whole episodes; every ``fall_every``-th ends in a fall, the others in a time-out."""
     rng = np.random.default_rng(seed)
-    columns = {k: [] for k in ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts")}
+    columns = {
+        k: [] for k in ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts")
+    }
     table = {k: [] for k in ("length", "return", "cost", "success", "fall")}
     for k, n in enumerate(lengths):
         frames = rng.normal(size=(n + 1, n_obs)).astype(np.float32)
@@ -47,3 +56,29 @@ def episodes():
 @pytest.fixture
 def dataset(episodes):
     return OfflineDataset([episodes])
+
+
+def contract_of(policy, candidates=1):
+    """The environment's contract with this policy's sampler."""
+    return {**environment_contract(), "kind": "test", "sampler": {**policy.sampler, "candidates": candidates}}
+
+
+@pytest.fixture(scope="session")
+def gaussian_onnx(tmp_path_factory) -> Path:
+    """A small random Gaussian policy as a file: it stands and trembles."""
+    torch.manual_seed(0)
+    policy = GaussianPolicy([265, 16, 12], torch.full((12,), 0.3), 0.25).eval()
+    path = tmp_path_factory.mktemp("policy") / "trembler.onnx"
+    write_onnx(policy, contract_of(policy), torch.randn(64, 265), path)
+    return path
+
+
+def diffusion_policy(choice="argmin_cost", kind="mlp"):
+    """A small random diffusion policy with critics, for the Go2's sizes."""
+    torch.manual_seed(0)
+    n, a = 265, 12
+    diffusion = Diffusion(Denoiser(n, a, kind, 16, 2, 0.0), 5, "clean")
+    critics = Critic(n, a, (16,)), Critic(n, a, (16,)), Value(n, (16,))
+    return DiffusionPolicy(
+        Normalizer(torch.zeros(n), torch.ones(n)), diffusion, 1.0, choice, *critics, limit=0.0
+    ).eval()

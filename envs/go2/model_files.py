@@ -58,7 +58,8 @@ def _leg_visuals(leg: str, segment: str) -> List[str]:
             g + 'type="cylinder" size="0.045 0.02" euler="1.5708 0 0" material="shell"/>',
             g + 'type="capsule" size="0.026" fromto="-0.01 0 -0.03 -0.012 0 -0.11" material="shell"/>',
             g + 'type="capsule" size="0.019" fromto="-0.012 0 -0.1 0 0 -0.205" material="shell"/>',
-            g + f'type="cylinder" size="0.022 0.014" pos="0 {0.006 * s:.4g} -0.213" euler="1.5708 0 0" material="dark"/>',
+            g
+            + f'type="cylinder" size="0.022 0.014" pos="0 {0.006 * s:.4g} -0.213" euler="1.5708 0 0" material="dark"/>',
         ]
     return [
         g + 'type="capsule" size="0.013" fromto="0.002 0 -0.005 0.016 0 -0.1" material="dark"/>',
@@ -84,14 +85,24 @@ def _leg_mjcf(leg: str, visuals: bool) -> List[str]:
             out.extend(pad + "  " + x for x in _leg_visuals(leg, seg))
         if seg == "thigh":
             fromto = _v((0, 0, -half, 0, 0, -r.LINK_LENGTH + half))
-            out.append(f'{pad}  <geom name="{leg}_thigh" class="collision" type="capsule" size="{half:g}" fromto="{fromto}"/>')
-            out.append(f'{pad}  <site name="{leg}_thigh" class="touch" type="capsule" size="{half + 0.01:g}" fromto="{fromto}"/>')
+            out.append(
+                f'{pad}  <geom name="{leg}_thigh" class="collision" type="capsule" size="{half:g}" fromto="{fromto}"/>'
+            )
+            out.append(
+                f'{pad}  <site name="{leg}_thigh" class="touch" type="capsule" size="{half + 0.01:g}" fromto="{fromto}"/>'
+            )
         if seg == "calf":
             fromto = _v((0.004, 0, -0.02, 0.01, 0, -0.165))
-            out.append(f'{pad}  <geom name="{leg}_calf" class="collision" type="capsule" size="0.013" fromto="{fromto}"/>')
+            out.append(
+                f'{pad}  <geom name="{leg}_calf" class="collision" type="capsule" size="0.013" fromto="{fromto}"/>'
+            )
             out.append(f'{pad}  <site name="{leg}_calf" class="touch" type="capsule" size="0.023" fromto="{fromto}"/>')
-            out.append(f'{pad}  <geom name="{leg}_foot" class="collision" type="sphere" size="{r.FOOT_RADIUS}" pos="{_v(r.FOOT_OFFSET)}"/>')
-            out.append(f'{pad}  <site name="{leg}_foot" class="touch" size="{r.FOOT_RADIUS + 0.01:g}" pos="{_v(r.FOOT_OFFSET)}"/>')
+            out.append(
+                f'{pad}  <geom name="{leg}_foot" class="collision" type="sphere" size="{r.FOOT_RADIUS}" pos="{_v(r.FOOT_OFFSET)}"/>'
+            )
+            out.append(
+                f'{pad}  <site name="{leg}_foot" class="touch" size="{r.FOOT_RADIUS + 0.01:g}" pos="{_v(r.FOOT_OFFSET)}"/>'
+            )
     out.extend("  " * (d + 3) + "</body>" for d in (2, 1, 0))
     return out
 
@@ -108,7 +119,9 @@ def mjcf(visuals: bool = True, assets: str = "", world: str = "") -> str:
     o.append("  <default>")
     o.append(f'    <joint armature="{r.ARMATURE}" frictionloss="{r.FRICTION_LOSS}"/>')
     o.append('    <default class="visual"><geom contype="0" conaffinity="0" group="2" mass="0"/></default>')
-    o.append('    <default class="collision"><geom contype="0" conaffinity="1" group="3" condim="3" solref="0.01 1" rgba="0.6 0.3 0.3 0.4"/></default>')
+    o.append(
+        '    <default class="collision"><geom contype="0" conaffinity="1" group="3" condim="3" solref="0.01 1" rgba="0.6 0.3 0.3 0.4"/></default>'
+    )
     o.append('    <default class="touch"><site group="4" rgba="0.9 0.2 0.2 0.2"/></default>')
     o.append("  </default>")
     o.append("  <asset>")
@@ -127,8 +140,12 @@ def mjcf(visuals: bool = True, assets: str = "", world: str = "") -> str:
     half = [x / 2 for x in r.BASE_BOX]
     up, low = r.HEAD_UPPER, r.HEAD_LOWER
     o.append(f'      <geom name="base" class="collision" type="box" size="{_v(half)}"/>')
-    o.append(f'      <geom name="head_upper" class="collision" type="sphere" size="{up["radius"]}" pos="{_v(up["pos"])}"/>')
-    o.append(f'      <geom name="head_lower" class="collision" type="sphere" size="{low["radius"]}" pos="{_v(low["pos"])}"/>')
+    o.append(
+        f'      <geom name="head_upper" class="collision" type="sphere" size="{up["radius"]}" pos="{_v(up["pos"])}"/>'
+    )
+    o.append(
+        f'      <geom name="head_lower" class="collision" type="sphere" size="{low["radius"]}" pos="{_v(low["pos"])}"/>'
+    )
     o.append('      <site name="base" class="touch" type="box" size="0.36 0.12 0.13" pos="0.075 0 -0.02"/>')
     for leg in r.LEGS:
         o.extend(_leg_mjcf(leg, visuals))
@@ -155,7 +172,9 @@ def _urdf_link(name: str, inertial: r.Inertial, shapes: List[str]) -> List[str]:
     xx, yy, zz, xy, xz, yz = inertial.inertia
     out = [f'  <link name="{name}">', "    <inertial>", f'      <origin xyz="{_v(inertial.com)}" rpy="0 0 0"/>']
     out.append(f'      <mass value="{inertial.mass:.9g}"/>')
-    out.append(f'      <inertia ixx="{xx:.9g}" ixy="{xy:.9g}" ixz="{xz:.9g}" iyy="{yy:.9g}" iyz="{yz:.9g}" izz="{zz:.9g}"/>')
+    out.append(
+        f'      <inertia ixx="{xx:.9g}" ixy="{xy:.9g}" ixz="{xz:.9g}" iyy="{yy:.9g}" iyz="{yz:.9g}" izz="{zz:.9g}"/>'
+    )
     out.append("    </inertial>")
     for tag in ("visual", "collision"):
         out.extend(f"    <{tag}>{s}</{tag}>" for s in shapes)
@@ -170,7 +189,13 @@ def _urdf_leg(leg: str) -> List[str]:
     s = 1.0 if leg[1] == "L" else -1.0
     hip, box = r.HIP_CYLINDER, r.THIGH_BOX
     shapes = {
-        "hip": [_shape(f'<cylinder radius="{hip["radius"]}" length="{hip["length"]}"/>', (0, s * hip["y"], 0), (math.pi / 2, 0, 0))],
+        "hip": [
+            _shape(
+                f'<cylinder radius="{hip["radius"]}" length="{hip["length"]}"/>',
+                (0, s * hip["y"], 0),
+                (math.pi / 2, 0, 0),
+            )
+        ],
         "thigh": [_shape(f'<box size="{box[2]} {box[0]} {box[1]}"/>', (0, 0, -box[2] / 2), (0, math.pi / 2, 0))],
         "calf": [
             _shape(f'<cylinder radius="{c["radius"]}" length="{c["length"]}"/>', c["pos"], (0, c["pitch"], 0))
@@ -185,15 +210,21 @@ def _urdf_leg(leg: str) -> List[str]:
         lim = r.joint_limits(name)
         out.extend(_urdf_link(f"{leg}_{seg}", r.link_inertial(leg, seg), shapes[seg]))
         out.append(f'  <joint name="{name}" type="revolute">')
-        out.append(f'    <origin xyz="{_v(origins[seg])}" rpy="0 0 0"/><parent link="{parents[seg]}"/><child link="{leg}_{seg}"/>')
+        out.append(
+            f'    <origin xyz="{_v(origins[seg])}" rpy="0 0 0"/><parent link="{parents[seg]}"/><child link="{leg}_{seg}"/>'
+        )
         out.append(f'    <axis xyz="{"1 0 0" if seg == "hip" else "0 1 0"}"/>')
-        out.append(f'    <limit lower="{lim.lower}" upper="{lim.upper}" effort="{lim.torque}" velocity="{lim.velocity}"/>')
+        out.append(
+            f'    <limit lower="{lim.lower}" upper="{lim.upper}" effort="{lim.torque}" velocity="{lim.velocity}"/>'
+        )
         out.append(f'    <dynamics damping="0" friction="{r.FRICTION_LOSS}"/>')
         out.append("  </joint>")
     foot = [_shape(f'<sphere radius="{r.FOOT_RADIUS}"/>', (r.FOOT_OFFSET[0], 0, 0))]
     out.extend(_urdf_link(f"{leg}_foot", r.FOOT, foot))
     out.append(f'  <joint name="{leg}_foot_joint" type="fixed" dont_collapse="true">')
-    out.append(f'    <origin xyz="0 0 {-r.LINK_LENGTH}" rpy="0 0 0"/><parent link="{leg}_calf"/><child link="{leg}_foot"/>')
+    out.append(
+        f'    <origin xyz="0 0 {-r.LINK_LENGTH}" rpy="0 0 0"/><parent link="{leg}_calf"/><child link="{leg}_foot"/>'
+    )
     out.append("  </joint>")
     return out
 

@@ -19,7 +19,9 @@ from envs.simulators.base import RobotState
 FRAMES = 3
 SCAN_X = tuple(round(-0.4 + 0.1 * i, 2) for i in range(17))
 SCAN_Y = (-0.3, -0.15, 0.0, 0.15, 0.3)
-FOOT_RING = tuple((round(rad * cx, 4), round(rad * cy, 4)) for rad in (0.06, 0.12) for cx, cy in ((1, 0), (0, 1), (-1, 0), (0, -1)))
+FOOT_RING = tuple(
+    (round(rad * cx, 4), round(rad * cy, 4)) for rad in (0.06, 0.12) for cx, cy in ((1, 0), (0, 1), (-1, 0), (0, -1))
+)
 SCAN_CENTRE = 0.3
 CONTACT_FORCE = 2.0
 """Normal force, N, from which a foot counts as touching."""

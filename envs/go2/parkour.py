@@ -106,7 +106,9 @@ class Go2Parkour:
         rolls = []
         for c in self.courses:
             boxes = c.boxes[1:-1] if len(c.boxes) > 2 else ()
-            angle = [2.0 * float(torch.atan2(torch.tensor(b.quaternion[1]), torch.tensor(b.quaternion[0]))) for b in boxes]
+            angle = [
+                2.0 * float(torch.atan2(torch.tensor(b.quaternion[1]), torch.tensor(b.quaternion[0]))) for b in boxes
+            ]
             rolls.append(angle + [0.0] * (longest + 1 - len(angle)))
         self.waypoint_roll = torch.tensor(rolls, device=self.device)
 
@@ -189,7 +191,9 @@ class Go2Parkour:
         zero3, zero12 = torch.zeros(n, 3, device=self.device), torch.zeros(n, 12, device=self.device)
         velocity = zero3.clone()
         velocity[:, 0] = vx
-        state = RobotState(position, from_roll_yaw(roll, yaw), velocity, zero3, q, zero12, zero12, zero12[:, :4], zero12[:, :9])
+        state = RobotState(
+            position, from_roll_yaw(roll, yaw), velocity, zero3, q, zero12, zero12, zero12[:, :4], zero12[:, :9]
+        )
         self.sim.write(ids, state)
         self.goal[ids], self.episode_length[ids] = goal, 0
         self.last_action[ids], self.last_joint_velocity[ids] = 0.0, 0.0
@@ -210,7 +214,9 @@ class Go2Parkour:
         now = frame(state, sensed, self.last_action, self.default)
         around = map_fields(state, sensed, self._targets(), self.map_offset)
         if self.config.randomization.sensor_noise:
-            noise = torch.rand(self.num_envs, FRAME_SIZE + around.shape[1], generator=self.generator, device=self.device)
+            noise = torch.rand(
+                self.num_envs, FRAME_SIZE + around.shape[1], generator=self.generator, device=self.device
+            )
             noise = noise.mul_(2.0).sub_(1.0)
             now = now + noise[:, :FRAME_SIZE] * self._frame_noise
             around = around + noise[:, FRAME_SIZE:] * self._map_noise
@@ -284,7 +290,9 @@ class Go2Parkour:
         if not z.pushes:
             return
         period = round(z.push_interval / r.CONTROL_DT)
-        ids = ((self.episode_length % period == self.push_phase % period) & self.active & (self.episode_length > 25)).nonzero()[:, 0]
+        ids = (
+            (self.episode_length % period == self.push_phase % period) & self.active & (self.episode_length > 25)
+        ).nonzero()[:, 0]
         if len(ids):
             velocity = torch.zeros(len(ids), 3, device=self.device)
             velocity[:, 0] = self._uniform(len(ids), -z.push_speed, z.push_speed)
@@ -318,9 +326,7 @@ class Go2Parkour:
         delta = self.waypoints[self.course_ids, self.goal, :2] - state.base_position[:, :2]
         direction = delta / delta.norm(dim=1, keepdim=True).clamp_min(1e-6)
         acceleration = (state.joint_velocity - self.last_joint_velocity) / r.CONTROL_DT
-        terms = reward_terms(
-            state, sensed, result, direction, action, self.last_action, acceleration, self.default, w
-        )
+        terms = reward_terms(state, sensed, result, direction, action, self.last_action, acceleration, self.default, w)
         total = torch.stack(list(terms.values())).sum(0) * r.CONTROL_DT
         return total + w.fall * fall.float() + w.success * success.float(), terms
 
@@ -348,8 +354,13 @@ class Go2Parkour:
         now = frame(state, sensed, self.last_action[ids], self.default)
         around = map_fields(state, sensed, self._targets()[ids], self.map_offset[ids])
         if self.config.randomization.sensor_noise:
-            now = now + (torch.rand(now.shape, generator=self.generator, device=self.device) * 2 - 1) * self._frame_noise
-            around = around + (torch.rand(around.shape, generator=self.generator, device=self.device) * 2 - 1) * self._map_noise
+            now = (
+                now + (torch.rand(now.shape, generator=self.generator, device=self.device) * 2 - 1) * self._frame_noise
+            )
+            around = (
+                around
+                + (torch.rand(around.shape, generator=self.generator, device=self.device) * 2 - 1) * self._map_noise
+            )
         return torch.cat([now.repeat(1, FRAMES), around], dim=1)
 
     def _update_levels(self, ids: torch.Tensor, success: torch.Tensor) -> None:

@@ -20,9 +20,7 @@ SEGMENTS: Tuple[str, ...] = ("hip", "thigh", "calf")
 JOINT_NAMES: Tuple[str, ...] = tuple(f"{leg}_{seg}_joint" for leg in LEGS for seg in SEGMENTS)
 """Canonical joint order; every back end maps to it by name."""
 
-SDK_JOINT_NAMES: Tuple[str, ...] = tuple(
-    f"{leg}_{seg}_joint" for leg in ("FR", "FL", "RR", "RL") for seg in SEGMENTS
-)
+SDK_JOINT_NAMES: Tuple[str, ...] = tuple(f"{leg}_{seg}_joint" for leg in ("FR", "FL", "RR", "RL") for seg in SEGMENTS)
 """Motor order of Unitree's SDK."""
 
 CONTACT_BODIES: Tuple[str, ...] = ("base",) + tuple(f"{leg}_{seg}" for leg in LEGS for seg in ("thigh", "calf"))
@@ -114,7 +112,9 @@ LOWER_LIMITS = tuple(joint_limits(n).lower for n in JOINT_NAMES)
 UPPER_LIMITS = tuple(joint_limits(n).upper for n in JOINT_NAMES)
 
 DEFAULT_POSE: Dict[str, float] = {
-    f"{leg}_{seg}_joint": {"hip": 0.1 if leg[1] == "L" else -0.1, "thigh": 0.8 if leg[0] == "F" else 1.0, "calf": -1.5}[seg]
+    f"{leg}_{seg}_joint": {"hip": 0.1 if leg[1] == "L" else -0.1, "thigh": 0.8 if leg[0] == "F" else 1.0, "calf": -1.5}[
+        seg
+    ]
     for leg in LEGS
     for seg in SEGMENTS
 }

@@ -50,7 +50,9 @@ def scene_xml(course: Course, visuals: bool = False) -> str:
     for i, box in enumerate(course_boxes(course)):
         pos, half, quat = (" ".join(f"{x:.9g}" for x in v) for v in (box.position, box.half_size, box.quaternion))
         material = "end" if i in (0, last) else "stone"
-        world.append(f'    <geom name="course_{i}" type="box" pos="{pos}" size="{half}" quat="{quat}" material="{material}" {f}/>')
+        world.append(
+            f'    <geom name="course_{i}" type="box" pos="{pos}" size="{half}" quat="{quat}" material="{material}" {f}/>'
+        )
     if visuals:
         x, y, z = course.destination
         world.append(_LIGHTS)
@@ -59,5 +61,8 @@ def scene_xml(course: Course, visuals: bool = False) -> str:
             'conaffinity="0" rgba="0.2 0.8 0.4 0.5"/>'
         )
         return mjcf(True, _ASSETS, "\n".join(world) + "\n")
-    bare = [line.replace('material="pit" ', "").replace('material="stone" ', "").replace('material="end" ', "") for line in world]
+    bare = [
+        line.replace('material="pit" ', "").replace('material="stone" ', "").replace('material="end" ', "")
+        for line in world
+    ]
     return mjcf(False, "", "\n".join(bare) + "\n")

@@ -27,7 +27,9 @@ def make_config(name: str, values: Dict[str, Any]) -> Any:
     _, cls, fixed = ALGORITHMS[name]
     for key in values:
         if key not in cls.__dataclass_fields__:
-            raise ValueError(f"unknown setting '{key}' of {name}, expected one of {', '.join(cls.__dataclass_fields__)}")
+            raise ValueError(
+                f"unknown setting '{key}' of {name}, expected one of {', '.join(cls.__dataclass_fields__)}"
+            )
     clean = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return cls(**{**clean, **fixed})
 

@@ -23,7 +23,9 @@ class Algorithm(Protocol):
     def steps(self, stage: str) -> int:
         """Gradient steps of a stage."""
 
-    def update(self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator) -> Dict[str, torch.Tensor]:
+    def update(
+        self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
+    ) -> Dict[str, torch.Tensor]:
         """Do step number ``step`` (from 0) of ``stage``; return scalars to log as zero-dimensional tensors."""
 
     def policy(self, choice: Optional[str] = None) -> DiffusionPolicy:

@@ -52,7 +52,9 @@ class BehaviorCloning(base.State):
         if c.safe_only:
             self.rows = data.safe_rows(c.cost_limit)
             if not len(self.rows):
-                raise ValueError(f"no episode without a fall has a cost of at most {c.cost_limit}; expected at least one")
+                raise ValueError(
+                    f"no episode without a fall has a cost of at most {c.cost_limit}; expected at least one"
+                )
 
     def steps(self, stage: str) -> int:
         """See :class:`base.Algorithm`."""

@@ -256,9 +256,7 @@ class Sevpo(base.State):
         self.critic_optimizer.step()
         polyak(self.q_r_target, self.q_r, c.target_rate)
         polyak(self.q_pi_target, self.q_pi, c.target_rate)
-        return base.summary(
-            q_r_loss=r_loss, q_pi_loss=c_loss, baseline_loss=b_loss, q_r=target_r, q_pi=target_c
-        )
+        return base.summary(q_r_loss=r_loss, q_pi_loss=c_loss, baseline_loss=b_loss, q_r=target_r, q_pi=target_c)
 
     def safe_weights(self, batch: Batch, safe: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Eq. 13's weights (B,), zero outside S1, and the share of S1 at the clip."""

@@ -37,7 +37,9 @@ class OfflineDataset:
     Observations are normalised here, with ``mean`` and ``std`` (S,) over the data.
     """
 
-    def __init__(self, parts: Sequence[Episodes], device: Union[str, torch.device] = "cpu", manifest: Any = None) -> None:
+    def __init__(
+        self, parts: Sequence[Episodes], device: Union[str, torch.device] = "cpu", manifest: Any = None
+    ) -> None:
         if not parts:
             raise DatasetError("no episodes, expected at least one")
         self.device, self.manifest = torch.device(device), manifest or {}
@@ -50,7 +52,9 @@ class OfflineDataset:
             for length in np.asarray(part.episodes["length"], dtype=np.int64):
                 stop = start + length
                 if not np.array_equal(nxt[start : stop - 1], obs[start + 1 : stop]):
-                    raise DatasetError(f"next_observations differ from the following observations in an episode of {length} steps")
+                    raise DatasetError(
+                        f"next_observations differ from the following observations in an episode of {length} steps"
+                    )
                 frames.append(np.concatenate([obs[start:stop], nxt[stop - 1 : stop]]))
                 first.append(np.arange(count, count + length))
                 count, start = count + length + 1, stop

@@ -120,7 +120,9 @@ def check_episodes(data: Episodes, name: str) -> None:
     ends = np.cumsum(lengths) - 1
     done = (data.columns["terminals"] + data.columns["timeouts"]) > 0
     if not np.array_equal(np.flatnonzero(done), ends):
-        raise DatasetError(f"{name}: {int(done.sum())} terminals or timeouts, expected exactly one at the end of each of {len(ends)} episodes")
+        raise DatasetError(
+            f"{name}: {int(done.sum())} terminals or timeouts, expected exactly one at the end of each of {len(ends)} episodes"
+        )
 
 
 def read_shard(path: Path) -> Episodes:
@@ -168,7 +170,11 @@ def read_manifest(folder: Path) -> Dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        kind = "an unfinished collection (run the same go2-collect again, or go2-data repair)" if list(folder.glob("*.hdf5")) else "no dataset"
+        kind = (
+            "an unfinished collection (run the same go2-collect again, or go2-data repair)"
+            if list(folder.glob("*.hdf5"))
+            else "no dataset"
+        )
         raise DatasetError(f"{folder} holds {kind}: {MANIFEST} is missing")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

@@ -34,7 +34,9 @@ def make():
 def pose(x, y=0.0, z=0.33, roll=0.0, n=1):
     z3, z12 = torch.zeros(n, 3), torch.zeros(n, 12)
     quat = from_roll_yaw(torch.full((n,), roll), torch.zeros(n))
-    return RobotState(torch.tensor([[x, y, z]]).repeat(n, 1), quat, z3, z3, DEFAULT.repeat(n, 1), z12, z12, z12[:, :4], z12[:, :9])
+    return RobotState(
+        torch.tensor([[x, y, z]]).repeat(n, 1), quat, z3, z3, DEFAULT.repeat(n, 1), z12, z12, z12[:, :4], z12[:, :9]
+    )
 
 
 def bent(state, joints, legs=(0, 1, 2, 3)):
@@ -78,7 +80,14 @@ def test_reaching_the_destination_is_success_and_ends_the_episode(make):
     assert not truncated.any()
 
 
-@pytest.mark.parametrize(("state", "why"), [(pose(1.0, roll=1.5, z=0.3), "tilt"), (bent(pose(0.5, z=0.055), (3.0, -2.7)), "base contact"), (pose(1.0, z=-0.6), "under the stones")])
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        (pose(1.0, roll=1.5, z=0.3), "tilt"),
+        (bent(pose(0.5, z=0.055), (3.0, -2.7)), "base contact"),
+        (pose(1.0, z=-0.6), "under the stones"),
+    ],
+)
 def test_falls_terminate_and_cost(make, state, why):
     env = make()
     env.reset(0)
@@ -164,7 +173,14 @@ def test_same_seed_repeats_bit_for_bit_and_another_differs(make):
 
 
 def test_saved_environment_goes_on_bit_for_bit(make):
-    options = {"courses": ("simple", "hard"), "shares": (0.5, 0.5), "curriculum": True, "levels": 3, "variants": 2, "random_start": 0.5}
+    options = {
+        "courses": ("simple", "hard"),
+        "shares": (0.5, 0.5),
+        "curriculum": True,
+        "levels": 3,
+        "variants": 2,
+        "random_start": 0.5,
+    }
     a, b = make(True, **options), make(True, **options)
     a.reset(3)
     b.reset(9)
@@ -179,7 +195,9 @@ def test_saved_environment_goes_on_bit_for_bit(make):
         assert torch.equal(x[1], y[1])
 
 
-@pytest.mark.parametrize("part", ["friction", "payload", "motor_strength", "delay", "pushes", "sensor_noise", "start_pose"])
+@pytest.mark.parametrize(
+    "part", ["friction", "payload", "motor_strength", "delay", "pushes", "sensor_noise", "start_pose"]
+)
 def test_each_randomisation_acts_alone(make, part):
     from dataclasses import replace
 
@@ -192,7 +210,12 @@ def test_each_randomisation_acts_alone(make, part):
             out = env.step(zeros(env) + 0.1 * torch.sin(torch.arange(12.0)))[0]
         results.append(out)
     assert not torch.equal(results[0], results[1])
-    touched = {"friction": on.dynamics.friction != 1, "payload": on.dynamics.payload != 0, "motor_strength": on.dynamics.motor_strength != 1, "delay": on.delay != 0}
+    touched = {
+        "friction": on.dynamics.friction != 1,
+        "payload": on.dynamics.payload != 0,
+        "motor_strength": on.dynamics.motor_strength != 1,
+        "delay": on.delay != 0,
+    }
     for name, changed in touched.items():
         assert bool(changed.all()) == (name == part), name
 

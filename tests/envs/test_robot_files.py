@@ -52,7 +52,12 @@ def test_joint_limits_in_the_urdf(urdf):
     joints = {j.get("name"): j for j in urdf.iter("joint")}
     for name in r.JOINT_NAMES:
         found, limits = joints[name].find("limit"), r.joint_limits(name)
-        assert [float(found.get(k)) for k in ("lower", "upper", "effort", "velocity")] == [limits.lower, limits.upper, limits.torque, limits.velocity]
+        assert [float(found.get(k)) for k in ("lower", "upper", "effort", "velocity")] == [
+            limits.lower,
+            limits.upper,
+            limits.torque,
+            limits.velocity,
+        ]
     feet = [j for n, j in joints.items() if n.endswith("foot_joint")]
     assert len(feet) == 4
     assert all(j.get("dont_collapse") == "true" for j in feet)
@@ -77,7 +82,9 @@ def test_foot_merged_into_calf_keeps_mass_and_centre(mjcf):
     calf = r.link_inertial("FL", "calf")
     body = mjcf.body("FL_calf")
     assert body.mass[0] == pytest.approx(calf.mass + r.FOOT.mass)
-    expected = (calf.mass * np.array(calf.com) + r.FOOT.mass * np.array([0, 0, -r.LINK_LENGTH])) / (calf.mass + r.FOOT.mass)
+    expected = (calf.mass * np.array(calf.com) + r.FOOT.mass * np.array([0, 0, -r.LINK_LENGTH])) / (
+        calf.mass + r.FOOT.mass
+    )
     assert body.ipos == pytest.approx(expected, abs=1e-6)
 
 

@@ -33,7 +33,17 @@ def make(request):
 def standing(n, height=r.NOMINAL_BASE_HEIGHT):
     z3, z12 = torch.zeros(n, 3), torch.zeros(n, 12)
     quat = torch.tensor([1.0, 0, 0, 0]).repeat(n, 1)
-    return RobotState(torch.tensor([0.0, 0, height]).repeat(n, 1), quat, z3, z3, DEFAULT.repeat(n, 1), z12, z12, z12[:, :4], z12[:, :9])
+    return RobotState(
+        torch.tensor([0.0, 0, height]).repeat(n, 1),
+        quat,
+        z3,
+        z3,
+        DEFAULT.repeat(n, 1),
+        z12,
+        z12,
+        z12[:, :4],
+        z12[:, :9],
+    )
 
 
 def put(sim, state):
@@ -73,7 +83,10 @@ def test_feet_sink_less_than_four_millimetres(make):
     for _ in range(150):
         sim.step(DEFAULT.repeat(2, 1))
     s = sim.read()
-    feet = torch.einsum("nij,nkj->nki", rotation_matrix(s.base_quaternion), foot_positions(s.joint_position)) + s.base_position[:, None]
+    feet = (
+        torch.einsum("nij,nkj->nki", rotation_matrix(s.base_quaternion), foot_positions(s.joint_position))
+        + s.base_position[:, None]
+    )
     assert (feet[..., 2] - r.FOOT_RADIUS).min() > -0.004
 
 
@@ -139,7 +152,14 @@ def test_quaternion_and_velocity_frames_survive_a_round_trip(make):
     state.joint_velocity = torch.randn(2, 12)
     put(sim, state)
     found = sim.read()
-    for name in ("base_position", "base_quaternion", "base_linear_velocity", "base_angular_velocity", "joint_position", "joint_velocity"):
+    for name in (
+        "base_position",
+        "base_quaternion",
+        "base_linear_velocity",
+        "base_angular_velocity",
+        "joint_position",
+        "joint_velocity",
+    ):
         assert torch.allclose(getattr(found, name), getattr(state, name), atol=1e-5), name
 
 

@@ -6,7 +6,12 @@ from go2_sevpo.checkpoint import CheckpointError, load_checkpoint, save_checkpoi
 
 
 def test_nested_state_survives_with_types_and_integer_keys(tmp_path):
-    state = {"a": torch.arange(6).reshape(2, 3), "b": {0: {"step": torch.tensor(3.0)}, 1: None}, "c": [1, 2.5, "x", True], "d": np.ones(2)}
+    state = {
+        "a": torch.arange(6).reshape(2, 3),
+        "b": {0: {"step": torch.tensor(3.0)}, 1: None},
+        "c": [1, 2.5, "x", True],
+        "d": np.ones(2),
+    }
     save_checkpoint(tmp_path / "c.safetensors", "test", state)
     found = load_checkpoint(tmp_path / "c.safetensors", "test")
     assert torch.equal(found["a"], state["a"])

@@ -14,7 +14,9 @@ from tests.conftest import make_episodes
 @pytest.fixture
 def folder(tmp_path):
     entries = [
-        shards.write_shard(tmp_path / f"{k:02d}.hdf5", make_episodes(seed=k), {"source": {"policy": "p", "course": "c"}})
+        shards.write_shard(
+            tmp_path / f"{k:02d}.hdf5", make_episodes(seed=k), {"source": {"policy": "p", "course": "c"}}
+        )
         for k in range(3)
     ]
     shards.write_manifest(tmp_path, entries, {"seed": 0})

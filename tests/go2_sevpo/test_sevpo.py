@@ -65,7 +65,14 @@ def test_expectile_pulls_towards_the_least_cost():
 
 def _one_row(dataset, terminal, cost):
     obs = torch.zeros(64, dataset.num_obs)
-    return Batch(obs, torch.zeros(64, dataset.num_actions), torch.ones(64), torch.full((64,), cost), obs + 0.5, torch.full((64,), terminal))
+    return Batch(
+        obs,
+        torch.zeros(64, dataset.num_actions),
+        torch.ones(64),
+        torch.full((64,), cost),
+        obs + 0.5,
+        torch.full((64,), terminal),
+    )
 
 
 @pytest.mark.parametrize("terminal", [0.0, 1.0])
@@ -130,7 +137,14 @@ def test_unsafe_objective_moves_the_actor_and_lowers_the_sampled_cost():
 
 def test_the_printed_sign_raises_the_sampled_cost():
     data = _bandit()
-    options = {"critic_steps": 600, "policy_steps": 150, "limit": 0.5, "critic_batch": 128, "actor_batch": 128, "rate": 2e-3}
+    options = {
+        "critic_steps": 600,
+        "policy_steps": 150,
+        "limit": 0.5,
+        "critic_batch": 128,
+        "actor_batch": 128,
+        "rate": 2e-3,
+    }
     algorithm = make(data, unsafe_objective="printed", trust_region="off", **options)
     generator = torch.Generator().manual_seed(0)
     for step in range(600):

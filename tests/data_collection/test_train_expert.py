@@ -1,0 +1,107 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+pytest.importorskip("rsl_rl")
+
+from data_collection import train_expert as te
+from deploy.export import Args as ExportArgs
+from deploy.export import export_run
+from go2_sevpo.policy import load_policy
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def small(name="expert"):
+    config = te.load_config(te.CONFIG_DIR / f"{name}.yaml")
+    env = replace(config.env, num_envs=8, variants=2, threads=1)
+    return replace(config, env=env, ppo=replace(config.ppo, iterations=4, steps_per_iteration=8, hidden=(16, 16)))
+
+
+def trainer(out, name="expert", seed=0):
+    from dataclasses import asdict
+
+    config = small(name)
+    out.mkdir(exist_ok=True)
+    (out / "config.json").write_text(json.dumps({"seed": seed, **asdict(config)}))
+    return te.Trainer(config, out, seed)
+
+
+def weights(t):
+    return torch.cat([p.detach().flatten() for p in [*t.alg.actor.parameters(), *t.alg.critic.parameters()]]).clone()
+
+
+def test_resumed_training_equals_uninterrupted_bit_for_bit(tmp_path):
+    a = trainer(tmp_path / "a")
+    rows = [a.iterate() for _ in range(4)]
+    b = trainer(tmp_path / "b")
+    b.iterate()
+    b.iterate()
+    b.save()
+    c = trainer(tmp_path / "b", seed=99)  # another seed: everything must come from the checkpoint
+    c.load()
+    later = [c.iterate(), c.iterate()]
+    assert torch.equal(weights(a), weights(c))
+    assert rows[3]["reward"] == later[1]["reward"]
+    assert c.iteration == 4
+
+
+def test_seeds_differ_and_training_moves_the_weights(tmp_path):
+    a, b = trainer(tmp_path / "a"), trainer(tmp_path / "b", seed=1)
+    start = weights(a)
+    assert not torch.equal(start, weights(b))
+    a.iterate()
+    assert not torch.equal(start, weights(a))
+
+
+def test_exported_actor_is_the_trained_one(tmp_path):
+    t = trainer(tmp_path / "a")
+    t.iterate()
+    t.save()
+    policy, observations, info = load_policy(tmp_path / "a" / "policy_last.safetensors")
+    with torch.no_grad():
+        obs = t.adapter.get_observations()
+        expected = (t.alg.get_policy()(obs) * te.ACTION_UNIT).clamp(-1, 1)
+        found = policy(obs["policy"], torch.zeros(8, 1, 1, 12))[0]
+    assert torch.allclose(expected, found, atol=1e-6)
+    assert info["algorithm"] == "ppo"
+    assert export_run(ExportArgs(tmp_path / "a", tmp_path / "p.onnx"))["action"] < 1e-5
+
+
+def test_presets_are_what_they_say():
+    expert, weak = (te.load_config(te.CONFIG_DIR / f"{n}.yaml") for n in ("expert", "weak"))
+    assert set(expert.env.courses) == {"flat", "simple", "hard"}
+    assert expert.env.curriculum
+    assert weak.env.courses == ("flat",)
+
+
+def test_mirror_augmentation_doubles_and_mirrors(tmp_path):
+    from data_collection.rsl_rl_adapter import mirror_augmentation
+
+    t = trainer(tmp_path / "a")
+    obs, actions = t.adapter.get_observations(), torch.randn(8, 12)
+    both, twice = mirror_augmentation(None, obs, actions)
+    assert both.batch_size[0] == 16
+    assert torch.equal(twice[:8], actions)
+    again, _ = mirror_augmentation(None, both[8:], None)
+    assert torch.equal(again["policy"][8:], obs["policy"])
+    assert torch.equal(again["privileged"][8:], obs["privileged"])
+
+
+@pytest.mark.parametrize("agent", ["zero", "random"])
+def test_environment_can_be_tried_without_a_policy(agent, capsys):
+    te.try_environment(small("weak"), agent, 0, steps=5)
+    assert f"{agent} agent: 5 steps in 8 worlds" in capsys.readouterr().out
+
+
+def test_bad_configuration_is_named(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("env: {num_worlds: 3}\n")
+    with pytest.raises(ValueError, match="unknown key 'num_worlds' in env"):
+        te.load_config(path)
+    with pytest.raises(ValueError, match="presets are expert"):
+        te.load_config(tmp_path / "none.yaml")
+    with pytest.raises(ValueError, match="unknown agent 'x'"):
+        te.run(te.Args(tmp_path, agent="x"))

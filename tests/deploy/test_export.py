@@ -1,0 +1,125 @@
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from deploy import export
+from deploy.export import Args, export_run, write_onnx
+from envs.go2.contract import environment_contract
+from go2_sevpo.checkpoint import CheckpointError
+from go2_sevpo.contract import CONTRACT_KEY, ContractError, check_contract
+from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
+from go2_sevpo.policy import load_policy, save_policy
+from tests.conftest import contract_of, diffusion_policy
+
+
+@pytest.mark.parametrize("choice", ["first", "argmin_cost", "argmax_reward"])
+@pytest.mark.parametrize("kind", ["mlp", "resnet"])
+def test_exported_run_acts_like_torch_at_any_batch_and_candidates(tmp_path, choice, kind):
+    policy = diffusion_policy(choice, kind)
+    save_policy(
+        tmp_path / "policy_last.safetensors", policy, torch.randn(300, 265), {"algorithm": "sevpo", "candidates": 4}
+    )
+    found = export_run(Args(tmp_path, tmp_path / "p.onnx"))
+    assert found["action"] <= 1e-5
+    assert found["cost_value"] <= 1e-5
+    session = OnnxPolicy(tmp_path / "p.onnx")
+    assert session.candidates == (1 if choice == "first" else 4)
+    obs = torch.randn(9, 265)
+    for n in (1, 3, 16):
+        session.candidates = n
+        noise = torch.randn(session.noise_shape(9))
+        with torch.no_grad():
+            action, value, candidate = policy(obs, noise)
+        got = session.act(obs.numpy(), noise.numpy())
+        assert np.array_equal(got[2], candidate.numpy())
+        assert np.allclose(got[0], action.numpy(), atol=1e-5)
+        assert np.allclose(got[1], value.numpy(), atol=1e-5)
+        assert candidate.max() < n
+
+
+def test_argmin_cost_takes_the_candidate_the_critic_likes_best():
+    policy = diffusion_policy("argmin_cost")
+    obs, noise = torch.randn(5, 265), torch.randn(5, 8, 5, 12)
+    with torch.no_grad():
+        action, _, candidate = policy(obs, noise)
+        each = torch.stack([policy(obs, noise[:, k : k + 1])[0] for k in range(8)], dim=1)
+        cost = torch.stack([policy.cost_critic(obs, each[:, k]).amax(0) for k in range(8)], dim=1)
+    assert torch.equal(candidate, cost.argmin(1))
+    assert torch.allclose(action, each[torch.arange(5), candidate], atol=1e-6)
+
+
+def test_file_is_single_and_carries_the_full_contract(gaussian_onnx):
+    model = onnx.load(str(gaussian_onnx), load_external_data=False)
+    assert not any(t.external_data for t in model.graph.initializer)
+    assert list(gaussian_onnx.parent.iterdir()) == [gaussian_onnx]
+    contract = json.loads({p.key: p.value for p in model.metadata_props}[CONTRACT_KEY])
+    expected = json.loads(json.dumps(environment_contract()))
+    assert {k: contract[k] for k in expected} == expected
+
+
+def test_saved_policy_file_restores_exactly(tmp_path):
+    policy = diffusion_policy("argmax_reward")
+    save_policy(tmp_path / "p.safetensors", policy, torch.randn(3, 265), {"algorithm": "sevpo"})
+    again, observations, info = load_policy(tmp_path / "p.safetensors")
+    obs, noise = torch.randn(4, 265), torch.randn(4, 3, 5, 12)
+    with torch.no_grad():
+        assert torch.equal(policy(obs, noise)[0], again(obs, noise)[0])
+    assert observations.shape == (3, 265)
+    assert info["algorithm"] == "sevpo"
+    assert again.describe() == policy.describe()
+
+
+def test_failed_parity_leaves_no_file_under_the_final_name(tmp_path, monkeypatch):
+    policy = diffusion_policy()
+    monkeypatch.setattr(export, "TOLERANCE", 0.0)
+    monkeypatch.setattr(export, "parity", lambda *_: {"action": 1e-3, "cost_value": 0.0})
+    with pytest.raises(ContractError, match=r"differ by 1.00e-03"):
+        write_onnx(policy, contract_of(policy, 4), torch.randn(64, 265), tmp_path / "p.onnx")
+    assert not (tmp_path / "p.onnx").exists()
+
+
+def test_parity_notices_a_changed_weight(tmp_path):
+    policy = diffusion_policy()
+    write_onnx(policy, contract_of(policy, 4), torch.randn(64, 265), tmp_path / "p.onnx")
+    with torch.no_grad():
+        policy.diffusion.denoiser.out.bias += 0.05
+    assert export.parity(policy, OnnxPolicy(tmp_path / "p.onnx", candidates=1), torch.randn(64, 265))["action"] > 1e-3
+
+
+def test_contract_mismatch_names_the_field_and_both_values():
+    found = json.loads(json.dumps({**environment_contract(), "control_dt": 0.01}))
+    with pytest.raises(
+        ContractError, match=r"policy x does not fit: field 'control_dt' is 0.01, the environment has 0.02"
+    ):
+        check_contract(found, environment_contract(), "policy x")
+    found = json.loads(json.dumps(environment_contract()))
+    found["joint_names"][3] = "FL_hip_joint"
+    with pytest.raises(ContractError, match=r"joint_names\[3\]"):
+        check_contract(found, environment_contract(), "p")
+    found = json.loads(json.dumps(environment_contract()))
+    found["observation"]["fields"][1]["scale"] = 2.0
+    with pytest.raises(ContractError, match=r"observation.fields\[1\].scale"):
+        check_contract(found, environment_contract(), "p")
+
+
+def test_files_that_are_no_policies_are_refused(tmp_path):
+    with pytest.raises(ContractError, match="no policy 'nothing'"):
+        find_policy("nothing")
+    (tmp_path / "x.onnx").write_bytes(b"not onnx")
+    with pytest.raises(ContractError, match="not an ONNX file"):
+        OnnxPolicy(tmp_path / "x.onnx")
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        export_run(Args(tmp_path))
+
+
+def test_non_finite_action_becomes_the_default_pose_and_is_counted(gaussian_onnx):
+    policy = OnnxPolicy(gaussian_onnx)
+    obs = np.zeros((3, 265), np.float32)
+    obs[1] = np.nan
+    action, _, _ = policy.act(obs, np.zeros(policy.noise_shape(3), np.float32))
+    assert np.array_equal(action[1], np.zeros(12))
+    assert np.isfinite(action).all()
+    assert policy.non_finite == 1

@@ -1,0 +1,88 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from deploy.play import Args, evaluate, play, show
+from go2_sevpo.contract import ContractError
+from go2_sevpo.onnx_policy import OnnxPolicy
+
+KEYS = {
+    "policy", "course", "difficulty", "seed", "episodes", "success_rate", "success_interval", "fall_rate", "fall_interval",
+    "timeout_rate", "return_mean", "cost_mean", "cost_max", "failure_rate", "steps_mean", "inference_ms_p50",
+    "inference_ms_p99", "non_finite_actions",
+}  # fmt: skip
+
+
+def arguments(path, out, **changes):
+    return Args(str(path), **{"episodes": 5, "noise": 1.0, "seed": 3, "out": out, "threads": 1, **changes})
+
+
+def strip(report):
+    return {k: v for k, v in report.items() if k not in ("control_steps_per_second", "arguments")}
+
+
+@pytest.fixture(scope="module")
+def short(request):
+    """Episodes of 3 seconds keep the tests quick."""
+    from envs.go2.config import ParkourConfig
+
+    patch = pytest.MonkeyPatch()
+    original = ParkourConfig.__init__
+
+    def init(self, *args, **kwargs):
+        original(self, *args, **{**kwargs, "episode_seconds": 3.0})
+
+    patch.setattr(ParkourConfig, "__init__", init)
+    yield
+    patch.undo()
+
+
+def test_report_has_every_promised_number_and_a_record_per_episode(gaussian_onnx, tmp_path, short):
+    report = play(arguments(gaussian_onnx, tmp_path))
+    saved = json.loads((tmp_path / "report.json").read_text())
+    assert set(saved) >= KEYS
+    assert len(saved["episodes_detail"]) == saved["episodes"] == 5
+    low, high = saved["success_interval"]
+    assert low <= saved["success_rate"] <= high
+    assert saved["success_rate"] + saved["failure_rate"] == pytest.approx(1.0)
+    assert saved["success_rate"] + saved["fall_rate"] + saved["timeout_rate"] == pytest.approx(1.0)
+    page = (tmp_path / "report.html").read_text()
+    assert "fall" in page
+    assert page.count("data:image/png") >= 1
+    assert "success" in show(report)
+
+
+def test_same_seed_gives_the_same_report_whatever_the_threads(gaussian_onnx, tmp_path, short):
+    reports = [evaluate(OnnxPolicy(gaussian_onnx), arguments(gaussian_onnx, tmp_path, threads=t)) for t in (1, 2)]
+    assert strip(reports[0]) == strip(reports[1])
+    other = evaluate(OnnxPolicy(gaussian_onnx), arguments(gaussian_onnx, tmp_path, seed=4))
+    assert strip(other)["episodes_detail"] != strip(reports[0])["episodes_detail"]
+
+
+def test_policy_for_another_robot_is_refused(gaussian_onnx, tmp_path):
+    policy = OnnxPolicy(gaussian_onnx)
+    policy.contract["kp"][0] = 55.0
+    with pytest.raises(ContractError, match=r"field 'kp\[0\]' is 55.0, the environment has 30.0"):
+        evaluate(policy, arguments(gaussian_onnx, tmp_path))
+
+
+def test_bad_arguments_are_named(gaussian_onnx, tmp_path):
+    with pytest.raises(ValueError, match="unknown course 'moon'"):
+        play(arguments(gaussian_onnx, tmp_path, course="moon"))
+    with pytest.raises(ValueError, match="episodes is 0"):
+        play(arguments(gaussian_onnx, tmp_path, episodes=0))
+    with pytest.raises(ContractError, match="candidates is 0"):
+        play(arguments(gaussian_onnx, tmp_path, candidates=0))
+
+
+def test_command_line_prints_one_line_and_fails(tmp_path):
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("go2-play")), "nothing"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert done.stderr.strip().startswith("go2-play: no policy 'nothing'")
+    assert len(done.stderr.strip().splitlines()) == 1

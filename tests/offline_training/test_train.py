@@ -1,0 +1,144 @@
+import pytest
+import torch
+
+from go2_sevpo.algorithms import make_algorithm, make_config
+from go2_sevpo.checkpoint import CheckpointError
+from go2_sevpo.data import shards
+from go2_sevpo.policy import load_policy
+from offline_training.train import Args, settings_of, train
+from offline_training.trainer import Trainer
+from tests.conftest import make_episodes
+
+SETS = [
+    "critic_steps=30",
+    "policy_steps=30",
+    "critic_hidden=[16,16]",
+    "width=16",
+    "depth=2",
+    "critic_batch=16",
+    "actor_batch=16",
+    "limit=0.1",
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "data"
+    path.mkdir()
+    entry = shards.write_shard(path / "00.hdf5", make_episodes(lengths=(20, 30, 25, 40)), {})
+    shards.write_manifest(path, [entry], {})
+    return path
+
+
+def state(trainer):
+    return {k: v for k, v in trainer.algorithm.state_dict().items() if isinstance(v, dict)}
+
+
+def flat(value):
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [t for v in value.values() for t in flat(v)]
+    if isinstance(value, (list, tuple)):
+        return [t for v in value for t in flat(v)]
+    return []
+
+
+@pytest.mark.parametrize("algorithm", ["sevpo", "bc"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("cut", [20, 45])
+def test_resumed_equals_uninterrupted_bit_for_bit(dataset, tmp_path, algorithm, dropout, cut):
+    values = {"actor": "resnet", "dropout": dropout, "width": 16, "depth": 1}
+    if algorithm == "sevpo":
+        values.update(
+            {
+                "critic_steps": 30,
+                "policy_steps": 30,
+                "critic_hidden": [16],
+                "critic_batch": 16,
+                "actor_batch": 16,
+                "limit": 0.05,
+            }
+        )
+    else:
+        values.update({"steps": 60, "batch": 16})
+
+    def trainer(out, seed):
+        torch.manual_seed(seed)
+        config = make_config(algorithm, values)
+        return Trainer(
+            make_algorithm(algorithm, config, dataset),
+            dataset,
+            tmp_path / out,
+            {"seed": 0},
+            0,
+            10,
+            1000,
+            lambda _: None,
+        )
+
+    whole = trainer("a", 0)
+    assert whole.run()
+    part = trainer("b", 0)
+    assert not part.run(cut)
+    rest = trainer("b", 99)
+    rest.load()
+    assert rest.run()
+    a, b = flat(state(whole)), flat(state(rest))
+    assert len(a) == len(b) > 10
+    assert all(torch.equal(x, y) for x, y in zip(a, b))
+
+
+def test_command_trains_logs_and_leaves_an_exportable_policy(folder, tmp_path):
+    out = tmp_path / "run"
+    assert train(Args(folder, out, set=SETS, log_every=10))
+    for name in ("config.json", "critics.csv", "policy.csv", "checkpoint.safetensors", "policy_last.safetensors"):
+        assert (out / name).is_file(), name
+    assert list((out / "tensorboard").iterdir())
+    header = (out / "policy.csv").read_text().splitlines()[0].split(",")
+    assert {"safe_share", "unsafe_share", "clipped_share", "q_r", "v_c"} <= set(header)
+    policy, observations, info = load_policy(out / "policy_last.safetensors")
+    assert info["dataset"]["transitions"] == 115
+    action, value, _ = policy(observations[:4], torch.randn(4, 2, 5, 2))
+    assert action.shape == (4, 2)
+    assert torch.isfinite(value).all()
+
+
+def test_existing_run_is_neither_overwritten_nor_resumed_with_other_settings(folder, tmp_path):
+    out = tmp_path / "run"
+    train(Args(folder, out, set=SETS))
+    with pytest.raises(ValueError, match="already holds a run"):
+        train(Args(folder, out, set=SETS))
+    with pytest.raises(CheckpointError, match="was begun with config"):
+        train(Args(folder, out, set=[*SETS, "mu1=2.0"], resume=True))
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        train(Args(folder, tmp_path / "other", set=SETS, resume=True))
+
+
+def test_safe_cloning_never_sees_an_unsafe_episode(dataset):
+    algorithm = make_algorithm("bc-safe", make_config("bc-safe", {"steps": 1, "cost_limit": 0.5, "width": 8}), dataset)
+    assert algorithm.rows.tolist() == list(range(20, 50))
+    with pytest.raises(ValueError, match="no episode without a fall"):
+        make_algorithm("bc-safe", make_config("bc-safe", {"steps": 1, "cost_limit": -1.0}), dataset)
+
+
+def test_paper_preset_is_table_8():
+    config = make_config("sevpo", settings_of(Args("d", "o", preset="paper")))
+    found = (config.tau, config.gamma, config.alpha, config.mu1, config.mu2, config.b1, config.b2, config.ema)
+    assert found == (0.9, 0.99, 0.99, 3.0, 5.0, 1.0, 3.0, 0.001)
+    assert (config.diffusion_steps, config.policy_steps, config.trust_interval) == (5, 1000000, 5)
+    assert config.trust_start * config.policy_steps == 500000
+    assert Args("d", "o").candidates == 16
+
+
+def test_bad_settings_are_named(folder, tmp_path):
+    with pytest.raises(ValueError, match="unknown setting 'mu3' of sevpo"):
+        train(Args(folder, tmp_path / "x", set=["mu3=1"]))
+    with pytest.raises(ValueError, match="is not name=value"):
+        train(Args(folder, tmp_path / "x", set=["mu1"]))
+    with pytest.raises(ValueError, match="unknown algorithm 'ppo'"):
+        train(Args(folder, tmp_path / "x", algorithm="ppo"))
+    with pytest.raises(ValueError, match="presets are laptop, paper"):
+        train(Args(folder, tmp_path / "x", preset="big"))
+    with pytest.raises(shards.DatasetError, match="no dataset"):
+        train(Args(tmp_path, tmp_path / "x"))
