@@ -268,7 +268,7 @@ class RunLog:
 class Args:
     """Train a PPO expert (or the weak policy) in simulation."""
 
-    out: Path
+    out: Path = Path("runs/expert")
     """Run directory."""
     preset: str = "expert"
     """Preset name (expert, weak) or path of a YAML file."""

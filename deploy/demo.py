@@ -34,7 +34,7 @@ class Args:
 
 
 def _run(title: str, module: str, *arguments: str) -> None:
-    print(f"\n=== {title}\n$ {module.replace('_', '-')} {' '.join(arguments)}", flush=True)
+    print(f"\n=== {title}\n$ {module} {' '.join(arguments)}", flush=True)
     start = time.perf_counter()
     status = subprocess.run([str(Path(sys.executable).with_name(module)), *arguments], check=False).returncode
     if status:
@@ -42,15 +42,33 @@ def _run(title: str, module: str, *arguments: str) -> None:
     print(f"    {time.perf_counter() - start:.0f} s", flush=True)
 
 
-def _train(out: Path, name: str, args: Args) -> None:
-    run = out / name
-    done = run / "finished"
-    if done.is_file():
-        return
-    resume = ["--resume"] if (run / "checkpoint.safetensors").is_file() else []
-    _run(f"train {name}", "go2-train", str(out / "data"), "--algorithm", name, "--preset", args.preset,
-         "--seed", str(args.seed), "--out", str(run), *resume)  # fmt: skip
-    done.write_text("", encoding="utf-8")
+def _train_all(out: Path, args: Args) -> None:
+    """Train what is not trained yet, side by side: each uses one core."""
+    running = []
+    start = time.perf_counter()
+    for name, _ in METHODS:
+        run = out / name
+        if (run / "finished").is_file():
+            continue
+        resume = ["--resume"] if (run / "checkpoint.safetensors").is_file() else []
+        command = [
+            "go2-train", str(out / "data"), "--algorithm", name, "--preset", args.preset, "--seed", str(args.seed),
+            "--out", str(run), *resume,
+        ]  # fmt: skip
+        print(f"\n=== train {name}\n$ {' '.join(command)}", flush=True)
+        command[0] = str(Path(sys.executable).with_name(command[0]))
+        running.append((run, subprocess.Popen(command)))
+    try:
+        for run, process in running:
+            if process.wait():
+                sys.exit(f"go2-demo: training {run.name} failed with status {process.returncode}")
+            (run / "finished").write_text("", encoding="utf-8")
+    finally:
+        for _, process in running:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    print(f"    {time.perf_counter() - start:.0f} s", flush=True)
 
 
 def _row(title: str, report: Dict[str, Any]) -> List[str]:
@@ -86,9 +104,9 @@ def demo(args: Args) -> str:
             "--out",
             str(out / "data"),
         )
+    _train_all(out, args)
     rows = [["policy", "success", "fall", "cost", "return", "inference"]]
     for name, title in METHODS:
-        _train(out, name, args)
         policy, folder = out / f"{name}.onnx", out / f"play_{name}"
         if not policy.is_file():
             _run(f"export {name}", "go2-export", str(out / name), "--out", str(policy))

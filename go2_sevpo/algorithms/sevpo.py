@@ -34,6 +34,11 @@ class SevpoConfig:
     """l, in units of discounted cost value."""
     delta: float = 1.0
     """delta of Eq. 10, in the same units."""
+    episode_limit: Optional[float] = None
+    """If given, replaces ``limit``: a cost per episode, converted by :func:`regions.state_limit` over ``horizon``."""
+    episode_delta: Optional[float] = None
+    """If given, replaces ``delta`` in the same way."""
+    horizon: int = 1000
     tau: float = 0.9
     gamma: float = 0.99
     alpha: float = 0.99
@@ -107,6 +112,8 @@ class SevpoConfig:
         ):  # fmt: skip
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is '{getattr(self, name)}', expected one of {', '.join(known)}")
+        if not 0.0 < self.gamma < 1.0:
+            raise ValueError(f"gamma is {self.gamma}, expected a number in (0, 1)")
         if not 0.5 <= self.tau < 1.0:
             raise ValueError(f"tau is {self.tau}, expected a number in [0.5, 1)")
 
@@ -168,6 +175,12 @@ class Sevpo(base.State):
         self.scale_r = torch.ones((), device=self.device)
         self.scale_c = torch.ones((), device=self.device)
         self.critics_trained = 0
+        self.limit = self._threshold(c.limit, c.episode_limit)
+        self.delta = self._threshold(c.delta, c.episode_delta)
+
+    def _threshold(self, value: float, per_episode: Optional[float]) -> float:
+        c = self.config
+        return value if per_episode is None else regions.state_limit(per_episode, c.gamma, c.horizon, c.cost_scale)
 
     def steps(self, stage: str) -> int:
         """See :class:`base.Algorithm`."""
@@ -226,8 +239,10 @@ class Sevpo(base.State):
         self.q_optimizer.step()
         polyak(self.q_c_target, self.q_c, c.target_rate)
         self.critics_trained += 1
-        safe, unsafe = regions.split(v.detach(), q, c.limit)
-        return base.summary(v_loss=v_loss, q_loss=q_loss, v_c=v, q_c=q, safe_share=safe, unsafe_share=unsafe)
+        safe, unsafe = regions.split(v.detach(), q, self.limit)
+        return base.summary(
+            v_loss=v_loss, q_loss=q_loss, v_c=v, v_c_max=v.max(), q_c=q, safe_share=safe, unsafe_share=unsafe
+        )
 
     # ---- stage 2 -------------------------------------------------------------------------------------------
 
@@ -245,7 +260,7 @@ class Sevpo(base.State):
             target_r = batch.reward + go_on * next_r
             target_c = c.cost_scale * batch.cost + go_on * next_c
             mean_c = next_c.amax(0)
-            objective = constrained_reward(next_r.amin(0), mean_c, c.delta, c.penalty)
+            objective = constrained_reward(next_r.amin(0), mean_c, self.delta, c.penalty)
         alive = 1.0 - batch.terminal
         r_loss = (self.q_r(batch.obs, batch.act) - target_r).square().sum(0).mean()
         c_loss = (self.q_pi(batch.obs, batch.act) - target_c).square().sum(0).mean()
@@ -256,13 +271,15 @@ class Sevpo(base.State):
         self.critic_optimizer.step()
         polyak(self.q_r_target, self.q_r, c.target_rate)
         polyak(self.q_pi_target, self.q_pi, c.target_rate)
-        return base.summary(q_r_loss=r_loss, q_pi_loss=c_loss, baseline_loss=b_loss, q_r=target_r, q_pi=target_c)
+        return base.summary(
+            q_r_loss=r_loss, q_pi_loss=c_loss, baseline_loss=b_loss, q_r=target_r, q_r_std=target_r.std(), q_pi=target_c
+        )
 
     def safe_weights(self, batch: Batch, safe: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Eq. 13's weights (B,), zero outside S1, and the share of S1 at the clip."""
         c = self.config
         q_r, q_c = self.q_r(batch.obs, batch.act).amin(0), self.q_pi(batch.obs, batch.act).amax(0)
-        value = constrained_reward(q_r, q_c, c.delta, c.penalty)
+        value = constrained_reward(q_r, q_c, self.delta, c.penalty)
         if c.advantage == "baseline":
             value = value - self.baseline(batch.obs)
         if c.data_cost_penalty > 0:
@@ -285,7 +302,7 @@ class Sevpo(base.State):
         warm = progress < c.warmup
         with torch.no_grad():
             v_c, q_c = self.v_c(batch.obs), self.q_c_target(batch.obs, batch.act).amax(0)
-            safe, unsafe = regions.split(v_c, q_c, c.limit)
+            safe, unsafe = regions.split(v_c, q_c, self.limit)
             weight, clipped = self.safe_weights(batch, safe)
             if warm:
                 weight = safe.float()
@@ -361,7 +378,7 @@ class Sevpo(base.State):
         c = self.config
         return DiffusionPolicy(
             self.normalizer, self.average, c.temperature, choice or c.choice, self.q_c_target, self.q_r_target,
-            self.v_c, c.limit,
+            self.v_c, self.limit,
         )  # fmt: skip
 
 

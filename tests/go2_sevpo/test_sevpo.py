@@ -201,6 +201,13 @@ def test_limit_conversion():
         regions.state_limit(10, 1.0, 1000)
 
 
+def test_episode_limits_replace_the_thresholds(dataset):
+    algorithm = make(dataset, episode_limit=10.0, episode_delta=20.0, horizon=100, cost_scale=2.0)
+    assert algorithm.limit == pytest.approx(regions.state_limit(10.0, 0.99, 100, 2.0))
+    assert algorithm.delta == pytest.approx(2 * algorithm.limit)
+    assert make(dataset).limit == 0.3
+
+
 def test_exponential_continues_linearly():
     x = torch.tensor([0.0, 2.0, 5.0], requires_grad=True)
     y = soft_exp(x, 2.0)

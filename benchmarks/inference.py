@@ -1,0 +1,54 @@
+"""Latency of one action on one thread, N = 1 and N = 16, for both presets' networks: ``python -m benchmarks.inference``."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict
+
+import torch
+import tyro
+
+from benchmarks.learning import go2_sized
+from benchmarks.record import record
+from deploy.export import write_onnx
+from deploy.play import inference_time
+from envs.go2.contract import environment_contract
+from go2_sevpo.algorithms import make_algorithm, make_config
+from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
+from offline_training.train import Args as TrainArgs
+from offline_training.train import settings_of
+
+
+@dataclass
+class Args:
+    """Measure inference; the weights are random, latency does not depend on them."""
+
+    calls: int = 1000
+    out: Path = Path("benchmarks/results.json")
+
+
+def main() -> None:
+    """Measure, print and record."""
+    args = tyro.cli(Args)
+    data = go2_sized(1000)
+    values: Dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for preset in ("laptop", "paper"):
+            config = make_config("sevpo", settings_of(TrainArgs(Path("d"), Path("o"), "sevpo", preset)))
+            policy = make_algorithm("sevpo", config, data).policy("argmin_cost").eval()
+            contract = {**environment_contract(), "kind": "sevpo", "sampler": {**policy.sampler, "candidates": 16}}
+            path = Path(folder) / f"{preset}.onnx"
+            write_onnx(policy, contract, torch.randn(64, 265), path)
+            for n in (1, 16):
+                found = inference_time(OnnxPolicy(path, candidates=n), args.calls)
+                for key, value in found.items():
+                    values[f"{preset}_n{n}_{key[10:]}"] = value
+    for key, value in inference_time(OnnxPolicy(find_policy("expert")), args.calls).items():
+        values[f"ppo_{key[10:]}"] = value
+    record(args.out, "inference_1_thread", values)
+
+
+if __name__ == "__main__":
+    main()

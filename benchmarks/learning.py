@@ -1,0 +1,136 @@
+"""Gradient steps per second of SEVPO and cloning, PPO steps per second: ``python -m benchmarks.learning``.
+
+Beside each rate stands the arithmetic of a step (matrix products, counted by torch) and its share of the sgemm peak
+measured in the same run.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Callable, Dict, Tuple
+
+import numpy as np
+import torch
+import tyro
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.record import record
+from go2_sevpo.algorithms import make_algorithm, make_config
+from go2_sevpo.data.dataset import OfflineDataset
+from go2_sevpo.data.shards import Episodes
+from offline_training.train import Args as TrainArgs
+from offline_training.train import settings_of
+
+
+@dataclass
+class Args:
+    """Measure training speed on Go2-sized data."""
+
+    threads: Tuple[int, ...] = (1, 2)
+    seconds: float = 10.0
+    ppo: bool = True
+    out: Path = Path("benchmarks/results.json")
+
+
+def go2_sized(rows: int = 20000) -> OfflineDataset:
+    """Random data of the Go2's sizes: speed does not depend on the values."""
+    rng = np.random.default_rng(0)
+    frames = rng.normal(size=(rows + 1, 265)).astype(np.float32)
+    ends = np.zeros(rows, np.float32)
+    ends[-1] = 1
+    columns = {
+        "observations": frames[:-1], "next_observations": frames[1:], "timeouts": ends,
+        "actions": rng.uniform(-1, 1, (rows, 12)).astype(np.float32), "rewards": np.zeros(rows, np.float32),
+        "costs": (rng.random(rows) < 0.05).astype(np.float32), "terminals": np.zeros(rows, np.float32),
+    }  # fmt: skip
+    table = {"length": [rows], "return": [0.0], "cost": [0.0], "success": [0], "fall": [0]}
+    return OfflineDataset([Episodes(columns, {k: np.array(v) for k, v in table.items()})])
+
+
+def sgemm_peak(seconds: float = 2.0) -> float:
+    """Floating point operations per second of a 1024 x 1024 x 1024 float32 product."""
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    a @ b
+    start, n = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        a @ b
+        n += 1
+    return n * 2 * 1024**3 / (time.perf_counter() - start)
+
+
+def rate(step: Callable[[int], Any], seconds: float) -> float:
+    """Calls per second after three to warm up."""
+    for k in range(3):
+        step(k)
+    start, n = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        step(n)
+        n += 1
+    return n / (time.perf_counter() - start)
+
+
+def algorithm_step(name: str, preset: str, stage: str, data: OfflineDataset, **changes: Any) -> Callable[[int], Any]:
+    """One gradient step of an algorithm, ready to call."""
+    values = {**settings_of(TrainArgs(Path("d"), Path("o"), name, preset)), **changes}
+    config = make_config(name, values)
+    algorithm = make_algorithm(name, config, data)
+    if name == "sevpo":
+        algorithm.critics_trained = config.critic_steps
+    generator = torch.Generator().manual_seed(0)
+    return lambda k: algorithm.update(stage, k, data, generator)
+
+
+def ppo_rate(threads: int) -> Dict[str, float]:
+    """Control steps per second of whole PPO iterations on the expert preset, from the first iteration on."""
+    from data_collection.train_expert import CONFIG_DIR, Trainer, load_config
+
+    config = load_config(CONFIG_DIR / "expert.yaml")
+    config = replace(config, env=replace(config.env, threads=threads, variants=2))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(config, Path(folder), 0)
+        trainer.iterate()
+        rows = [trainer.iterate() for _ in range(3)]
+        trainer.env.close()
+    return {
+        "ppo_control_steps_per_second": float(np.mean([r["rate"] for r in rows])),
+        "ppo_learning_share": float(np.mean([r["learn_share"] for r in rows])),
+    }
+
+
+def main() -> None:
+    """Measure, print and record."""
+    args = tyro.cli(Args)
+    data = go2_sized()
+    cases = (
+        ("sevpo_laptop_critics", "sevpo", "laptop", "critics", {}),
+        ("sevpo_laptop_policy", "sevpo", "laptop", "policy", {}),
+        ("bc_laptop", "bc", "laptop", "policy", {}),
+        ("sevpo_paper_critics", "sevpo", "paper", "critics", {}),
+        ("sevpo_paper_policy", "sevpo", "paper", "policy", {}),
+    )
+    for threads in args.threads:
+        torch.set_num_threads(threads)
+        peak = sgemm_peak()
+        values: Dict[str, Any] = {"threads": threads, "sgemm_gflops": peak / 1e9}
+        for title, name, preset, stage, changes in cases:
+            step = algorithm_step(name, preset, stage, data, **changes)
+            with FlopCounterMode(display=False) as counter:
+                step(0)
+            found = rate(step, args.seconds)
+            values[f"{title}_steps_per_second"] = found
+            values[f"{title}_gflop_per_step"] = counter.get_total_flops() / 1e9
+            values[f"{title}_share_of_sgemm"] = found * counter.get_total_flops() / peak
+        if args.ppo and threads == max(args.threads):
+            values.update(ppo_rate(threads))
+        record(args.out, f"learning_{threads}_threads", values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Put a trained policy's provenance beside its ONNX file: ``python -m data_collection.ship RUN NAME --evaluation ...``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List
+
+import tyro
+
+from go2_sevpo.data.shards import write_atomically
+from go2_sevpo.onnx_policy import SHIPPED, OnnxPolicy
+
+_KEPT = (
+    "course", "difficulty", "seed", "episodes", "success_rate", "success_interval", "fall_rate", "fall_interval",
+    "timeout_rate", "return_mean", "cost_mean", "cost_max", "steps_mean",
+)  # fmt: skip
+
+
+@dataclass
+class Args:
+    """Write NAME.json and NAME_curve.csv beside the shipped NAME.onnx."""
+
+    run: tyro.conf.Positional[Path]
+    name: tyro.conf.Positional[str]
+    command: str
+    """The command that trained the policy."""
+    evaluation: List[Path] = field(default_factory=list)
+    """report.json files of go2-play."""
+    every: int = 10
+    """Keep one row of the learning curve in this many."""
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def provenance(args: Args) -> Dict[str, Any]:
+    """What made the policy and how well it does.
+
+    Raises:
+        ValueError: an evaluation is of another policy.
+    """
+    policy = OnnxPolicy(SHIPPED / f"{args.name}.onnx")
+    evaluations = []
+    for path in args.evaluation:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if report["policy"]["sha256"] != policy.identity["sha256"]:
+            raise ValueError(
+                f"{path} is of policy {report['policy']['sha256'][:12]}, expected {policy.identity['sha256'][:12]}"
+            )
+        evaluations.append({k: report[k] for k in _KEPT})
+    return {
+        "policy": policy.identity, "command": args.command, "commit": _commit(),
+        "provenance": policy.contract["provenance"], "evaluations": evaluations,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Write both files."""
+    args = tyro.cli(Args)
+    try:
+        text = json.dumps(provenance(args), indent=1) + "\n"
+    except ValueError as error:
+        sys.exit(f"ship: {error}")
+    write_atomically(SHIPPED / f"{args.name}.json", text)
+    with open(args.run / "progress.csv", encoding="utf-8") as handle:
+        rows = list(csv.reader(handle))
+    kept = [rows[0], *rows[args.every :: args.every]]
+    write_atomically(SHIPPED / f"{args.name}_curve.csv", "\n".join(",".join(r) for r in kept) + "\n")
+
+
+if __name__ == "__main__":
+    main()
