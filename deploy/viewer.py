@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from typing import Any
 
@@ -21,6 +23,8 @@ def view(policy: OnnxPolicy, args: Any) -> None:
     Raises:
         RuntimeError: no screen to open a window on.
     """
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise RuntimeError("no screen to open a window on (DISPLAY is not set); use --video instead")
     import mujoco.viewer
 
     sampler = policy.contract["sampler"]

@@ -15,7 +15,7 @@ _ASSETS = """
     <texture name="grid" type="2d" builtin="checker" rgb1="0.2 0.23 0.27" rgb2="0.24 0.27 0.31" width="300" height="300"/>
     <texture name="stone" type="cube" builtin="flat" rgb1="0.72 0.66 0.58" rgb2="0.66 0.6 0.52" mark="random" markrgb="0.6 0.55 0.47" random="0.02" width="128" height="128"/>
     <texture name="end" type="cube" builtin="flat" rgb1="0.45 0.6 0.5" rgb2="0.4 0.55 0.45" mark="random" markrgb="0.38 0.5 0.42" random="0.02" width="128" height="128"/>
-    <material name="pit" texture="grid" texrepeat="20 20" reflectance="0.05"/>
+    <material name="pit" texture="grid" texrepeat="20 20"/>
     <material name="stone" texture="stone" specular="0.1"/>
     <material name="end" texture="end" specular="0.1"/>
 """

@@ -242,6 +242,8 @@ class MujocoSimulator:
                 self._renderer.close()
             model = mujoco.MjModel.from_xml_string(scene_xml(course, visuals=True))
             model.vis.global_.offwidth, model.vis.global_.offheight = width, height
+            # Software rendering is common here; these two halve its time and hardly change the picture.
+            model.vis.quality.shadowsize, model.vis.quality.offsamples = 1024, 2
             self._view = (model, mujoco.MjData(model))
             self._renderer, self._render_key = mujoco.Renderer(model, height, width), key
         model, data = self._view

@@ -76,6 +76,31 @@ def test_bad_arguments_are_named(gaussian_onnx, tmp_path):
         play(arguments(gaussian_onnx, tmp_path, candidates=0))
 
 
+def test_viewer_without_a_screen_says_so(gaussian_onnx, tmp_path, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(RuntimeError, match="no screen to open a window on"):
+        play(arguments(gaussian_onnx, tmp_path, viewer=True))
+
+
+def test_video_shows_the_robot_moving(gaussian_onnx, tmp_path, short):
+    from deploy.video import graphics_problem
+
+    if graphics_problem():
+        pytest.skip(f"no graphics here: {graphics_problem()}")
+    import imageio
+
+    play(arguments(gaussian_onnx, tmp_path, episodes=1, video=True))
+    with imageio.get_reader(tmp_path / "video.mp4") as reader:
+        frames = [reader.get_data(k) for k in range(reader.count_frames())]
+    assert len(frames) >= 10
+    assert frames[0].shape == (360, 640, 3)
+    assert frames[0].std() > 20
+    assert abs(frames[0].astype(float) - frames[8].astype(float)).mean() > 0.1
+    assert "<video" in (tmp_path / "report.html").read_text()
+
+
 def test_command_line_prints_one_line_and_fails(tmp_path):
     import subprocess
     import sys
