@@ -1,0 +1,31 @@
+import json
+
+from deploy.demo import Args, demo, table
+
+PRESET = """
+sevpo: {critic_steps: 20, policy_steps: 20, critic_hidden: [16], critic_batch: 16, actor_batch: 16, actor_updates: 1,
+        actor: mlp, width: 16, depth: 2, choice: first}
+bc: {steps: 20, batch: 16, width: 16, depth: 2}
+"""
+
+
+def test_demo_runs_every_step_once_and_compares_both_policies(gaussian_onnx, tmp_path, capfd):
+    (tmp_path / "mix.yaml").write_text(f"sources:\n- {{policy: {gaussian_onnx}, course: simple, episodes: 3, noise: 3.0}}\n")
+    (tmp_path / "preset.yaml").write_text(PRESET)
+    args = Args(tmp_path / "demo", mix=str(tmp_path / "mix.yaml"), preset=str(tmp_path / "preset.yaml"), episodes=2, video=False)
+    text = demo(args)
+    out = capfd.readouterr().out
+    for command in ("go2-collect", "go2-train", "go2-export", "go2-play"):
+        assert f"$ {command}" in out
+    assert "SEVPO" in text
+    assert "cloning" in text
+    reports = [json.loads((tmp_path / "demo" / f"play_{n}" / "report.json").read_text()) for n in ("sevpo", "bc")]
+    assert all(r["episodes"] == 2 for r in reports)
+    assert f"{100 * reports[0]['success_rate']:.1f}%" in text
+    assert demo(args).splitlines()[3:6] == text.splitlines()[3:6]  # nothing is done twice
+    assert "$ go2" not in capfd.readouterr().out
+
+
+def test_table_aligns_its_columns():
+    lines = table([["policy", "success"], ["a long name", "1%"]]).splitlines()
+    assert lines[0].index("success") == lines[2].index("1%")
