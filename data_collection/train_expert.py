@@ -12,118 +12,21 @@ import signal
 import sys
 import time
 from collections import deque
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 import tyro
-import yaml
 
-from envs.go2.config import ParkourConfig, Randomization
+from data_collection.expert_config import CONFIG_DIR, ExpertConfig, load_config
 from envs.go2.parkour import Go2Parkour
-from envs.go2.rewards import RewardWeights
 from go2_sevpo.checkpoint import load_checkpoint, save_checkpoint
 from go2_sevpo.policy import GaussianPolicy, save_policy
 
-CONFIG_DIR = Path(__file__).parent / "configs"
 CHECKPOINT_KIND = "ppo"
 ACTION_UNIT = 0.25
 """Environment actions per unit of PPO's Gaussian: 0.3 rad, the field's usual action scale."""
-
-
-@dataclass(frozen=True)
-class PpoConfig:
-    """PPO as rsl_rl runs it; pairs are annealed linearly from the first to the second value."""
-
-    iterations: int = 1000
-    steps_per_iteration: int = 24
-    hidden: Tuple[int, ...] = (256, 128, 64)
-    epochs: int = 3
-    minibatches: int = 3
-    gamma: float = 0.99
-    gae_lambda: float = 0.95
-    clip: float = 0.2
-    desired_kl: float = 0.012
-    entropy: Tuple[float, float] = (0.004, 0.0005)
-    max_learning_rate: Tuple[float, float] = (2e-3, 2e-4)
-    initial_std: float = 0.8
-    mirror: bool = True
-    """Left-right mirrored samples appended to every minibatch."""
-
-    def to_rsl_rl(self) -> Dict[str, Any]:
-        """Return the configuration in rsl-rl-lib 5.x's form."""
-        model = {
-            "class_name": "MLPModel",
-            "hidden_dims": list(self.hidden),
-            "activation": "elu",
-            "obs_normalization": False,
-        }
-        noise = {
-            "class_name": "GaussianDistribution",
-            "init_std": self.initial_std,
-            "std_range": (0.05, 2.0),
-            "std_type": "log",
-        }
-        symmetry = {
-            "use_data_augmentation": True, "use_mirror_loss": False,
-            "data_augmentation_func": "data_collection.rsl_rl_adapter:mirror_augmentation",
-        }  # fmt: skip
-        return {
-            "num_steps_per_env": self.steps_per_iteration,
-            "save_interval": 10**9,
-            "obs_groups": {"actor": ["policy"], "critic": ["policy", "privileged"]},
-            "actor": {**model, "distribution_cfg": noise},
-            "critic": dict(model),
-            "algorithm": {
-                "class_name": "PPO", "num_learning_epochs": self.epochs, "num_mini_batches": self.minibatches,
-                "gamma": self.gamma, "lam": self.gae_lambda, "clip_param": self.clip, "desired_kl": self.desired_kl,
-                "entropy_coef": self.entropy[0], "learning_rate": 1e-3, "schedule": "adaptive",
-                "value_loss_coef": 1.0, "use_clipped_value_loss": True, "max_grad_norm": 1.0,
-                "symmetry_cfg": symmetry if self.mirror else None,
-            },
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ExpertConfig:
-    """Everything that decides a training run."""
-
-    env: ParkourConfig = field(default_factory=ParkourConfig)
-    ppo: PpoConfig = field(default_factory=PpoConfig)
-
-
-def _build(cls: Any, values: Dict[str, Any], where: str) -> Any:
-    known = {f: None for f in cls.__dataclass_fields__}
-    for key in values:
-        if key not in known:
-            raise ValueError(f"unknown key '{key}' in {where}, expected one of {', '.join(known)}")
-    nested = {"randomization": Randomization, "reward": RewardWeights}
-    clean = {}
-    for key, value in values.items():
-        if key in nested and isinstance(value, dict):
-            value = _build(nested[key], value, f"{where}.{key}")
-        clean[key] = tuple(value) if isinstance(value, list) else value
-    return cls(**clean)
-
-
-def load_config(path: Path) -> ExpertConfig:
-    """Read a training configuration from YAML.
-
-    Raises:
-        ValueError: the file is missing, or has a key or value that is not understood.
-    """
-    if not path.is_file():
-        raise ValueError(
-            f"no configuration at {path}; presets are {', '.join(sorted(p.stem for p in CONFIG_DIR.glob('*.yaml')))}"
-        )
-    data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    for key in data:
-        if key not in ("env", "ppo"):
-            raise ValueError(f"unknown section '{key}' in {path}, expected env, ppo")
-    return ExpertConfig(
-        _build(ParkourConfig, data.get("env", {}), "env"), _build(PpoConfig, data.get("ppo", {}), "ppo")
-    )
 
 
 def policy_of(actor: Dict[str, torch.Tensor], hidden: Tuple[int, ...]) -> GaussianPolicy:

@@ -8,7 +8,7 @@ import torch
 
 from envs.go2 import robot as r
 from envs.go2.config import ParkourConfig
-from envs.go2.course import DESTINATION_RADIUS, Course, make_course
+from envs.go2.course import DESTINATION_RADIUS, Course
 from envs.go2.geometry import from_roll_yaw
 from envs.go2.observations import (
     FRAME_FIELDS,
@@ -22,6 +22,7 @@ from envs.go2.observations import (
     observation_spec,
     sense,
 )
+from envs.go2.pool import CoursePool
 from envs.go2.rewards import Outcome, outcome, reward_terms
 from envs.go2.terrain import TerrainMaps
 from envs.simulators.base import Dynamics, RobotState, Simulator
@@ -56,11 +57,12 @@ class Go2Parkour:
         self.num_envs, self.spec = config.num_envs, observation_spec()
         self.num_obs, self.num_actions = self.spec.size, len(r.JOINT_NAMES)
         self.max_episode_length = round(config.episode_seconds / r.CONTROL_DT)
-        self.courses = self._make_courses()
+        self.pool = CoursePool(config)
+        self.courses = self.pool.courses
         self.sim = simulator(config.num_envs, self.courses, config.threads, config.physics_dt)
         self.device = self.sim.device
         self.maps = TerrainMaps(self.courses, self.device)
-        self._tabulate_courses()
+        self.waypoints, self.last_waypoint, self.waypoint_roll = (x.to(self.device) for x in self.pool.tables())
         n, dev = self.num_envs, self.device
         self.generator = torch.Generator(device=dev).manual_seed(config.seed)
         self.default = torch.tensor(r.DEFAULT_JOINT_POSITIONS, device=dev)
@@ -83,54 +85,10 @@ class Go2Parkour:
         self.best_step = torch.zeros(n, dtype=torch.long, device=dev)
         self.start_x = torch.zeros(n, device=dev)
 
-    # ---- courses -------------------------------------------------------------------------------------------
-
-    def _make_courses(self) -> List[Course]:
-        c = self.config
-        levels = c.levels if c.curriculum else 1
-        out: List[Course] = []
-        for kind in c.courses:
-            for level in range(levels):
-                d = c.max_level_difficulty * level / max(levels - 1, 1) if c.curriculum else c.difficulty
-                count = 1 if kind == "flat" else c.variants
-                first = c.course_seed + (level * c.variants if c.curriculum else 0)
-                out.extend(make_course(kind, d, first + k % count) for k in range(c.variants))
-        return out
-
-    def _tabulate_courses(self) -> None:
-        longest = max(len(c.waypoints) for c in self.courses)
-        rows = [torch.from_numpy(c.waypoints).float() for c in self.courses]
-        padded = [torch.cat([w, w[-1:].expand(longest + 1 - len(w), 3)]) for w in rows]
-        self.waypoints = torch.stack(padded).to(self.device)
-        self.last_waypoint = torch.tensor([len(w) - 1 for w in rows], device=self.device)
-        rolls = []
-        for c in self.courses:
-            boxes = c.boxes[1:-1] if len(c.boxes) > 2 else ()
-            angle = [
-                2.0 * float(torch.atan2(torch.tensor(b.quaternion[1]), torch.tensor(b.quaternion[0]))) for b in boxes
-            ]
-            rolls.append(angle + [0.0] * (longest + 1 - len(angle)))
-        self.waypoint_roll = torch.tensor(rolls, device=self.device)
-
     # ---- randomness ----------------------------------------------------------------------------------------
 
     def _uniform(self, n: int, low: float, high: float) -> torch.Tensor:
         return low + (high - low) * torch.rand(n, generator=self.generator, device=self.device)
-
-    def _draw_courses(self, ids: torch.Tensor) -> None:
-        c, n = self.config, len(ids)
-        if c.curriculum:
-            shares = torch.tensor(c.shares, device=self.device)
-            kind = torch.multinomial(shares, n, replacement=True, generator=self.generator)
-            level = self.levels[ids, kind]
-            variant = torch.randint(c.variants, (n,), generator=self.generator, device=self.device)
-            course = (kind * c.levels + level) * c.variants + variant
-        else:
-            # Fixed and even: world i gets kind by share and course number i of that kind.
-            edges = torch.tensor(c.shares, device=self.device).cumsum(0) / sum(c.shares) * self.num_envs
-            kind = torch.bucketize(ids.float() + 0.5, edges).clamp_max(len(c.courses) - 1)
-            course = kind * c.variants + ids % c.variants
-        self.kind_ids[ids], self.course_ids[ids] = kind, course
 
     def _draw_dynamics(self, ids: torch.Tensor) -> Dynamics:
         z, n = self.config.randomization, len(ids)
@@ -163,7 +121,7 @@ class Go2Parkour:
 
     def _reset(self, ids: torch.Tensor) -> None:
         n, z = len(ids), self.config.randomization
-        self._draw_courses(ids)
+        self.kind_ids[ids], self.course_ids[ids] = self.pool.draw(ids, self.levels[ids], self.generator)
         dynamics = self._draw_dynamics(ids)
         course = self.course_ids[ids]
         self.sim.assign(ids, course, dynamics)
@@ -364,15 +322,10 @@ class Go2Parkour:
         return torch.cat([now.repeat(1, FRAMES), around], dim=1)
 
     def _update_levels(self, ids: torch.Tensor, success: torch.Tensor) -> None:
-        kind = self.kind_ids[ids]
-        level = self.levels[ids, kind]
-        course = self.course_ids[ids]
+        kind, course = self.kind_ids[ids], self.course_ids[ids]
         length = self.waypoints[course, self.last_waypoint[course], 0] - self.start_x[ids]
-        half = self.best_x[ids] - self.start_x[ids] < 0.4 * length
-        top = self.config.levels - 1
-        up = level + success.long() - (half & ~success).long()
-        again = torch.randint(self.config.levels, up.shape, generator=self.generator, device=self.device)
-        self.levels[ids, kind] = torch.where(up > top, torch.clamp(again, min=top // 2), up.clamp(0, top))
+        early = self.best_x[ids] - self.start_x[ids] < 0.4 * length
+        self.levels[ids, kind] = self.pool.next_level(self.levels[ids, kind], success, early, self.generator)
 
     def state_dict(self) -> Dict[str, Any]:
         """Everything that decides how the simulation goes on, for exact resume."""

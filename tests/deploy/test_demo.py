@@ -10,9 +10,13 @@ bc: {steps: 20, batch: 16, width: 16, depth: 2}
 
 
 def test_demo_runs_every_step_once_and_compares_both_policies(gaussian_onnx, tmp_path, capfd):
-    (tmp_path / "mix.yaml").write_text(f"sources:\n- {{policy: {gaussian_onnx}, course: simple, episodes: 3, noise: 3.0}}\n")
+    (tmp_path / "mix.yaml").write_text(
+        f"sources:\n- {{policy: {gaussian_onnx}, course: simple, episodes: 3, noise: 3.0}}\n"
+    )
     (tmp_path / "preset.yaml").write_text(PRESET)
-    args = Args(tmp_path / "demo", mix=str(tmp_path / "mix.yaml"), preset=str(tmp_path / "preset.yaml"), episodes=2, video=False)
+    args = Args(
+        tmp_path / "demo", mix=str(tmp_path / "mix.yaml"), preset=str(tmp_path / "preset.yaml"), episodes=2, video=False
+    )
     text = demo(args)
     out = capfd.readouterr().out
     for command in ("go2-collect", "go2-train", "go2-export", "go2-play"):
