@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import tyro
 
@@ -31,6 +31,8 @@ class Args:
     """The command that trained the policy."""
     evaluation: List[Path] = field(default_factory=list)
     """report.json files of go2-play."""
+    commit: Optional[str] = None
+    """Commit of the code that trained it; the present one if not given."""
     every: int = 10
     """Keep one row of the learning curve in this many."""
 
@@ -56,7 +58,7 @@ def provenance(args: Args) -> Dict[str, Any]:
             )
         evaluations.append({k: report[k] for k in _KEPT})
     return {
-        "policy": policy.identity, "command": args.command, "commit": _commit(),
+        "policy": policy.identity, "command": args.command, "commit": args.commit or _commit(),
         "provenance": policy.contract["provenance"], "evaluations": evaluations,
     }  # fmt: skip
 
