@@ -139,7 +139,7 @@ def sense(state: RobotState, course_ids: torch.Tensor, maps: TerrainMaps) -> Sen
     points = torch.cat([base_xy, ring, base_xy + _turn(_SCAN, heading)], dim=1)
     cells = maps.cells(course_ids, points)
     rings = 1 + len(FOOT_RING)
-    ground = maps.height[cells[:, 1:]]
+    ground = torch.take(maps.height, cells[:, 1:])
     foot_cells = cells[:, 1 : 1 + 4 * rings].reshape(n, 4, rings)
     return Sensed(
         rotation=rot,
@@ -148,8 +148,8 @@ def sense(state: RobotState, course_ids: torch.Tensor, maps: TerrainMaps) -> Sen
         gravity=-rot[:, 2, :],
         feet=feet,
         foot_ground=ground[:, : 4 * rings].reshape(n, 4, rings),
-        foot_rim=maps.rim[foot_cells[:, :, 0]],
-        base_rim=maps.rim[cells[:, 0]],
+        foot_rim=torch.take(maps.rim, foot_cells[:, :, 0]),
+        base_rim=torch.take(maps.rim, cells[:, 0]),
         scan=ground[:, 4 * rings :],
         contact=state.foot_force > CONTACT_FORCE,
     )
