@@ -109,11 +109,9 @@ class Args:
     """Export a trained run to one ONNX file."""
 
     run: tyro.conf.Positional[Path]
-    """Run directory of go2-train or go2-train-expert, or a policy_*.safetensors file in it."""
+    """Run directory of go2-train or go2-train-expert, or a policy file."""
     out: Path = Path("policy.onnx")
     """ONNX file to write."""
-    checkpoint: str = "last"
-    """Which policy of the run: last or best."""
     candidates: Optional[int] = None
     """Candidates N the player draws by default; the run's own number if not given."""
     choice: Optional[str] = None
@@ -129,7 +127,7 @@ def export_run(args: Args) -> Dict[str, Any]:
         CheckpointError: no policy in the run.
         ContractError: parity does not hold.
     """
-    path = args.run if args.run.is_file() else args.run / f"policy_{args.checkpoint}.safetensors"
+    path = args.run if args.run.is_file() else args.run / "policy_last.safetensors"
     if args.choice is not None and args.choice not in CHOICES:
         raise ContractError(f"choice is '{args.choice}', expected one of {', '.join(CHOICES)}")
     policy, observations, info = load_policy(path, args.choice, args.temperature)
