@@ -15,7 +15,7 @@ import tyro
 
 from deploy.report import write_report
 from deploy.video import record_video
-from envs.go2.config import ParkourConfig, Randomization
+from deploy.worlds import evaluation_env, noise_scale
 from envs.go2.contract import environment_contract
 from envs.go2.parkour import Go2Parkour
 from envs.go2.rewards import DEFINITION
@@ -25,8 +25,6 @@ from go2_sevpo.contract import ContractError, check_contract
 from go2_sevpo.metrics import wilson
 from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
 
-EVALUATION_SEED = 5_000_000
-"""Course seeds of play start here, far from training's and collection's."""
 WORLDS = 250
 
 
@@ -54,7 +52,7 @@ class Args:
     randomization: bool = True
     """Domain randomisation, pushes and sensor noise."""
     video: bool = False
-    """Write video.mp4 of the first episodes."""
+    """Write video.mp4 of the first episode."""
     viewer: bool = False
     """Open MuJoCo's viewer and play there instead (needs a screen)."""
 
@@ -87,18 +85,13 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
     if args.episodes < 1:
         raise ValueError(f"episodes is {args.episodes}, expected at least 1")
     torch.set_num_threads(1)
-    noise = policy.contract["sampler"].get("noise_scale", 1.0) if args.noise is None else args.noise
+    noise = noise_scale(args, policy)
     records: List[Dict[str, Any]] = []
     steps, start, batch = 0, time.perf_counter(), 0
     policy.non_finite = 0
     while len(records) < args.episodes:
         n = min(WORLDS, args.episodes - len(records))
-        config = ParkourConfig(
-            num_envs=n, courses=(args.course,), difficulty=args.difficulty, variants=n, seed=args.seed + batch,
-            course_seed=EVALUATION_SEED + args.seed * 10_000 + len(records), threads=args.threads,
-            physics_dt=args.physics_dt, randomization=Randomization() if args.randomization else Randomization.off(),
-        )  # fmt: skip
-        env = Go2Parkour(config)
+        env = evaluation_env(args, n, len(records), batch)
         try:
             seed = args.seed * 1000 + batch
             rollout = run_episodes(env, onnx_policy(policy, seed, noise), seed, each_step=trace if batch == 0 else None)

@@ -7,13 +7,12 @@ from typing import Any, List, Optional
 
 import numpy as np
 
-from envs.go2.config import ParkourConfig, Randomization
+from deploy.worlds import evaluation_env, noise_scale
 from envs.go2.parkour import Go2Parkour
 from envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.onnx_policy import OnnxPolicy
 
 FPS = 25
-MAX_SECONDS = 20
 
 
 def graphics_problem() -> Optional[str]:
@@ -38,15 +37,7 @@ def record_video(policy: OnnxPolicy, args: Any, path: Path, width: int = 640, he
         return None
     import imageio
 
-    from deploy.play import EVALUATION_SEED
-
-    config = ParkourConfig(
-        num_envs=1, courses=(args.course,), difficulty=args.difficulty, variants=1, seed=args.seed,
-        course_seed=EVALUATION_SEED + args.seed * 10_000, threads=1, physics_dt=args.physics_dt,
-        episode_seconds=MAX_SECONDS, randomization=Randomization() if args.randomization else Randomization.off(),
-    )  # fmt: skip
-    env = Go2Parkour(config)
-    noise = policy.contract["sampler"].get("noise_scale", 1.0) if args.noise is None else args.noise
+    env = evaluation_env(args, 1)
     frames: List[np.ndarray] = []
 
     def each_step(world: Go2Parkour, _values: Any, _info: Any) -> None:
@@ -54,7 +45,9 @@ def record_video(policy: OnnxPolicy, args: Any, path: Path, width: int = 640, he
             frames.append(env.sim.render(0, width, height))
 
     try:
-        run_episodes(env, onnx_policy(policy, args.seed * 1000, noise), args.seed * 1000, each_step=each_step)
+        run_episodes(
+            env, onnx_policy(policy, args.seed * 1000, noise_scale(args, policy)), args.seed * 1000, each_step=each_step
+        )
     finally:
         env.close()
     frames.extend(frames[-1:] * (FPS // 2))

@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
+from deploy.worlds import evaluation_env, noise_scale
 from envs.go2 import robot as r
-from envs.go2.config import ParkourConfig, Randomization
-from envs.go2.parkour import Go2Parkour
 from envs.go2.rollout import onnx_policy
 from envs.go2.scene import scene_xml
 from go2_sevpo.onnx_policy import OnnxPolicy
@@ -27,17 +26,10 @@ def view(policy: OnnxPolicy, args: Any) -> None:
         raise RuntimeError("no screen to open a window on (DISPLAY is not set); use --video instead")
     import mujoco.viewer
 
-    sampler = policy.contract["sampler"]
-    noise = sampler.get("noise_scale", 1.0) if args.noise is None else args.noise
-    act = onnx_policy(policy, args.seed, noise)
+    act = onnx_policy(policy, args.seed, noise_scale(args, policy))
     episode = 0
     while True:
-        config = ParkourConfig(
-            num_envs=1, courses=(args.course,), difficulty=args.difficulty, variants=1, seed=args.seed + episode,
-            course_seed=args.seed + episode, threads=1, physics_dt=args.physics_dt,
-            randomization=Randomization() if args.randomization else Randomization.off(),
-        )  # fmt: skip
-        env = Go2Parkour(config)
+        env = evaluation_env(args, 1, episode)
         model = mujoco.MjModel.from_xml_string(scene_xml(env.courses[0], visuals=True))
         data = mujoco.MjData(model)
         obs = env.reset(args.seed + episode)

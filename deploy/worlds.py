@@ -1,0 +1,33 @@
+"""The worlds a policy is played in: shared by evaluation, video and viewer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envs.go2.config import ParkourConfig, Randomization
+from envs.go2.parkour import Go2Parkour
+from go2_sevpo.onnx_policy import OnnxPolicy
+
+EVALUATION_SEED = 5_000_000
+"""Course seeds of play start here: apart from training (from 100 000) and collection (from 1 000 000) for seeds below 9000."""
+
+
+def evaluation_env(args: Any, worlds: int, first: int = 0, batch: int = 0) -> Go2Parkour:
+    """``worlds`` worlds for the episodes from number ``first`` on, each with a course of its own.
+
+    ``args`` has course, difficulty, seed, threads, physics_dt and randomization (:class:`deploy.play.Args`).
+
+    Raises:
+        ValueError: a value that is not understood.
+    """
+    config = ParkourConfig(
+        num_envs=worlds, courses=(args.course,), difficulty=args.difficulty, variants=worlds, seed=args.seed + batch,
+        course_seed=EVALUATION_SEED + args.seed * 10_000 + first, threads=args.threads if worlds > 1 else 1,
+        physics_dt=args.physics_dt, randomization=Randomization() if args.randomization else Randomization.off(),
+    )  # fmt: skip
+    return Go2Parkour(config)
+
+
+def noise_scale(args: Any, policy: OnnxPolicy) -> float:
+    """The sampling noise asked for, or the policy's own (0 for Gaussian policies)."""
+    return policy.contract["sampler"].get("noise_scale", 1.0) if args.noise is None else args.noise
