@@ -128,7 +128,11 @@ def demo(args: Args) -> str:
 
 def main() -> None:
     """Entry point of ``go2-demo``."""
-    print(demo(tyro.cli(Args)))
+    try:
+        print(demo(tyro.cli(Args)))
+    except KeyboardInterrupt:
+        print("\nstopped; finished steps are kept, the same command goes on", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -189,6 +189,8 @@ def main() -> None:
     args = tyro.cli(Args)
     try:
         report = play(args)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (ContractError, ValueError, SimulationError, RuntimeError) as error:
         sys.exit(f"go2-play: {error}")
     if report:
