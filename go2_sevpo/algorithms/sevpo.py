@@ -23,6 +23,7 @@ UNSAFE_OBJECTIVES = ("gradient", "awr", "none", "printed")
 ADVANTAGES = ("baseline", "paper")
 PENALTIES = ("signed", "paper", "none")
 TRUST_REGIONS = ("added", "printed", "off")
+BOOTSTRAPS = ("terminals", "release")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class SevpoConfig:
     alpha: float = 0.99
     """Weight of the bootstrap in Eq. 7: the probability of not reaching the emergency exit; 1 is plain."""
     cost_scale: float = 1.0
+    bootstrap: str = "terminals"
+    """What ends a backup in Eqs. 7-9: ``terminals`` only; ``release`` counts time-outs too, as the authors' code does."""
     # safe objective
     mu1: float = 3.0
     b1: float = 1.0
@@ -108,7 +111,7 @@ class SevpoConfig:
         """
         for name, known in (
             ("unsafe_objective", UNSAFE_OBJECTIVES), ("advantage", ADVANTAGES), ("penalty", PENALTIES),
-            ("trust_region", TRUST_REGIONS), ("choice", CHOICES),
+            ("trust_region", TRUST_REGIONS), ("choice", CHOICES), ("bootstrap", BOOTSTRAPS),
         ):  # fmt: skip
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is '{getattr(self, name)}', expected one of {', '.join(known)}")
@@ -178,6 +181,11 @@ class Sevpo(base.State):
         self.limit = self._threshold(c.limit, c.episode_limit)
         self.delta = self._threshold(c.delta, c.episode_delta)
 
+    def _alive(self, batch: Batch) -> torch.Tensor:
+        """1 where the backup goes on, (B,)."""
+        end = batch.terminal if self.config.bootstrap == "terminals" else torch.maximum(batch.terminal, batch.timeout)
+        return 1.0 - end
+
     def _threshold(self, value: float, per_episode: Optional[float]) -> float:
         c = self.config
         return value if per_episode is None else regions.state_limit(per_episode, c.gamma, c.horizon, c.cost_scale)
@@ -232,7 +240,7 @@ class Sevpo(base.State):
         v_loss.backward()
         self.v_optimizer.step()
         with torch.no_grad():
-            target = c.cost_scale * batch.cost + c.alpha * c.gamma * (1.0 - batch.terminal) * self.v_c(batch.next_obs)
+            target = c.cost_scale * batch.cost + c.alpha * c.gamma * self._alive(batch) * self.v_c(batch.next_obs)
         q_loss = (self.q_c(batch.obs, batch.act) - target).square().sum(0).mean()
         self.q_optimizer.zero_grad(set_to_none=True)
         q_loss.backward()
@@ -256,7 +264,7 @@ class Sevpo(base.State):
             noise = base.own_noise(len(batch.obs), self.average, self.n_act, generator, self.device)
             act = self.average.sample(batch.next_obs, noise)
             next_r, next_c = self.q_r_target(batch.next_obs, act), self.q_pi_target(batch.next_obs, act)
-            go_on = c.gamma * (1.0 - batch.terminal)
+            go_on = c.gamma * self._alive(batch)
             target_r = batch.reward + go_on * next_r
             target_c = c.cost_scale * batch.cost + go_on * next_c
             mean_c = next_c.amax(0)

@@ -19,7 +19,7 @@ MIN_STD = 0.05
 
 @dataclass
 class Batch:
-    """Transitions: ``obs``, ``next_obs`` (B, S) normalised; ``act`` (B, A); ``reward``, ``cost``, ``terminal`` (B,)."""
+    """Transitions: ``obs``, ``next_obs`` (B, S) normalised; ``act`` (B, A); ``reward``, ``cost``, ``terminal``, ``timeout`` (B,)."""
 
     obs: torch.Tensor
     act: torch.Tensor
@@ -27,6 +27,7 @@ class Batch:
     cost: torch.Tensor
     next_obs: torch.Tensor
     terminal: torch.Tensor
+    timeout: torch.Tensor
 
 
 class OfflineDataset:
@@ -69,7 +70,8 @@ class OfflineDataset:
         self.frames = raw.sub_(self.mean).div_(self.std).clamp_(-10.0, 10.0).to(self.device)
         self.mean, self.std = self.mean.to(self.device), self.std.to(self.device)
         self.act = column("actions").clamp_(-1.0, 1.0)
-        self.reward, self.cost, self.terminal = column("rewards"), column("costs"), column("terminals")
+        self.reward, self.cost = column("rewards"), column("costs")
+        self.terminal, self.timeout = column("terminals"), column("timeouts")
         self.episodes = {k: np.concatenate([np.asarray(p.episodes[k]) for p in parts]) for k in parts[0].episodes}
         self.num_obs, self.num_actions = self.frames.shape[1], self.act.shape[1]
 
@@ -87,7 +89,7 @@ class OfflineDataset:
         f = self.first[index]
         return Batch(
             self.frames[f], self.act[index], self.reward[index], self.cost[index], self.frames[f + 1],
-            self.terminal[index],
+            self.terminal[index], self.timeout[index],
         )  # fmt: skip
 
     def episode_of_row(self) -> torch.Tensor:

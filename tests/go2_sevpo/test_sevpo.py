@@ -63,30 +63,32 @@ def test_expectile_pulls_towards_the_least_cost():
     assert expectile_loss(torch.tensor(1.0), 0.9).item() == pytest.approx(0.1)
 
 
-def _one_row(dataset, terminal, cost):
+def _one_row(dataset, terminal, cost, timeout=0.0):
     obs = torch.zeros(64, dataset.num_obs)
-    return Batch(
-        obs,
-        torch.zeros(64, dataset.num_actions),
-        torch.ones(64),
-        torch.full((64,), cost),
-        obs + 0.5,
-        torch.full((64,), terminal),
-    )
+
+    def full(value):
+        return torch.full((64,), value)
+
+    act = torch.zeros(64, dataset.num_actions)
+    return Batch(obs, act, torch.ones(64), full(cost), obs + 0.5, full(terminal), full(timeout))
 
 
-@pytest.mark.parametrize("terminal", [0.0, 1.0])
-def test_only_true_terminals_stop_the_bootstrap(dataset, terminal):
-    algorithm = make(dataset, alpha=1.0)
+@pytest.mark.parametrize(
+    ("terminal", "bootstrap", "stops"),
+    [(0.0, "terminals", False), (1.0, "terminals", True), (0.0, "release", True)],
+)
+def test_only_true_terminals_stop_the_bootstrap(dataset, terminal, bootstrap, stops):
+    """Every row is also a time-out: it must not stop the backup unless the release's way is asked for."""
+    algorithm = make(dataset, alpha=1.0, bootstrap=bootstrap)
     with torch.no_grad():
         algorithm.v_c.net[-1].weight.zero_()
         algorithm.v_c.net[-1].bias.fill_(5.0)
     algorithm.v_optimizer = torch.optim.SGD(algorithm.v_c.parameters(), 0.0)
     algorithm.q_optimizer = torch.optim.Adam(algorithm.q_c.parameters(), 1e-2)
-    batch = _one_row(dataset, terminal, 1.0)
+    batch = _one_row(dataset, terminal, 1.0, timeout=1.0)
     for _ in range(300):
         algorithm.update_conservative(batch)
-    expected = 1.0 if terminal else 1.0 + 0.99 * 5.0
+    expected = 1.0 if stops else 1.0 + 0.99 * 5.0
     assert algorithm.q_c(batch.obs, batch.act).mean().item() == pytest.approx(expected, abs=0.1)
 
 
