@@ -34,10 +34,14 @@ def view(policy: OnnxPolicy, args: Any) -> None:
         data = mujoco.MjData(model)
         obs = env.reset(args.seed + episode)
         try:
-            window = mujoco.viewer.launch_passive(model, data)
+            window = mujoco.viewer.launch_passive(model, data, show_left_ui=False, show_right_ui=False)
         except Exception as error:
             raise RuntimeError(f"cannot open a window: {error}; use --video on a machine without a screen") from error
         with window:
+            with window.lock():
+                window.cam.type = mujoco.mjtCamera.mjCAMERA_TRACKING
+                window.cam.trackbodyid = model.body("base").id
+                window.cam.distance, window.cam.azimuth, window.cam.elevation = 2.6, 125.0, -18.0
             while window.is_running() and bool(env.active.any()):
                 start = time.perf_counter()
                 action, _ = act(obs)
