@@ -28,7 +28,6 @@ from envs.go2.terrain import TerrainMaps
 from envs.simulators.base import Dynamics, RobotState, Simulator
 
 SimulatorFactory = Callable[[int, List[Course], int, float], Simulator]
-PRIVILEGED_SIZE = 14
 _BUFFERS = (
     "course_ids", "kind_ids", "levels", "goal", "episode_length", "active", "last_action", "frames",
     "last_joint_velocity", "map_offset", "delay", "push_phase", "best_x", "best_step", "start_x", "observation",

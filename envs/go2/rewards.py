@@ -19,6 +19,7 @@ FALL_DROP = 0.30
 MAX_TILT_COS = 0.26
 """Cosine of the largest tilt, 75 degrees between the body's z axis and the vertical."""
 EDGE_DROP = 0.10
+"""A foot that carries with the ground this far below it 6 cm away, m, stands on an edge (reward only)."""
 
 DEFINITION = (
     "success: the base is within 0.5 m (horizontally) of the destination before the time limit, no fall before. "
@@ -54,7 +55,8 @@ class RewardWeights:
 
 @dataclass
 class Outcome:
-    """Per world (N,): booleans ``fall``, ``scrape``, ``gap`` and the cost in {0, 1}; ``gap_feet``, ``scrapes`` counts."""
+    """Per world (N,): ``fall`` bool, ``cost`` in {0, 1}, ``gap_feet`` and ``scrapes`` the numbers of feet in a gap and of
+    bodies touching a stone (float)."""
 
     fall: torch.Tensor
     cost: torch.Tensor
