@@ -56,7 +56,8 @@ class RewardWeights:
 @dataclass
 class Outcome:
     """Per world (N,): ``fall`` bool, ``cost`` in {0, 1}, ``gap_feet`` and ``scrapes`` the numbers of feet in a gap and of
-    bodies touching a stone (float)."""
+    bodies touching a stone (float).
+    """
 
     fall: torch.Tensor
     cost: torch.Tensor
