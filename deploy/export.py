@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import tyro
 
-from envs.go2.contract import environment_contract
+from envs.contracts import contract_for
 from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.contract import CONTRACT_KEY, ContractError, dump_contract
 from go2_sevpo.onnx_policy import OnnxPolicy
@@ -131,7 +131,7 @@ def export_run(args: Args) -> Dict[str, Any]:
     if args.choice is not None and args.choice not in CHOICES:
         raise ContractError(f"choice is '{args.choice}', expected one of {', '.join(CHOICES)}")
     policy, observations, info = load_policy(path, args.choice, args.temperature)
-    contract = environment_contract()
+    contract = contract_for(info.get("environment") or (info.get("dataset") or {}).get("environment"))
     sampler = policy.sampler
     sampler["candidates"] = args.candidates or (info.get("candidates", 1) if sampler["choice"] != "first" else 1)
     contract.update({"kind": info.get("algorithm", "?"), "sampler": sampler, "provenance": info})

@@ -49,7 +49,7 @@ class Diffusion(nn.Module):
 
     def corrupt(self, act: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Forward process: sqrt(abar_t) a + sqrt(1 - abar_t) z."""
-        bar = self.alpha_bar[t][:, None]
+        bar = self.alpha_bar[t][..., None]
         return bar.sqrt() * act + (1 - bar).sqrt() * noise
 
     def sample(
@@ -57,11 +57,13 @@ class Diffusion(nn.Module):
     ) -> torch.Tensor:
         """Sample actions (B, A) from ``noise`` (B, T, A): the start, then one for each step but the last.
 
+        With members, all carry K before B.
+
         ``temperature`` scales all noise; actions are clipped to [-1, 1] at each step. Gradients flow if enabled.
         """
         if context is None:
             context = self.denoiser.encode(obs)
-        x = noise[:, 0] * temperature
+        x = noise[..., 0, :] * temperature
         for k in range(self.steps):
             t = self.steps - 1 - k
             predicted = self.denoiser(context, x, torch.full((1,), float(t), device=x.device))
@@ -72,7 +74,7 @@ class Diffusion(nn.Module):
                 x = self.posterior_clean[t] * predicted.clamp(-1.0, 1.0) + self.posterior_noisy[t] * x
                 spread = self.posterior_std[t]
             if t > 0:
-                x = x + spread * temperature * noise[:, k + 1]
+                x = x + spread * temperature * noise[..., k + 1, :]
             # The noise form clips every step (as the paper's base does); a clean prediction is clipped already, and
             # cutting its noisy intermediate steps would bias actions near the bounds.
             if self.prediction == "noise" or t == 0:

@@ -1,12 +1,15 @@
 """Networks: critics with several heads, denoisers for the diffusion actor.
 
-Shapes: B batch, S observation size, A action size, H heads.
+Shapes: B batch, S observation size, A action size, H heads. Every network can be built with ``members`` K: K independent
+networks trained side by side (several seeds in one process), whose inputs and outputs carry K before B. Nothing is
+shared between members; :func:`member` takes one of them out as a plain network.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import List, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -15,44 +18,75 @@ from torch import nn
 class EnsembleLinear(nn.Module):
     """H linear layers applied at once: (H, B, in) -> (H, B, out)."""
 
-    def __init__(self, heads: int, n_in: int, n_out: int) -> None:
+    def __init__(self, heads: int, n_in: int, n_out: int, bias: bool = True) -> None:
         super().__init__()
         bound = 1.0 / math.sqrt(n_in)
         self.weight = nn.Parameter(torch.empty(heads, n_in, n_out).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(heads, 1, n_out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(heads, 1, n_out).uniform_(-bound, bound)) if bias else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the layers."""
-        return torch.baddbmm(self.bias, x, self.weight)
+        return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
+
+    def member(self, k: int) -> nn.Linear:
+        """Layer ``k`` alone."""
+        n_in, n_out = self.weight.shape[1:]
+        plain = nn.Linear(n_in, n_out, bias=self.bias is not None, device=self.weight.device)
+        plain.weight.data.copy_(self.weight.data[k].T)
+        if self.bias is not None:
+            plain.bias.data.copy_(self.bias.data[k, 0])
+        return plain
+
+
+def linear(n_in: int, n_out: int, members: Optional[int] = None, bias: bool = True) -> nn.Module:
+    """A linear layer, or one per member."""
+    return nn.Linear(n_in, n_out, bias=bias) if members is None else EnsembleLinear(members, n_in, n_out, bias)
 
 
 class Critic(nn.Module):
     """Q(s, a) with ``heads`` independent ReLU networks (paper: 2 heads, 2 x 256)."""
 
-    def __init__(self, n_obs: int, n_act: int, hidden: Sequence[int] = (256, 256), heads: int = 2) -> None:
+    def __init__(
+        self, n_obs: int, n_act: int, hidden: Sequence[int] = (256, 256), heads: int = 2, members: Optional[int] = None
+    ) -> None:
         super().__init__()
-        self.heads = heads
-        sizes = [n_obs + n_act, *hidden, 1]
-        self.layers = nn.ModuleList([EnsembleLinear(heads, a, b) for a, b in zip(sizes[:-1], sizes[1:])])
+        self.heads, self.members = heads, members
+        sizes, n = [n_obs + n_act, *hidden, 1], heads * (members or 1)
+        self.layers = nn.ModuleList([EnsembleLinear(n, a, b) for a, b in zip(sizes[:-1], sizes[1:])])
 
     def forward(self, obs: torch.Tensor, act: torch.Tensor) -> torch.Tensor:
-        """Return values (H, B) of observations (B, S) and actions (B, A)."""
-        x = torch.cat([obs, act], dim=-1).unsqueeze(0).expand(self.heads, -1, -1)
+        """Return values (H, B) of observations (B, S) and actions (B, A); (H, K, B) with members."""
+        x = torch.cat([obs, act], dim=-1)
+        if self.members is None:
+            x = x.unsqueeze(0).expand(self.heads, -1, -1)
+        else:
+            x = x.unsqueeze(0).expand(self.heads, -1, -1, -1).flatten(0, 1)
         for layer in self.layers[:-1]:
             x = torch.relu(layer(x))
-        return self.layers[-1](x).squeeze(-1)
+        x = self.layers[-1](x).squeeze(-1)
+        return x if self.members is None else x.unflatten(0, (self.heads, self.members))
+
+    def member(self, k: int) -> "Critic":
+        """Member ``k`` alone."""
+        plain = copy.deepcopy(self)
+        plain.members = None
+        for layer in plain.layers:
+            for name in ("weight", "bias"):
+                value = getattr(layer, name).data.unflatten(0, (self.heads, -1))[:, k].clone()
+                setattr(layer, name, nn.Parameter(value, requires_grad=False))
+        return plain
 
 
 class Value(nn.Module):
     """V(s), one ReLU network."""
 
-    def __init__(self, n_obs: int, hidden: Sequence[int] = (256, 256)) -> None:
+    def __init__(self, n_obs: int, hidden: Sequence[int] = (256, 256), members: Optional[int] = None) -> None:
         super().__init__()
         sizes = [n_obs, *hidden]
         layers: List[nn.Module] = []
         for a, b in zip(sizes[:-1], sizes[1:]):
-            layers += [nn.Linear(a, b), nn.ReLU()]
-        self.net = nn.Sequential(*layers, nn.Linear(sizes[-1], 1))
+            layers += [linear(a, b, members), nn.ReLU()]
+        self.net = nn.Sequential(*layers, linear(sizes[-1], 1, members))
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """Return values (B,) of observations (B, S)."""
@@ -62,24 +96,62 @@ class Value(nn.Module):
 class TimeFeatures(nn.Module):
     """Learnable Fourier features of the diffusion step, then a two-layer mish network (64 -> 128 -> 128)."""
 
-    def __init__(self, size: int = 64, out: int = 128) -> None:
+    def __init__(self, size: int = 64, out: int = 128, members: Optional[int] = None) -> None:
         super().__init__()
-        self.frequency = nn.Parameter(torch.randn(size // 2) * 0.2)
-        self.net = nn.Sequential(nn.Linear(size, out), nn.Mish(), nn.Linear(out, out))
+        shape = (size // 2,) if members is None else (members, 1, size // 2)
+        self.frequency = nn.Parameter(torch.randn(shape) * 0.2)
+        self.net = nn.Sequential(linear(size, out, members), nn.Mish(), linear(out, out, members))
 
     def forward(self, t: torch.Tensor) -> torch.Tensor:
         """Features (B, out) of steps ``t`` (B,), float."""
-        angle = 2.0 * math.pi * t[:, None] * self.frequency
+        angle = 2.0 * math.pi * t[..., None] * self.frequency
         return self.net(torch.cat([torch.cos(angle), torch.sin(angle)], dim=-1))
+
+    def member(self, k: int) -> "TimeFeatures":
+        """Member ``k`` alone."""
+        plain = TimeFeatures(0)
+        plain.frequency = nn.Parameter(self.frequency.data[k, 0].clone())
+        plain.net = member(self.net, k)
+        return plain
+
+
+class _MemberNorm(nn.Module):
+    """LayerNorm with a scale and a shift per member."""
+
+    def __init__(self, members: int, width: int) -> None:
+        super().__init__()
+        self.weight, self.bias = (
+            nn.Parameter(torch.ones(members, 1, width)),
+            nn.Parameter(torch.zeros(members, 1, width)),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.layer_norm(x, x.shape[-1:]) * self.weight + self.bias
+
+    def member(self, k: int) -> nn.LayerNorm:
+        plain = nn.LayerNorm(self.weight.shape[-1], device=self.weight.device)
+        plain.weight.data.copy_(self.weight.data[k, 0])
+        plain.bias.data.copy_(self.bias.data[k, 0])
+        return plain
+
+
+def member(module: nn.Module, k: int) -> Any:
+    """Member ``k`` of a network built with ``members``, as a plain network for inference."""
+    if hasattr(module, "member"):
+        return module.member(k)
+    plain = copy.copy(module)
+    plain._modules = {name: None if child is None else member(child, k) for name, child in module._modules.items()}
+    return plain.requires_grad_(False)
 
 
 class _Block(nn.Module):
     """LayerNorm residual block with a four times wider middle and dropout."""
 
-    def __init__(self, width: int, dropout: float) -> None:
+    def __init__(self, width: int, dropout: float, members: Optional[int] = None) -> None:
         super().__init__()
-        self.drop, self.norm = nn.Dropout(dropout), nn.LayerNorm(width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.drop = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(width) if members is None else _MemberNorm(members, width)
+        self.up, self.down = linear(width, 4 * width, members), linear(4 * width, width, members)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.down(nn.functional.mish(self.up(self.norm(self.drop(x)))))
@@ -94,21 +166,22 @@ class Denoiser(nn.Module):
     """
 
     def __init__(
-        self, n_obs: int, n_act: int, kind: str = "resnet", width: int = 256, depth: int = 3, dropout: float = 0.1
-    ) -> None:
+        self, n_obs: int, n_act: int, kind: str = "resnet", width: int = 256, depth: int = 3, dropout: float = 0.1,
+        members: Optional[int] = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         if kind not in ("resnet", "mlp"):
             raise ValueError(f"unknown denoiser '{kind}', expected resnet or mlp")
         self.kind, self.depth = kind, depth
-        self.time = TimeFeatures()
-        self.from_obs = nn.Linear(n_obs, width)
-        self.from_act = nn.Linear(n_act, width, bias=False)
-        self.from_time = nn.Linear(128, width, bias=False)
+        self.time = TimeFeatures(members=members)
+        self.from_obs = linear(n_obs, width, members)
+        self.from_act = linear(n_act, width, members, bias=False)
+        self.from_time = linear(128, width, members, bias=False)
         if kind == "resnet":
-            self.blocks = nn.ModuleList([_Block(width, dropout) for _ in range(depth)])
+            self.blocks = nn.ModuleList([_Block(width, dropout, members) for _ in range(depth)])
         else:
-            self.blocks = nn.ModuleList([nn.Linear(width, width) for _ in range(depth - 1)])
-        self.out = nn.Linear(width, n_act)
+            self.blocks = nn.ModuleList([linear(width, width, members) for _ in range(depth - 1)])
+        self.out = linear(width, n_act, members)
 
     def encode(self, obs: torch.Tensor) -> torch.Tensor:
         """The observation's share of the first layer, (B, width)."""

@@ -69,7 +69,7 @@ class OnnxPolicy:
             raise ContractError(f"candidates is {candidates}, expected at least 1")
         self.candidates = candidates or int(sampler["candidates"])
         self.steps = int(sampler["steps"])
-        self.num_actions = len(self.contract["joint_names"])
+        self.num_actions = int(self.session.get_inputs()[1].shape[-1])
         self.non_finite = 0
 
     @property

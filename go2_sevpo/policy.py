@@ -91,6 +91,7 @@ class DiffusionPolicy(nn.Module):
             "choice": self.choice,
             "limit": self.limit,
             "critic_hidden": None if critic is None else [x.weight.shape[2] for x in critic.layers[:-1]],
+            "reward_critic": self.reward_critic is not None,
         }
 
     @property
@@ -101,15 +102,23 @@ class DiffusionPolicy(nn.Module):
 
 
 class GaussianPolicy(nn.Module):
-    """A PPO actor behind the same interface: action = clip(unit * (mean + std * noise[:, 0, 0]), -1, 1)."""
+    """A PPO or TD3 actor behind the same interface: action = clip(unit * (mean + std * noise[:, 0, 0]), -1, 1).
 
-    def __init__(self, sizes: Sequence[int], std: torch.Tensor, unit: float) -> None:
+    ``squash`` passes the mean through tanh first, as TD3's actors do.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], std: torch.Tensor, unit: float, activation: str = "elu", squash: bool = False
+    ) -> None:
         super().__init__()
+        if activation not in ("elu", "relu"):
+            raise ValueError(f"unknown activation '{activation}', expected elu or relu")
         layers: list = []
         for a, b in zip(sizes[:-2], sizes[1:-1]):
-            layers += [nn.Linear(a, b), nn.ELU()]
-        self.mlp = nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
-        self.sizes, self.unit = list(sizes), unit
+            layers += [nn.Linear(a, b), nn.ELU() if activation == "elu" else nn.ReLU()]
+        layers.append(nn.Linear(sizes[-2], sizes[-1]))
+        self.mlp = nn.Sequential(*layers, nn.Tanh()) if squash else nn.Sequential(*layers)
+        self.sizes, self.unit, self.activation, self.squash = list(sizes), unit, activation, squash
         self.register_buffer("std", std.clone())
 
     def forward(
@@ -122,7 +131,8 @@ class GaussianPolicy(nn.Module):
 
     def describe(self) -> Dict[str, Any]:
         """Plain data from which :func:`load_policy` rebuilds the module's shape."""
-        return {"type": "gaussian", "sizes": self.sizes, "unit": self.unit}
+        shape = {"type": "gaussian", "sizes": self.sizes, "unit": self.unit}
+        return {**shape, "activation": self.activation, "squash": self.squash}
 
     @property
     def sampler(self) -> Dict[str, Any]:
@@ -160,7 +170,10 @@ def load_policy(
 
 
 def _empty_gaussian(shape: Dict[str, Any]) -> GaussianPolicy:
-    return GaussianPolicy(shape["sizes"], torch.ones(shape["sizes"][-1]), shape["unit"])
+    std = torch.ones(shape["sizes"][-1])
+    return GaussianPolicy(
+        shape["sizes"], std, shape["unit"], shape.get("activation", "elu"), shape.get("squash", False)
+    )
 
 
 def _empty_diffusion(shape: Dict[str, Any], choice: Optional[str], temperature: Optional[float]) -> DiffusionPolicy:
@@ -170,7 +183,7 @@ def _empty_diffusion(shape: Dict[str, Any], choice: Optional[str], temperature: 
     if hidden is not None:
         critics = {
             "cost_critic": Critic(n_obs, n_act, hidden),
-            "reward_critic": Critic(n_obs, n_act, hidden),
+            "reward_critic": Critic(n_obs, n_act, hidden) if shape.get("reward_critic", True) else None,
             "cost_value": Value(n_obs, hidden),
         }
     return DiffusionPolicy(

@@ -10,7 +10,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import torch
 import tyro
@@ -34,10 +34,13 @@ class Args:
     out: Path
     """Run folder."""
     algorithm: str = "sevpo"
-    """sevpo, bc (cloning, all data) or bc-safe (cloning, safe episodes only)."""
+    """sevpo, fisor, bc (cloning, all data), bc-safe (cloning, safe episodes only) or bc-choice (cloning, candidate by Q_c)."""
     preset: str = "laptop"
     """laptop, paper (Table 8), or a YAML file."""
     seed: int = 0
+    members: Optional[int] = None
+    """Train this many independent networks side by side on one core: several training seeds at little more than the
+    cost of one where networks are small. Each gets a folder ``member_00``, ... with its policy."""
     resume: bool = False
     """Go on from the checkpoint in ``out``, bit for bit on a CPU."""
     set: List[str] = field(default_factory=list)
@@ -62,8 +65,11 @@ def settings_of(args: Args) -> Dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in CONFIG_DIR.glob("*.yaml")))
         raise ValueError(f"no preset '{args.preset}': not a file, and the presets are {known}")
-    section = "bc" if args.algorithm.startswith("bc") else args.algorithm
-    values = dict((yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get(section) or {})
+    sections = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    section = "bc" if args.algorithm == "bc-safe" else args.algorithm
+    if section not in sections:
+        raise ValueError(f"preset {path.name} has no settings for {section}, only for {', '.join(sections)}")
+    values = dict(sections[section] or {})
     for item in args.set:
         name, sign, value = item.partition("=")
         if not sign:
@@ -75,7 +81,14 @@ def settings_of(args: Args) -> Dict[str, Any]:
 def dataset_identity(data: OfflineDataset, path: Path) -> Dict[str, Any]:
     """What says which data a run was trained on."""
     hashes = [e["sha256"] for e in data.manifest.get("shards", [])]
-    return {"name": path.name, "transitions": len(data), "episodes": len(data.episodes["length"]), "shards": hashes}
+    environment = (data.manifest.get("environment") or {}).get("name")
+    return {
+        "environment": environment,
+        "name": path.name,
+        "transitions": len(data),
+        "episodes": len(data.episodes["length"]),
+        "shards": hashes,
+    }
 
 
 def train(args: Args) -> bool:
@@ -86,6 +99,8 @@ def train(args: Args) -> bool:
         DatasetError: data that cannot be used.
         CheckpointError: nothing to resume, or of another run.
     """
+    if args.members is not None and args.members < 1:
+        raise ValueError(f"members is {args.members}, expected at least 1")
     if args.algorithm not in ALGORITHMS:
         raise ValueError(f"unknown algorithm '{args.algorithm}', expected one of {', '.join(ALGORITHMS)}")
     config = make_config(args.algorithm, settings_of(args))
@@ -101,11 +116,11 @@ def train(args: Args) -> bool:
           f"{100 * success:.0f}% successes, {100 * fall:.0f}% falls", flush=True)  # fmt: skip
     info = {
         "algorithm": args.algorithm, "preset": args.preset, "seed": args.seed, "candidates": args.candidates,
-        "config": json.loads(json.dumps(asdict(config))), "dataset": dataset_identity(data, args.dataset),
+        "members": args.members, "config": json.loads(json.dumps(asdict(config))), "dataset": dataset_identity(data, args.dataset),
     }  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "config.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
-    algorithm = make_algorithm(args.algorithm, config, data)
+    algorithm = make_algorithm(args.algorithm, config, data, args.members)
 
     def say(line: str) -> None:
         print(f"{args.algorithm}: {line}", flush=True)

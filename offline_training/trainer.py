@@ -18,6 +18,11 @@ CHECKPOINT = "checkpoint.safetensors"
 POLICY = "policy_last.safetensors"
 
 
+def member_folder(out: Path, member: int) -> Path:
+    """Where a run of several members keeps the policy of one."""
+    return out / f"member_{member:02d}"
+
+
 class MetricLog:
     """Means of logged scalars, to CSV (one file per stage) and TensorBoard."""
 
@@ -84,7 +89,14 @@ class Trainer:
         shown = torch.linspace(0, len(self.data) - 1, 256).long().to(self.data.device)
         frames = self.data.frames[self.data.first[shown]] * self.data.std + self.data.mean
         done = {"stage": self.stage, "step": self.step}
-        save_policy(self.out / POLICY, self.algorithm.policy(), frames, {**self.info, **done})
+        if self.algorithm.members is None:
+            save_policy(self.out / POLICY, self.algorithm.policy(), frames, {**self.info, **done})
+            return
+        for k in range(self.algorithm.members):
+            folder = member_folder(self.out, k)
+            folder.mkdir(exist_ok=True)
+            policy = self.algorithm.policy(member=k)
+            save_policy(folder / POLICY, policy, frames, {**self.info, **done, "member": k})
 
     def load(self) -> None:
         """Go on from the checkpoint.
@@ -93,7 +105,7 @@ class Trainer:
             CheckpointError: none there, damaged, or of another configuration or dataset.
         """
         state = load_checkpoint(self.out / CHECKPOINT, "offline")
-        for key in ("algorithm", "config", "dataset", "seed"):
+        for key in ("algorithm", "config", "dataset", "seed", "members"):
             if state["info"].get(key) != self.info.get(key):
                 raise CheckpointError(
                     f"{self.out} was begun with {key} {state['info'].get(key)}, now {self.info.get(key)}"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Tuple, Type
+from typing import Any, Dict, Optional, Tuple, Type
 
-from go2_sevpo.algorithms.bc import BcConfig, BehaviorCloning
+from go2_sevpo.algorithms.bc import BcChoice, BcChoiceConfig, BcConfig, BehaviorCloning
+from go2_sevpo.algorithms.fisor import Fisor, FisorConfig
 from go2_sevpo.algorithms.sevpo import Sevpo, SevpoConfig
 from go2_sevpo.data.dataset import OfflineDataset
 
 ALGORITHMS: Dict[str, Tuple[Type[Any], Type[Any], Dict[str, Any]]] = {
     "sevpo": (Sevpo, SevpoConfig, {}),
+    "fisor": (Fisor, FisorConfig, {}),
     "bc": (BehaviorCloning, BcConfig, {}),
     "bc-safe": (BehaviorCloning, BcConfig, {"safe_only": True}),
+    "bc-choice": (BcChoice, BcChoiceConfig, {}),
 }
 """Name: class, configuration class, what the name fixes."""
 
@@ -34,6 +37,6 @@ def make_config(name: str, values: Dict[str, Any]) -> Any:
     return cls(**{**clean, **fixed})
 
 
-def make_algorithm(name: str, config: Any, data: OfflineDataset) -> Any:
-    """The algorithm, with freshly initialised networks."""
-    return ALGORITHMS[name][0](config, data)
+def make_algorithm(name: str, config: Any, data: OfflineDataset, members: Optional[int] = None) -> Any:
+    """The algorithm, with freshly initialised networks; ``members`` of them side by side if given."""
+    return ALGORITHMS[name][0](config, data, members)

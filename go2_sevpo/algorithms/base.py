@@ -11,14 +11,19 @@ from torch import nn
 
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.diffusion import Diffusion
-from go2_sevpo.networks import Denoiser, Normalizer
+from go2_sevpo.networks import Denoiser, Normalizer, member
 from go2_sevpo.policy import DiffusionPolicy
 
 
 class Algorithm(Protocol):
-    """One offline learner: named stages, one gradient step at a time."""
+    """One offline learner: named stages, one gradient step at a time.
+
+    With ``members`` K it trains K independent copies side by side, each on draws of its own: tensors carry K before
+    the batch axis, losses are means over the batch and sums over members, so that no member feels another.
+    """
 
     stages: Tuple[str, ...]
+    members: Optional[int]
 
     def steps(self, stage: str) -> int:
         """Gradient steps of a stage."""
@@ -28,8 +33,8 @@ class Algorithm(Protocol):
     ) -> Dict[str, torch.Tensor]:
         """Do step number ``step`` (from 0) of ``stage``; return scalars to log as zero-dimensional tensors."""
 
-    def policy(self, choice: Optional[str] = None) -> DiffusionPolicy:
-        """Return the deployable policy."""
+    def policy(self, choice: Optional[str] = None, member: int = 0) -> DiffusionPolicy:
+        """Return the deployable policy (of one member)."""
 
     def state_dict(self) -> Dict[str, Any]:
         """Return everything that training changes."""
@@ -43,6 +48,15 @@ class State:
 
     modules: Tuple[str, ...] = ()
     optimizers: Tuple[str, ...] = ()
+    members: Optional[int] = None
+
+    def shape(self, n: int) -> Tuple[int, ...]:
+        """Shape of a batch of ``n`` transitions."""
+        return (n,) if self.members is None else (self.members, n)
+
+    def one(self, module: Optional[nn.Module], k: int) -> Any:
+        """A network of member ``k``."""
+        return module if module is None or self.members is None else member(module, k)
 
     def state_dict(self) -> Dict[str, Any]:
         """Return everything that training changes."""
@@ -76,11 +90,12 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def make_actor(
-    data: OfflineDataset, kind: str, width: int, depth: int, dropout: float, steps: int, prediction: str
-) -> Diffusion:
+    data: OfflineDataset, kind: str, width: int, depth: int, dropout: float, steps: int, prediction: str,
+    members: Optional[int] = None,
+) -> Diffusion:  # fmt: skip
     """A diffusion actor for the dataset's sizes."""
-    denoiser = Denoiser(data.num_obs, data.num_actions, kind, width, depth, dropout)
-    return Diffusion(denoiser, steps, prediction)
+    denoiser = Denoiser(data.num_obs, data.num_actions, kind, width, depth, dropout, members)
+    return Diffusion(denoiser, steps, prediction).to(data.device)
 
 
 def make_normalizer(data: OfflineDataset) -> Normalizer:
@@ -93,13 +108,30 @@ def cloning_loss(
 ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Per-sample diffusion loss (B,), with the drawn noise (B, A) and steps (B,)."""
     noise = torch.randn(act.shape, generator=generator, device=act.device)
-    t = torch.randint(actor.steps, (len(act),), generator=generator, device=act.device)
+    t = torch.randint(actor.steps, act.shape[:-1], generator=generator, device=act.device)
     return actor.loss(obs, act, noise, t), noise, t
 
 
-def own_noise(n: int, actor: Diffusion, n_act: int, generator: torch.Generator, device: Any) -> torch.Tensor:
-    """Noise (n, T, A) for sampling own actions."""
-    return torch.randn((n, actor.steps, n_act), generator=generator, device=device)
+def own_noise(obs: torch.Tensor, actor: Diffusion, n_act: int, generator: torch.Generator) -> torch.Tensor:
+    """Noise (B, T, A) for sampling own actions at ``obs`` (B, S)."""
+    return torch.randn((*obs.shape[:-1], actor.steps, n_act), generator=generator, device=obs.device)
+
+
+def loss_of(values: torch.Tensor) -> torch.Tensor:
+    """Mean over the batch, sum over members (and heads)."""
+    return values.mean(-1).sum()
+
+
+def mean_over(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean of ``values`` (B,) where ``mask`` (B,) is 1, per member; 0 where it is nowhere."""
+    return (values * mask).sum(-1) / mask.sum(-1).clamp_min(1.0)
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    """One optimiser step."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
 
 
 def summary(**values: torch.Tensor) -> Dict[str, torch.Tensor]:
@@ -108,6 +140,6 @@ def summary(**values: torch.Tensor) -> Dict[str, torch.Tensor]:
 
 
 __all__: List[str] = [
-    "Algorithm", "State", "adam", "cloning_loss", "cosine", "frozen_copy", "make_actor", "make_normalizer",
-    "own_noise", "set_rate", "summary",
+    "Algorithm", "State", "adam", "cloning_loss", "cosine", "descend", "frozen_copy", "loss_of", "make_actor",
+    "make_normalizer", "mean_over", "own_noise", "set_rate", "summary",
 ]  # fmt: skip

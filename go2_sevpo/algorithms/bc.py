@@ -1,4 +1,8 @@
-"""Behaviour cloning with the same diffusion actor as SEVPO: all data, or episodes within the cost limit only."""
+"""Behaviour cloning with the same diffusion actor as SEVPO.
+
+Three forms: all data (``bc``), episodes within the cost limit only (``bc-safe``), and all data with the candidate
+chosen by the conservative Q_c (``bc-choice``): the baseline that isolates what the selecting critic does.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any, Dict, Optional, Tuple
 import torch
 
 from go2_sevpo.algorithms import base
+from go2_sevpo.algorithms.conservative import ConservativeConfig, ConservativeCritics
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.networks import polyak
 from go2_sevpo.policy import DiffusionPolicy
@@ -34,26 +39,65 @@ class BcConfig:
     temperature: float = 1.0
 
 
-class BehaviorCloning(base.State):
+@dataclass(frozen=True)
+class BcChoiceConfig(ConservativeConfig):
+    """Hyper-parameters of cloning with a choice by Q_c: stage 1's, then the actor's."""
+
+    steps: int = 10000
+    batch: int = 256
+    ema: float = 0.005
+    # actor
+    actor: str = "mlp"
+    width: int = 256
+    depth: int = 3
+    dropout: float = 0.0
+    diffusion_steps: int = 5
+    prediction: str = "clean"
+    temperature: float = 1.0
+
+
+class _Cloner(base.State):
+    """The actor and its unweighted diffusion loss."""
+
+    def make_cloner(self, config: Any, data: OfflineDataset) -> None:
+        """Build the actor."""
+        c = config
+        self.actor = base.make_actor(
+            data, c.actor, c.width, c.depth, c.dropout, c.diffusion_steps, c.prediction, self.members
+        )
+        self.average = base.frozen_copy(self.actor)
+        self.optimizer = base.adam(self.actor.parameters(), c.rate)
+
+    def clone(
+        self, c: Any, step: int, data: OfflineDataset, generator: torch.Generator, rows: Optional[torch.Tensor] = None
+    ) -> Dict[str, Any]:
+        """One step of cloning on ``rows`` of the data."""
+        base.set_rate(self.optimizer, base.cosine(c.rate, step, c.steps))
+        batch = data.sample(self.shape(c.batch), generator, rows)
+        self.actor.train()
+        loss, _, _ = base.cloning_loss(self.actor, batch.obs, batch.act, generator)
+        base.descend(self.optimizer, base.loss_of(loss))
+        polyak(self.average, self.actor, max(c.ema, 1.0 / (step + 2)))
+        return base.summary(actor_loss=loss)
+
+
+class BehaviorCloning(_Cloner):
     """Minimises the diffusion loss on the data, unweighted."""
 
     stages = ("policy",)
     modules = ("actor", "average")
     optimizers = ("optimizer",)
 
-    def __init__(self, config: BcConfig, data: OfflineDataset) -> None:
-        c = self.config = config
-        self.actor = base.make_actor(data, c.actor, c.width, c.depth, c.dropout, c.diffusion_steps, c.prediction)
-        self.actor.to(data.device)
-        self.average = base.frozen_copy(self.actor)
-        self.optimizer = base.adam(self.actor.parameters(), c.rate)
+    def __init__(self, config: BcConfig, data: OfflineDataset, members: Optional[int] = None) -> None:
+        self.config, self.members = config, members
+        self.make_cloner(config, data)
         self.normalizer = base.make_normalizer(data)
         self.rows: Optional[torch.Tensor] = None
-        if c.safe_only:
-            self.rows = data.safe_rows(c.cost_limit)
+        if config.safe_only:
+            self.rows = data.safe_rows(config.cost_limit)
             if not len(self.rows):
                 raise ValueError(
-                    f"no episode without a fall has a cost of at most {c.cost_limit}; expected at least one"
+                    f"no episode without a fall has a cost of at most {config.cost_limit}; expected at least one"
                 )
 
     def steps(self, stage: str) -> int:
@@ -62,19 +106,44 @@ class BehaviorCloning(base.State):
 
     def update(self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator) -> Dict[str, Any]:
         """See :class:`base.Algorithm`."""
-        base.set_rate(self.optimizer, base.cosine(self.config.rate, step, self.config.steps))
-        batch = data.sample(self.config.batch, generator, self.rows)
-        self.actor.train()
-        loss, _, _ = base.cloning_loss(self.actor, batch.obs, batch.act, generator)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.mean().backward()
-        self.optimizer.step()
-        polyak(self.average, self.actor, max(self.config.ema, 1.0 / (step + 2)))
-        return base.summary(actor_loss=loss)
+        return self.clone(self.config, step, data, generator, self.rows)
 
-    def policy(self, choice: Optional[str] = None) -> DiffusionPolicy:
+    def policy(self, choice: Optional[str] = None, member: int = 0) -> DiffusionPolicy:
         """See :class:`base.Algorithm`; cloning has no critics, so the first candidate is taken."""
-        return DiffusionPolicy(self.normalizer, self.average, self.config.temperature)
+        return DiffusionPolicy(self.normalizer, self.one(self.average, member), self.config.temperature)
 
 
-__all__: Tuple[str, ...] = ("BcConfig", "BehaviorCloning")
+class BcChoice(_Cloner, ConservativeCritics):
+    """Clones everything; SEVPO's stage-1 critics choose among the candidates."""
+
+    stages = ("critics", "policy")
+    modules = (*ConservativeCritics.modules, "actor", "average")
+    optimizers = (*ConservativeCritics.optimizers, "optimizer")
+
+    def __init__(self, config: BcChoiceConfig, data: OfflineDataset, members: Optional[int] = None) -> None:
+        super().__init__(config, data, members)
+        self.make_cloner(config, data)
+
+    def steps(self, stage: str) -> int:
+        """See :class:`base.Algorithm`."""
+        return self.config.critic_steps if stage == "critics" else self.config.steps
+
+    def update(self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator) -> Dict[str, Any]:
+        """See :class:`base.Algorithm`.
+
+        Raises:
+            RuntimeError: stage ``policy`` before stage ``critics`` was trained to its end.
+        """
+        if stage == "critics":
+            return self.update_conservative(data.sample(self.shape(self.config.critic_batch), generator))
+        self.require_critics()
+        return self.clone(self.config, step, data, generator)
+
+    def policy(self, choice: Optional[str] = None, member: int = 0) -> DiffusionPolicy:
+        """See :class:`base.Algorithm`: the candidate with the least Q_c. ``argmax_reward`` needs Q_r, which it lacks."""
+        nets = [self.one(m, member) for m in (self.average, self.q_c_target, self.v_c)]
+        temperature, chosen = self.config.temperature, choice or "argmin_cost"
+        return DiffusionPolicy(self.normalizer, nets[0], temperature, chosen, nets[1], None, nets[2], self.limit)
+
+
+__all__: Tuple[str, ...] = ("BcChoice", "BcChoiceConfig", "BcConfig", "BehaviorCloning")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import h5py
 import numpy as np
@@ -78,10 +78,13 @@ class OfflineDataset:
     def __len__(self) -> int:
         return len(self.reward)
 
-    def sample(self, n: int, generator: torch.Generator, rows: Optional[torch.Tensor] = None) -> Batch:
-        """Draw ``n`` transitions with replacement, from ``rows`` if given."""
+    def sample(
+        self, n: Union[int, Tuple[int, ...]], generator: torch.Generator, rows: Optional[torch.Tensor] = None
+    ) -> Batch:
+        """Draw ``n`` transitions (a number, or a shape) with replacement, from ``rows`` if given."""
         top = len(self) if rows is None else len(rows)
-        index = torch.randint(top, (n,), generator=generator, device=self.device)
+        shape = (n,) if isinstance(n, int) else n
+        index = torch.randint(top, shape, generator=generator, device=self.device)
         return self.rows(index if rows is None else rows[index])
 
     def rows(self, index: torch.Tensor) -> Batch:

@@ -1,0 +1,165 @@
+"""Mixed reach-avoid datasets of a given safe-to-unsafe ratio (``python -m data_collection.reach_avoid_data``).
+
+What a ratio counts: transitions. The safe part is made of whole expert episodes without a single hazard step, from
+feasible starts; it is the same at every ratio. The unsafe part is made of whole episodes of uniformly random actions,
+from starts anywhere on the map, kept if they spend at least one step in the hazard; a lower ratio adds more of them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+import numpy as np
+import torch
+import tyro
+
+from envs import reach_avoid as task
+from envs.reach_avoid_truth import feasible_starts, load_truth
+from go2_sevpo.data import shards
+from go2_sevpo.data.shards import DatasetError, Episodes
+from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
+
+WORLDS = 500
+
+
+@dataclass
+class Args:
+    """Collect one reach-avoid dataset."""
+
+    out: Path
+    """Dataset folder."""
+    ratio: float = 10.0
+    """Safe to unsafe transitions; the paper has 19, 10 and 5."""
+    safe: int = 100_000
+    """Safe transitions, at least (episodes are whole)."""
+    expert: str = "reach_avoid_expert"
+    """Shipped policy or ONNX file."""
+    noise: float = 1.0
+    """Scale of the expert's own action noise (standard deviation 0.2)."""
+    truth: Path = Path("runs/reach_avoid_truth.safetensors")
+    """Cache of the ground truth, for the feasible starts; solved if missing."""
+    seed: int = 0
+
+
+def roll_out(starts: torch.Tensor, act: Callable[[torch.Tensor], torch.Tensor]) -> List[Dict[str, np.ndarray]]:
+    """One episode from each start; the columns of each."""
+    env = task.ReachAvoid(len(starts), auto_reset=False)
+    obs, rows = env.reset(starts), []
+    for _ in range(task.MAX_STEPS):
+        action = act(obs).clamp(-1.0, 1.0)
+        nxt, reward, cost, terminated, truncated, info = env.step(action)
+        flags = (info["success"], info["left"])
+        rows.append(
+            [obs, nxt, action, reward, cost, terminated.float(), truncated.float(), *(f.float() for f in flags)]
+        )
+        obs = nxt
+    columns = [torch.stack(c, 1).numpy() for c in zip(*rows)]
+    ended = (columns[5] + columns[6]) > 0
+    lengths = np.where(ended.any(1), ended.argmax(1) + 1, task.MAX_STEPS)
+    names = (*shards.KEYS[:2], *shards.KEYS[2:], "success", "left")
+    return [{k: c[i, :n] for k, c in zip(names, columns)} for i, n in enumerate(lengths)]
+
+
+def collect_until(
+    rows: int,
+    starts: Callable[[], torch.Tensor],
+    act: Callable[[torch.Tensor], torch.Tensor],
+    keep: Callable[[float], bool],
+) -> List[Dict[str, np.ndarray]]:
+    """Whole episodes whose cost ``keep`` accepts, until they have ``rows`` transitions."""
+    found: List[Dict[str, np.ndarray]] = []
+    count = 0
+    while count < rows:
+        for episode in roll_out(starts(), act):
+            if keep(float(episode["costs"].sum())):
+                found.append(episode)
+                count += len(episode["costs"])
+                if count >= rows:
+                    break
+    return found
+
+
+def to_episodes(found: List[Dict[str, np.ndarray]]) -> Episodes:
+    """Join episodes; ``fall`` marks leaving the map."""
+    columns = {k: np.concatenate([e[k] for e in found]).astype(np.float32) for k in shards.KEYS}
+    table = {
+        "length": np.array([len(e["costs"]) for e in found]), "return": np.array([e["rewards"].sum() for e in found]),
+        "cost": np.array([e["costs"].sum() for e in found]), "success": np.array([e["success"][-1] for e in found]),
+        "fall": np.array([e["left"][-1] for e in found]),
+    }  # fmt: skip
+    return Episodes(columns, table)
+
+
+def collect(args: Args) -> Dict[str, Any]:
+    """Collect both parts and write the dataset; returns the manifest.
+
+    Raises:
+        ValueError: numbers that make no dataset.
+        DatasetError: the folder already holds another dataset.
+    """
+    if args.ratio <= 0 or args.safe < 1:
+        raise ValueError(f"ratio is {args.ratio} and safe {args.safe}, expected positive numbers")
+    construction = {
+        "ratio": args.ratio, "safe_transitions": args.safe, "expert": args.expert, "noise": args.noise, "seed": args.seed,
+        "safe": "whole expert episodes without a hazard step, from feasible starts",
+        "unsafe": "whole episodes of uniform random actions from anywhere, with at least one hazard step",
+    }  # fmt: skip
+    if (args.out / shards.MANIFEST).is_file():
+        manifest = shards.read_manifest(args.out)
+        if manifest.get("construction") != construction:
+            raise DatasetError(f"{args.out} holds a dataset of another construction; use another --out")
+        return manifest
+    torch.set_num_threads(1)
+    expert = OnnxPolicy(find_policy(args.expert))
+    truth = load_truth(args.truth)
+    draw = torch.Generator().manual_seed(args.seed)
+    pool = feasible_starts(truth, math.ceil(args.safe / 10), args.seed + 50)
+
+    def expert_action(obs: torch.Tensor) -> torch.Tensor:
+        noise = args.noise * torch.randn(expert.noise_shape(len(obs)), generator=draw)
+        return torch.from_numpy(expert.act(obs.numpy(), noise.numpy())[0])
+
+    def feasible() -> torch.Tensor:
+        return pool[torch.randint(len(pool), (WORLDS,), generator=draw)]
+
+    def anywhere() -> torch.Tensor:
+        return task.random_states(WORLDS, draw)
+
+    def random_action(obs: torch.Tensor) -> torch.Tensor:
+        return 2.0 * torch.rand(len(obs), task.NUM_ACTIONS, generator=draw) - 1.0
+
+    parts = {
+        "safe": collect_until(args.safe, feasible, expert_action, lambda cost: cost == 0),
+        "unsafe": collect_until(round(args.safe / args.ratio), anywhere, random_action, lambda cost: cost > 0),
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    entries = [
+        shards.write_shard(args.out / f"{name}.hdf5", to_episodes(found), {"part": name})
+        for name, found in parts.items()
+    ]
+    environment = {
+        "name": task.ENV_ID,
+        "definition": "success: in the goal; fall: off the map; cost: steps in the hazard",
+    }
+    common = {"environment": environment, "contract": task.environment_contract(), "construction": construction}
+    return shards.write_manifest(args.out, entries, common)
+
+
+def main() -> None:
+    """Collect and say what was collected."""
+    args = tyro.cli(Args)
+    try:
+        manifest = collect(args)
+    except ValueError as error:
+        sys.exit(f"reach_avoid_data: {error}")
+    parts = {e["info"]["part"]: e["transitions"] for e in manifest["shards"]}
+    print(f"{args.out}: {json.dumps(parts)} transitions in {manifest['episodes']} episodes")
+
+
+if __name__ == "__main__":
+    main()

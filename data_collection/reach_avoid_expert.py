@@ -1,0 +1,250 @@
+"""Train the reach-avoid expert: TD3 with a Lagrange multiplier (``python -m data_collection.reach_avoid_expert``).
+
+TD3 is stable-baselines3's. The multiplier is put around it: the replay buffer keeps reward and cost apart and hands
+out reward - lambda cost at the present lambda, which follows the mean episode cost by dual ascent. Episodes start
+anywhere from where the goal can be reached without a violation (see :mod:`envs.reach_avoid_truth`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import gymnasium
+import numpy as np
+import torch
+import tyro
+
+from envs import reach_avoid as task
+from envs.reach_avoid_truth import certify, feasible_starts, load_truth
+from go2_sevpo.metrics import wilson
+from go2_sevpo.policy import GaussianPolicy, save_policy
+
+try:
+    from stable_baselines3 import TD3
+    from stable_baselines3.common.buffers import ReplayBuffer
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNoise
+    from stable_baselines3.common.type_aliases import ReplayBufferSamples
+    from stable_baselines3.common.vec_env import VecEnv
+except ImportError:
+    sys.exit("training the reach-avoid expert needs stable-baselines3: pip install 'go2-sevpo[reach-avoid]'")
+
+
+@dataclass
+class Args:
+    """Train the reach-avoid expert."""
+
+    out: Path = Path("runs/reach_avoid_expert")
+    truth: Path = Path("runs/reach_avoid_truth.safetensors")
+    """Cache of the ground truth; solved if missing (about a minute)."""
+    steps: int = 800_000
+    """Environment steps over all worlds."""
+    worlds: int = 16
+    gradient_steps: int = 4
+    """Per step of all worlds."""
+    hidden: Tuple[int, ...] = (128, 128)
+    batch: int = 256
+    rate: float = 5e-4
+    gamma: float = 0.99
+    exploration: float = 0.2
+    multiplier: float = 1.0
+    """lambda at the start."""
+    multiplier_rate: float = 0.05
+    multiplier_max: float = 10.0
+    cost_limit: float = 0.02
+    """Allowed hazard steps per episode."""
+    leaving_cost: float = 5.0
+    """Leaving the map counts as this many hazard steps while training."""
+    evaluation: int = 1000
+    """Feasible starts to evaluate on at the end."""
+    seed: int = 0
+
+
+class TaskVecEnv(VecEnv):
+    """The vectorised task behind stable-baselines3's interface; restarts are drawn from ``starts`` (M, 4)."""
+
+    def __init__(self, worlds: int, starts: torch.Tensor, seed: int, leaving_cost: float) -> None:
+        self.leaving_cost = leaving_cost
+        space = gymnasium.spaces.Box(-np.inf, np.inf, (task.NUM_OBS,), dtype=np.float32)
+        super().__init__(worlds, space, gymnasium.spaces.Box(-1.0, 1.0, (task.NUM_ACTIONS,), dtype=np.float32))
+        self.env = task.ReachAvoid(worlds, auto_reset=False)
+        self.starts, self.generator = starts, torch.Generator().manual_seed(seed)
+        self.totals = torch.zeros(worlds, 2)
+
+    def _draw(self, n: int) -> torch.Tensor:
+        return self.starts[torch.randint(len(self.starts), (n,), generator=self.generator)]
+
+    def reset(self) -> np.ndarray:
+        """See stable-baselines3."""
+        return self.env.reset(self._draw(self.num_envs)).numpy()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """See stable-baselines3."""
+        self.actions = torch.as_tensor(actions)
+
+    def step_wait(self) -> Tuple[np.ndarray, np.ndarray, np.ndarray, List[Dict[str, Any]]]:
+        """See stable-baselines3."""
+        obs, reward, cost, terminated, truncated, info = self.env.step(self.actions)
+        cost = cost + self.leaving_cost * info["left"].float()
+        self.totals += torch.stack([reward, cost], -1)
+        done = terminated | truncated
+        infos: List[Dict[str, Any]] = [{"cost": float(c)} for c in cost]
+        for i in done.nonzero()[:, 0].tolist():
+            infos[i].update({
+                "terminal_observation": obs[i].numpy().copy(), "TimeLimit.truncated": bool(truncated[i]),
+                "success": bool(info["success"][i]), "episode_cost": float(self.totals[i, 1]),
+                "episode_return": float(self.totals[i, 0]),
+            })  # fmt: skip
+        self.totals[done] = 0.0
+        self.env.state = torch.where(done[:, None], self._draw(self.num_envs), self.env.state)
+        self.env.steps[done] = 0
+        return task.observe(self.env.state).numpy(), reward.numpy(), done.numpy(), infos
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> List[Any]:
+        """See stable-baselines3."""
+        return [getattr(self, attr_name, None)] * self.num_envs
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """See stable-baselines3."""
+        raise NotImplementedError
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> List[Any]:
+        """See stable-baselines3."""
+        raise NotImplementedError
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> List[bool]:
+        """See stable-baselines3."""
+        return [False] * self.num_envs
+
+
+class CostReplayBuffer(ReplayBuffer):
+    """Keeps costs beside rewards and samples reward - ``multiplier`` x cost."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.costs = np.zeros((self.buffer_size, self.n_envs), dtype=np.float32)
+        self.multiplier = 0.0
+
+    def add(
+        self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: Sequence[Dict[str, Any]]
+    ) -> None:
+        """See stable-baselines3."""
+        self.costs[self.pos] = [i["cost"] for i in infos]
+        super().add(obs, next_obs, action, reward, done, list(infos))
+
+    def _get_samples(self, batch_inds: np.ndarray, env: Optional[Any] = None) -> ReplayBufferSamples:
+        worlds = np.random.randint(0, self.n_envs, size=len(batch_inds))
+        at = (batch_inds, worlds)
+        done = self.dones[at] * (1.0 - self.timeouts[at])
+        reward = self.rewards[at] - self.multiplier * self.costs[at]
+        columns = (
+            self.observations[at], self.actions[at], self.next_observations[at], done[:, None], reward[:, None],
+        )  # fmt: skip
+        return ReplayBufferSamples(*(self.to_torch(c.astype(np.float32)) for c in columns))
+
+
+class DualAscent(BaseCallback):
+    """lambda <- clip(lambda + rate (mean episode cost - limit)), once every 100 finished episodes."""
+
+    def __init__(self, args: Args) -> None:
+        super().__init__()
+        self.args, self.multiplier = args, args.multiplier
+        self.finished: List[Dict[str, Any]] = []
+        self.curve: List[Dict[str, float]] = []
+        self.began = time.perf_counter()
+
+    def _on_training_start(self) -> None:
+        self.model.replay_buffer.multiplier = self.multiplier
+
+    def _on_step(self) -> bool:
+        self.finished += [i for i in self.locals["infos"] if "success" in i]
+        if len(self.finished) >= 100:
+            mean = {
+                k: float(np.mean([f[k] for f in self.finished])) for k in ("episode_cost", "episode_return", "success")
+            }
+            change = self.args.multiplier_rate * (mean["episode_cost"] - self.args.cost_limit)
+            self.multiplier = float(np.clip(self.multiplier + change, 0.0, self.args.multiplier_max))
+            self.model.replay_buffer.multiplier = self.multiplier
+            self.curve.append({"step": float(self.num_timesteps), "multiplier": self.multiplier, **mean})
+            self.finished = []
+            if len(self.curve) % 20 == 0:
+                rate = self.num_timesteps / (time.perf_counter() - self.began)
+                eta = (self.args.steps - self.num_timesteps) / rate
+                print(f"{self.num_timesteps}/{self.args.steps}  {rate:.0f} steps/s  success {mean['success']:.2f}  "
+                      f"cost {mean['episode_cost']:.2f}  lambda {self.multiplier:.2f}  ETA {eta:.0f} s", flush=True)  # fmt: skip
+        return True
+
+
+def to_policy(model: Any, exploration: float) -> GaussianPolicy:
+    """The TD3 actor as the project's policy; ``exploration`` is the standard deviation of its noise input."""
+    linear = [m for m in model.actor.mu if isinstance(m, torch.nn.Linear)]
+    sizes = [linear[0].in_features, *[m.out_features for m in linear]]
+    std = torch.full((task.NUM_ACTIONS,), exploration)
+    policy = GaussianPolicy(sizes, std, 1.0, activation="relu", squash=True)
+    for mine, theirs in zip([m for m in policy.mlp if isinstance(m, torch.nn.Linear)], linear):
+        mine.load_state_dict(theirs.state_dict())
+    return policy.eval()
+
+
+def evaluate(policy: GaussianPolicy, starts: torch.Tensor) -> Dict[str, Any]:
+    """Safe success from ``starts``: in the goal without a step in the hazard or off the map, without noise."""
+    env = task.ReachAvoid(len(starts), auto_reset=False)
+    obs = env.reset(starts)
+    cost, alive = torch.zeros(len(starts)), torch.ones(len(starts), dtype=torch.bool)
+    success = torch.zeros_like(alive)
+    noise = torch.zeros(len(starts), 1, 1, task.NUM_ACTIONS)
+    for _ in range(task.MAX_STEPS):
+        with torch.no_grad():
+            action = policy(obs, noise)[0]
+        obs, _, c, terminated, _, info = env.step(action)
+        cost, success = cost + c * alive, success | (info["success"] & alive)
+        alive &= ~terminated
+    good = success & (cost == 0)
+    n = len(starts)
+    return {
+        "episodes": n, "success_rate": float(success.float().mean()), "safe_rate": float((cost == 0).float().mean()),
+        "safe_success_rate": float(good.float().mean()), "safe_success_interval": wilson(int(good.sum()), n),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Train, evaluate, save."""
+    args = tyro.cli(Args)
+    torch.set_num_threads(1)
+    truth = load_truth(args.truth)
+    env = TaskVecEnv(args.worlds, feasible_starts(truth, 20_000, args.seed + 1), args.seed + 2, args.leaving_cost)
+    noise = NormalActionNoise(np.zeros(task.NUM_ACTIONS), np.full(task.NUM_ACTIONS, args.exploration))
+    model = TD3(
+        "MlpPolicy", env, learning_rate=lambda left: args.rate * max(left, 0.02), buffer_size=args.steps, batch_size=args.batch, gamma=args.gamma,
+        train_freq=1, gradient_steps=args.gradient_steps, learning_starts=5000, seed=args.seed, device="cpu",
+        action_noise=VectorizedActionNoise(noise, args.worlds), replay_buffer_class=CostReplayBuffer,
+        policy_kwargs={"net_arch": list(args.hidden)},
+    )  # fmt: skip
+    dual = DualAscent(args)
+    model.learn(args.steps, callback=dual)
+    policy = to_policy(model, args.exploration)
+    candidates = feasible_starts(truth, args.evaluation, args.seed + 100)
+    proven = certify(truth, candidates, True)
+    starts = candidates[proven["success"] & (proven["cost"] == 0)]
+    report = evaluate(policy, starts)
+    config = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(args).items()}
+    info = {
+        "algorithm": "td3-lagrangian", "environment": task.ENV_ID, "config": config, "evaluation": report,
+        "multiplier": dual.multiplier,
+    }  # fmt: skip
+    args.out.mkdir(parents=True, exist_ok=True)
+    save_policy(args.out / "policy_last.safetensors", policy, task.observe(starts[:256]), info)
+    (args.out / "curve.json").write_text(json.dumps(dual.curve), encoding="utf-8")
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
