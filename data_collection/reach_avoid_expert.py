@@ -32,7 +32,7 @@ try:
     from stable_baselines3.common.type_aliases import ReplayBufferSamples
     from stable_baselines3.common.vec_env import VecEnv
 except ImportError:
-    sys.exit("training the reach-avoid expert needs stable-baselines3: pip install 'go2-sevpo[reach-avoid]'")
+    sys.exit("training the reach-avoid expert needs stable-baselines3: pip install 'go2-sevpo[reproduce]'")
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Args:
     rate: float = 5e-4
     gamma: float = 0.99
     exploration: float = 0.2
-    multiplier: float = 1.0
+    multiplier: float = 2.5
     """lambda at the start."""
     multiplier_rate: float = 0.05
     multiplier_max: float = 10.0
@@ -60,6 +60,8 @@ class Args:
     """Allowed hazard steps per episode."""
     leaving_cost: float = 5.0
     """Leaving the map counts as this many hazard steps while training."""
+    time_cost: float = 0.05
+    """Taken from the reward at each step while training, so that standing still does not pay."""
     evaluation: int = 1000
     """Feasible starts to evaluate on at the end."""
     seed: int = 0
@@ -68,8 +70,8 @@ class Args:
 class TaskVecEnv(VecEnv):
     """The vectorised task behind stable-baselines3's interface; restarts are drawn from ``starts`` (M, 4)."""
 
-    def __init__(self, worlds: int, starts: torch.Tensor, seed: int, leaving_cost: float) -> None:
-        self.leaving_cost = leaving_cost
+    def __init__(self, worlds: int, starts: torch.Tensor, seed: int, leaving_cost: float, time_cost: float) -> None:
+        self.leaving_cost, self.time_cost = leaving_cost, time_cost
         space = gymnasium.spaces.Box(-np.inf, np.inf, (task.NUM_OBS,), dtype=np.float32)
         super().__init__(worlds, space, gymnasium.spaces.Box(-1.0, 1.0, (task.NUM_ACTIONS,), dtype=np.float32))
         self.env = task.ReachAvoid(worlds, auto_reset=False)
@@ -92,6 +94,7 @@ class TaskVecEnv(VecEnv):
         obs, reward, cost, terminated, truncated, info = self.env.step(self.actions)
         cost = cost + self.leaving_cost * info["left"].float()
         self.totals += torch.stack([reward, cost], -1)
+        reward = reward - self.time_cost
         done = terminated | truncated
         infos: List[Dict[str, Any]] = [{"cost": float(c)} for c in cost]
         for i in done.nonzero()[:, 0].tolist():
@@ -220,7 +223,9 @@ def main() -> None:
     args = tyro.cli(Args)
     torch.set_num_threads(1)
     truth = load_truth(args.truth)
-    env = TaskVecEnv(args.worlds, feasible_starts(truth, 20_000, args.seed + 1), args.seed + 2, args.leaving_cost)
+    env = TaskVecEnv(
+        args.worlds, feasible_starts(truth, 20_000, args.seed + 1), args.seed + 2, args.leaving_cost, args.time_cost
+    )
     noise = NormalActionNoise(np.zeros(task.NUM_ACTIONS), np.full(task.NUM_ACTIONS, args.exploration))
     model = TD3(
         "MlpPolicy", env, learning_rate=lambda left: args.rate * max(left, 0.02), buffer_size=args.steps, batch_size=args.batch, gamma=args.gamma,

@@ -46,11 +46,20 @@ class Resolution:
 
 
 def _controls(resolution: Resolution) -> torch.Tensor:
-    """Actions (A, 2) that move the lattice by whole cells in ``HOLD`` steps."""
+    """Actions (A, 2) that move the lattice by whole cells in ``HOLD`` steps.
+
+    Raises:
+        ValueError: cells so large that none does.
+    """
     turn = 2 * math.pi / resolution.headings / (HOLD * task.DT)
     fraction = int(1.0 / turn + 1e-6)
     push = task.MAX_SPEED / (resolution.speeds - 1) / (HOLD * task.DT)
     thrust = int(1.0 / push + 1e-6)
+    if not fraction or not thrust:
+        raise ValueError(
+            f"{resolution.speeds} speeds and {resolution.headings} headings are too few: full control must move a whole "
+            f"cell in {HOLD} steps; expected at least 11 and 32"
+        )
     turns = [k * turn for k in range(-fraction, fraction + 1)]
     pushes = [k * push for k in range(-thrust, thrust + 1)]
     return torch.tensor([[a, w] for a in pushes for w in turns])

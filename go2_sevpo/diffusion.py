@@ -43,9 +43,14 @@ class Diffusion(nn.Module):
 
     def loss(self, obs: torch.Tensor, act: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Squared prediction error (B,), summed over action dimensions, at steps ``t`` (B,) in 0..T-1."""
-        noisy = self.corrupt(act, noise, t)
-        predicted = self.denoiser(self.denoiser.encode(obs), noisy, t.float())
+        predicted = self.predict(obs, self.corrupt(act, noise, t), t)
         return (predicted - (noise if self.prediction == "noise" else act)).square().sum(-1)
+
+    def predict(self, obs: torch.Tensor, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """The network's prediction (B, A) at noisy actions (B, A) of steps ``t`` (B,)."""
+        table = self.denoiser.steps(self.steps)
+        rows = table[t] if t.dim() == 1 else table.gather(1, t[..., None].expand(-1, -1, table.shape[-1]))
+        return self.denoiser(self.denoiser.encode(obs), noisy, rows)
 
     def corrupt(self, act: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Forward process: sqrt(abar_t) a + sqrt(1 - abar_t) z."""
@@ -63,10 +68,11 @@ class Diffusion(nn.Module):
         """
         if context is None:
             context = self.denoiser.encode(obs)
+        table = self.denoiser.steps(self.steps)
         x = noise[..., 0, :] * temperature
         for k in range(self.steps):
             t = self.steps - 1 - k
-            predicted = self.denoiser(context, x, torch.full((1,), float(t), device=x.device))
+            predicted = self.denoiser(context, x, table[..., t : t + 1, :])
             if self.prediction == "noise":
                 x = (x - self.beta[t] / (1 - self.alpha_bar[t]).sqrt() * predicted) / self.alpha[t].sqrt()
                 spread = self.beta[t].sqrt()

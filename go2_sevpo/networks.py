@@ -109,7 +109,7 @@ class TimeFeatures(nn.Module):
 
     def member(self, k: int) -> "TimeFeatures":
         """Member ``k`` alone."""
-        plain = TimeFeatures(0)
+        plain = TimeFeatures(2 * self.frequency.shape[-1])
         plain.frequency = nn.Parameter(self.frequency.data[k, 0].clone())
         plain.net = member(self.net, k)
         return plain
@@ -161,8 +161,8 @@ class Denoiser(nn.Module):
     """Predicts noise or the clean action from (observation, noisy action, step).
 
     The first layer acts on the concatenation of the three; it is kept in parts so that the observation's share, the
-    largest, is computed once (:meth:`encode`) and reused over diffusion steps and candidates: the same numbers for
-    a fraction of the work. ``kind`` ``resnet``: LayerNorm residual blocks of the paper; ``mlp``: plain mish layers.
+    largest, is computed once (:meth:`encode`) and reused over diffusion steps and candidates, and the step's share
+    once per step (:meth:`steps`) and reused over samples: the same numbers for a fraction of the work. ``kind`` ``resnet``: LayerNorm residual blocks of the paper; ``mlp``: plain mish layers.
     """
 
     def __init__(
@@ -187,9 +187,15 @@ class Denoiser(nn.Module):
         """The observation's share of the first layer, (B, width)."""
         return self.from_obs(obs)
 
-    def forward(self, context: torch.Tensor, act: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Prediction (B, A) from :meth:`encode`'s context (B, width), noisy actions (B, A) and steps (B,) or (1,)."""
-        x = context + self.from_act(act) + self.from_time(self.time(t))
+    def steps(self, n: int) -> torch.Tensor:
+        """The shares (n, width) of diffusion steps 0..n-1: few, so they are computed once for all samples."""
+        return self.from_time(self.time(torch.arange(n, dtype=torch.float32, device=self.time.frequency.device)))
+
+    def forward(self, context: torch.Tensor, act: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        """Prediction (B, A) from :meth:`encode`'s context (B, width), noisy actions (B, A) and the rows of
+        :meth:`steps` that belong to them, (B, width) or (1, width).
+        """
+        x = context + self.from_act(act) + time
         if self.kind == "resnet":
             for block in self.blocks:
                 x = block(x)

@@ -293,9 +293,9 @@ class Sevpo(ConservativeCritics):
         noise = torch.randn(act.shape, generator=generator, device=act.device)
         t = torch.randint(self.actor.steps, act.shape[:-1], generator=generator, device=act.device)
         noisy = self.actor.corrupt(act, noise, t)
-        now = self.actor.denoiser(self.actor.denoiser.encode(obs), noisy, t.float())
+        now = self.actor.predict(obs, noisy, t)
         with torch.no_grad():
-            before = self.previous.denoiser(self.previous.denoiser.encode(obs), noisy, t.float())
+            before = self.previous.predict(obs, noisy, t)
         return (now - before).square().sum(-1)
 
     def policy(self, choice: Optional[str] = None, member: int = 0) -> DiffusionPolicy:

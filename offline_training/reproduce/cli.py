@@ -1,0 +1,42 @@
+"""``go2-reproduce``: the paper's figures and tables, one command each."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import sys
+from typing import Any, Callable, Dict, Union
+
+import tyro
+from typing_extensions import Annotated
+
+from go2_sevpo.contract import ContractError
+from offline_training.reproduce import figure1, figure2, sweep
+
+Command = Union[
+    Annotated[figure1.Figure1, tyro.conf.subcommand("figure1")],
+    Annotated[figure2.Figure2, tyro.conf.subcommand("figure2")],
+    Annotated[sweep.Sweep, tyro.conf.subcommand("sweep")],
+]
+
+
+RUN: Dict[Any, Callable[[Any], Any]] = {
+    figure1.Figure1: figure1.run, figure2.Figure2: figure2.run, sweep.Sweep: sweep.run,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Entry point of ``go2-reproduce``."""
+    args = tyro.cli(Command, description="Reproduce a figure or table of the paper.")
+    try:
+        RUN[type(args)](args)
+    except KeyboardInterrupt:
+        sys.exit("\ngo2-reproduce: stopped; finished parts are kept, the same command goes on")
+    except (ValueError, ContractError) as error:
+        sys.exit(f"go2-reproduce: {error}")
+
+
+if __name__ == "__main__":
+    main()

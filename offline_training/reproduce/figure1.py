@@ -1,0 +1,190 @@
+"""Figure 1 (and 5): SEVPO, FISOR and cloning on reach-avoid data of three qualities (``go2-reproduce figure1``)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Dict, List, Tuple
+
+import torch
+
+from envs.reach_avoid_truth import load_truth
+from go2_sevpo.data.shards import write_atomically
+from go2_sevpo.policy import load_policy
+from offline_training import train as training
+from offline_training.reproduce import reach_avoid as play
+from offline_training.reproduce.jobs import Job, run_all
+from offline_training.trainer import POLICY, member_folder
+
+TITLES = {
+    "sevpo": "SEVPO",
+    "fisor": "FISOR",
+    "bc-safe": "cloning, safe episodes",
+    "bc-choice": "cloning + $Q_c$ choice",
+}
+"""Trained algorithms; plain cloning is ``bc-choice`` with one candidate."""
+
+
+@dataclass
+class Figure1:
+    """Train SEVPO, FISOR and cloning on reach-avoid data at three safe-to-unsafe ratios; evaluate, tabulate, draw."""
+
+    out: Path = Path("runs/figure1")
+    """Working folder: data, runs, results. Finished parts are not done again."""
+    truth: Path = Path("runs/reach_avoid_truth.safetensors")
+    """Cache of the ground truth; solved if missing (about a minute)."""
+    preset: str = "reach_avoid"
+    """Training preset (offline_training/configs) or YAML file."""
+    ratios: Tuple[float, ...] = (19, 10, 5)
+    algorithms: Tuple[str, ...] = tuple(TITLES)
+    members: int = 10
+    """Training seeds, side by side in one process."""
+    safe: int = 100_000
+    """Safe transitions in each dataset."""
+    starts: int = 500
+    """Random feasible and infeasible evaluation starts, each."""
+    paper_repeats: int = 20
+    """Episodes from the paper's start per training seed (the policy is stochastic)."""
+    candidates: Tuple[int, ...] = (1, 16)
+    processes: int = 2
+    """Trainings and evaluations at the same time, one core each."""
+    seed: int = 0
+
+
+def plain(args: Any) -> Dict[str, Any]:
+    """Settings as plain data."""
+    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+
+
+def jobs(args: Figure1) -> List[Tuple[float, str]]:
+    """All (ratio, algorithm) pairs."""
+    return [(ratio, name) for ratio in args.ratios for name in args.algorithms]
+
+
+def _data(args: Figure1, ratio: float) -> Path:
+    return args.out / "data" / f"ratio_{ratio:g}"
+
+
+def _run(args: Figure1, ratio: float, name: str) -> Path:
+    return args.out / "train" / f"ratio_{ratio:g}" / name
+
+
+def _result(args: Figure1, ratio: float, name: str) -> Path:
+    return args.out / "evaluation" / f"ratio_{ratio:g}_{name}.json"
+
+
+def collect_one(out: Path, args: Any) -> None:
+    """Build one dataset with the shipped expert; ``args`` has ratio, safe, truth and seed.
+
+    Raises:
+        ValueError: it failed.
+    """
+    command = [
+        sys.executable, "-m", "data_collection.reach_avoid_data", "--out", str(out), "--ratio", f"{args.ratio:g}",
+        "--safe", str(args.safe), "--truth", str(args.truth), "--seed", str(args.seed),
+    ]  # fmt: skip
+    if subprocess.run(command, check=False).returncode:
+        raise ValueError("collecting the data failed; the message is above")
+
+
+def one_job(args: Figure1, ratio: float, name: str) -> None:
+    """Train and evaluate one algorithm at one ratio, as far as not done."""
+    out, run = _result(args, ratio, name), _run(args, ratio, name)
+    if out.is_file():
+        return
+    done = run / "finished"
+    if not done.is_file():
+        options = training.Args(
+            _data(args, ratio), run, name, args.preset, args.seed, args.members, (run / training.CHECKPOINT).exists()
+        )
+        if not training.train(options):
+            sys.exit(130)
+        done.write_text("", encoding="utf-8")
+    starts = play.evaluation_starts(load_truth(args.truth), args.starts, args.paper_repeats, args.seed + 1000)
+    result: Dict[str, Any] = {"ratio": ratio, "algorithm": name, "evaluations": {}, "regions": []}
+    for n in args.candidates:
+        began, members = time.perf_counter(), []
+        for k in range(args.members):
+            policy = load_policy(member_folder(run, k) / POLICY)[0]
+            members.append(play.evaluate(policy, starts, n, args.seed + 2000 + k))
+        summary = play.summarise(members, starts)
+        episodes = [{part: e.packed() for part, e in m.items()} for m in members]
+        result["evaluations"][f"N{n}"] = {"summary": summary, "episodes": episodes}
+        print(f"{name} {ratio:g}:1 N={n}: {line(summary)}  ({time.perf_counter() - began:.0f} s)", flush=True)
+    for k in range(args.members):
+        result["regions"].append(play.region_agreement(load_policy(member_folder(run, k) / POLICY)[0], starts))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, json.dumps(result))
+
+
+def line(summary: Dict[str, Any]) -> str:
+    """The main numbers in one line."""
+    paper, feasible, infeasible = summary["paper"], summary["feasible"], summary["infeasible"]
+    return (
+        f"paper start {100 * paper['safe_success']['rate']:.1f}%, feasible {100 * feasible['safe_success']['rate']:.1f}% "
+        f"(safe {100 * feasible['safe']['rate']:.1f}%, success {100 * feasible['success']['rate']:.1f}%), "
+        f"infeasible {infeasible['violations']:.2f} steps = {infeasible['ratio']:.2f} x least"
+    )
+
+
+def run(args: Figure1) -> Dict[str, Any]:
+    """Everything; returns what ``figure1.json`` holds.
+
+    Raises:
+        ValueError: settings that are not understood, or a part that failed.
+    """
+    for name in args.algorithms:
+        if name not in TITLES:
+            raise ValueError(f"unknown algorithm '{name}', expected some of {', '.join(TITLES)}")
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    load_truth(args.truth)
+    for ratio in args.ratios:
+        collect_one(_data(args, ratio), SimpleNamespace(**{**vars(args), "ratio": ratio}))
+    settings = json.dumps(plain(args))
+    base = [sys.executable, "-m", "offline_training.reproduce.figure1_job", settings]
+    missing = [j for j in jobs(args) if not _result(args, *j).is_file()]
+    run_all(
+        [Job(f"{n} at {r:g}:1", [*base, f"{r:g}", n], args.out / f"{n}_{r:g}.log") for r, n in missing], args.processes
+    )
+    return finish(args)
+
+
+def finish(args: Figure1) -> Dict[str, Any]:
+    """Join the results; write ``figure1.json``, ``figure1.md`` and the pictures."""
+    from offline_training.reproduce import figure1_report as report
+
+    truth = load_truth(args.truth)
+    starts = play.evaluation_starts(truth, args.starts, args.paper_repeats, args.seed + 1000)
+    parts = [json.loads(_result(args, *j).read_text(encoding="utf-8")) for j in jobs(args)]
+    manifests = {
+        f"{r:g}": json.loads((_data(args, r) / "manifest.json").read_text(encoding="utf-8")) for r in args.ratios
+    }
+    result = {
+        "command": "go2-reproduce figure1",
+        "settings": plain(args),
+        "configs": {n: json.loads((_run(args, args.ratios[0], n) / "config.json").read_text())["config"] for n in args.algorithms},
+        "data": {
+            r: {"construction": m["construction"], "shards": [
+                {k: e[k] for k in ("file", "transitions", "episodes", "cost_mean", "successes")} for e in m["shards"]
+            ]} for r, m in manifests.items()
+        },
+        "starts": {"infeasible_least": starts.least.int().tolist(), "feasible": len(starts.feasible)},
+        "results": parts,
+    }  # fmt: skip
+    write_atomically(args.out / "figure1.json", json.dumps(result))
+    table = report.table(result)
+    write_atomically(args.out / "figure1.md", table)
+    print(table)
+    report.draw_densities({r: _data(args, r) for r in args.ratios}, args.out / "figure5.png")
+    policies = {
+        (r, n): [load_policy(member_folder(_run(args, r, n), k) / POLICY)[0] for k in range(min(args.members, 3))]
+        for r, n in jobs(args)
+    }
+    report.draw_trajectories(args, truth, starts, policies, args.out / "figure1.png")
+    return result

@@ -1,0 +1,167 @@
+"""Table and pictures of Figure 1 and Figure 5."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import h5py
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from envs import reach_avoid as task
+from envs.reach_avoid_truth import Truth
+from go2_sevpo.policy import DiffusionPolicy
+from offline_training.reproduce import reach_avoid as play
+
+NAMES = {
+    "sevpo": "SEVPO", "fisor": "FISOR", "bc-safe": "cloning, safe episodes", "bc-choice": "cloning + Q_c choice",
+}  # fmt: skip
+
+
+def percent(entry: Dict[str, Any]) -> str:
+    """A rate with its interval, in percent."""
+    low, high = entry["interval"]
+    return f"{100 * entry['rate']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def table(result: Dict[str, Any]) -> str:
+    """All evaluations as a Markdown table."""
+    settings = result["settings"]
+    lines = [
+        f"`go2-reproduce figure1`: {settings['members']} training seeds, per seed {settings['paper_repeats']} episodes from the "
+        f"paper's start, {settings['starts']} from feasible and {settings['starts']} from infeasible random starts. Percent with 95% "
+        "Wilson intervals over all episodes; worst seed after the semicolon.",
+        "",
+        "| safe:unsafe | method | N | paper start: safe and successful | feasible: safe | feasible: safe and successful | left the map | "
+        "infeasible: violation steps / least |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for part in result["results"]:
+        for key, evaluation in part["evaluations"].items():
+            s, name, n = evaluation["summary"], NAMES[part["algorithm"]], key[1:]
+            if part["algorithm"] == "bc-choice" and n == "1":
+                name = "cloning, all data"
+            paper, feasible, infeasible = s["paper"], s["feasible"], s["infeasible"]
+            lines.append(
+                f"| {part['ratio']:g}:1 | {name} | {n} | {percent(paper['safe_success'])}; "
+                f"{100 * min(paper['safe_success_by_member']):.0f} | {percent(feasible['safe'])} | "
+                f"{percent(feasible['safe_success'])}; {100 * min(feasible['safe_success_by_member']):.1f} | "
+                f"{100 * feasible['left']['rate']:.1f} | {infeasible['violations']:.2f} / {infeasible['least']:.2f} = "
+                f"{infeasible['ratio']:.2f} |"
+            )
+    lines += ["", "Regions learned in the first stage (mean over seeds):", ""]
+    lines += [
+        "| safe:unsafe | method | feasible starts called safe | infeasible starts called unsafe |",
+        "|---|---|---|---|",
+    ]
+    for part in result["results"]:
+        if part["regions"][0]:
+            a, b = (
+                100 * np.mean([r[k] for r in part["regions"]])
+                for k in ("feasible_called_safe", "infeasible_called_unsafe")
+            )
+            lines.append(f"| {part['ratio']:g}:1 | {NAMES[part['algorithm']]} | {a:.1f}% | {b:.1f}% |")
+    return "\n".join(lines) + "\n"
+
+
+def _scene(axis: Any) -> None:
+    axis.add_patch(plt.Circle((0, 0), task.HAZARD_RADIUS, color="#f4b6c2", zorder=1))
+    axis.add_patch(plt.Circle(task.GOAL, task.GOAL_RADIUS, color="#f5a623", zorder=1))
+    axis.set_xlim(-task.BOUND, task.BOUND)
+    axis.set_ylim(-task.BOUND, task.BOUND)
+    axis.set_aspect("equal")
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def _density(axis: Any, folder: Path) -> None:
+    points = []
+    for path in sorted(folder.glob("*.hdf5")):
+        with h5py.File(path, "r") as handle:
+            points.append(handle["observations"][:, :2])
+    xy = np.concatenate(points)
+    edges = np.linspace(-task.BOUND, task.BOUND, 81)
+    counts, _, _ = np.histogram2d(xy[:, 0], xy[:, 1], bins=(edges, edges))
+    axis.imshow(np.log1p(counts).T, origin="lower", extent=[-task.BOUND, task.BOUND] * 2, cmap="viridis", zorder=0)
+
+
+def draw_densities(folders: Dict[float, Path], out: Path) -> None:
+    """Figure 5: where the data of each ratio lie (logarithmic colours)."""
+    figure, axes = plt.subplots(1, len(folders), figsize=(3.4 * len(folders), 3.6), squeeze=False)
+    for axis, (ratio, folder) in zip(axes[0], folders.items()):
+        _density(axis, folder)
+        axis.add_patch(plt.Circle((0, 0), task.HAZARD_RADIUS, fill=False, color="white", lw=1.5))
+        axis.add_patch(plt.Circle(task.GOAL, task.GOAL_RADIUS, fill=False, color="#f5a623", lw=1.5))
+        axis.set_aspect("equal")
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.set_title(f"safe : unsafe = {ratio:g} : 1", fontsize=10)
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
+    plt.close(figure)
+
+
+def _grid_states(n: int = 121) -> Tuple[np.ndarray, torch.Tensor]:
+    axis = np.linspace(-task.BOUND, task.BOUND, n, dtype=np.float32)
+    x, y = np.meshgrid(axis, axis, indexing="xy")
+    v, theta = task.PAPER_START[2], task.PAPER_START[3]
+    state = np.stack([x.ravel(), y.ravel(), np.full(x.size, v), np.full(x.size, theta)], -1).astype(np.float32)
+    return axis, torch.from_numpy(state)
+
+
+def draw_trajectories(
+    args: Any, truth: Truth, starts: play.Starts, policies: Dict[Tuple[float, str], List[DiffusionPolicy]], out: Path
+) -> None:
+    """Figure 1: per ratio (rows) and algorithm (columns), trajectories at the largest N and region boundaries.
+
+    Boundaries are drawn for the paper start's speed and heading: the true one dashed, the learned one solid.
+    """
+    names = list(args.algorithms)
+    figure, axes = plt.subplots(
+        len(args.ratios), len(names) + 1, figsize=(3.0 * (len(names) + 1), 3.1 * len(args.ratios)), squeeze=False
+    )
+    axis_values, states = _grid_states()
+    shape = (len(axis_values), len(axis_values))
+    true_value = truth.least_violation(states).reshape(shape).numpy()
+    begin = torch.cat([starts.paper[:3], starts.feasible[:6], starts.infeasible[:3]])
+    colours = ["tab:green"] * 3 + ["tab:blue"] * 6 + ["tab:red"] * 3
+    for row, ratio in enumerate(args.ratios):
+        _density(axes[row][0], args.out / "data" / f"ratio_{ratio:g}")
+        _scene(axes[row][0])
+        axes[row][0].plot(*task.PAPER_START[:2], "o", color="tab:green", ms=5)
+        axes[row][0].set_ylabel(f"safe : unsafe = {ratio:g} : 1", fontsize=10)
+        axes[0][0].set_title("data", fontsize=10)
+        for column, name in enumerate(names, start=1):
+            axis = axes[row][column]
+            _scene(axis)
+            axis.contour(
+                axis_values, axis_values, true_value, levels=[0.5], colors="k", linestyles="--", linewidths=0.9
+            )
+            for k, policy in enumerate(policies[ratio, name]):
+                if policy.cost_value is not None:
+                    with torch.no_grad():
+                        value = policy.cost_value(policy.normalizer(task.observe(states))).reshape(shape).numpy()
+                    axis.contour(
+                        axis_values, axis_values, value, levels=[policy.limit], colors="tab:purple", linewidths=0.8
+                    )
+                _, paths = play.play(policy, begin, max(args.candidates), args.seed + 3000 + k, keep_paths=True)
+                for path, colour in zip(paths, colours):
+                    axis.plot(path[:, 0], path[:, 1], color=colour, lw=0.8, alpha=0.8, zorder=2)
+                    axis.plot(*path[0, :2], ".", color=colour, ms=5, zorder=3)
+            if row == 0:
+                axis.set_title(NAMES[name], fontsize=10)
+    v, theta = task.PAPER_START[2], math.degrees(task.PAPER_START[3])
+    figure.suptitle(
+        f"Green: the paper's start. Blue: feasible, red: infeasible starts. Unsafe region at v = {v} m/s, heading {theta:.0f} deg: "
+        f"true (dashed), learned (purple). N = {max(args.candidates)}.", fontsize=9, y=0.998,
+    )  # fmt: skip
+    figure.tight_layout(rect=(0, 0, 1, 0.985))
+    figure.savefig(out, dpi=100)
+    plt.close(figure)

@@ -1,0 +1,253 @@
+"""Figure 2 and Theorem 4 by linear programming (``go2-reproduce figure2``).
+
+Eq. 4 constrains cost and divergence from the behaviour policy everywhere; Eq. 5 does so on safe states only and
+minimises cost on unsafe ones. With D(pi || pi_b) = max_s TV(pi(.|s), pi_b(.|s)), which on the paper's example is its
+1 - p, both are exact linear programs in the occupancy d(s, a): the divergence constraint of a state reads
+sum_a |d(s, a) - d(s) pi_b(a|s)| / 2 <= epsilon d(s). The paper's proof uses another divergence, a mean over states, but
+needs only that leaving out states cannot increase it, which holds here too.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from go2_sevpo.data.shards import write_atomically
+
+try:
+    from scipy.optimize import linprog
+    from scipy.sparse import csr_matrix
+except ImportError:  # reported by run()
+    linprog = None
+
+
+@dataclass
+class Figure2:
+    """Solve the paper's MDP example and random MDPs exactly: infeasibility of Eq. 4, dominance of Eq. 5."""
+
+    out: Path = Path("runs/figure2")
+    mdps: int = 200
+    """Random MDPs."""
+    states: int = 12
+    actions: int = 3
+    seed: int = 0
+
+
+@dataclass
+class Mdp:
+    """P (S, A, S), reward r and cost c (S, A), discount, behaviour policy (S, A); states without actions end."""
+
+    transition: np.ndarray
+    reward: np.ndarray
+    cost: np.ndarray
+    gamma: float
+    behaviour: np.ndarray
+
+    @property
+    def shape(self) -> Tuple[int, int]:
+        """(S, A)."""
+        return self.reward.shape
+
+
+@dataclass
+class Solution:
+    """An optimal policy (S, A) from one initial state, with its values there."""
+
+    policy: np.ndarray
+    reward: float
+    cost: float
+
+
+def paper_mdp() -> Mdp:
+    """The example of Section 2: s1 -> s2 or s3; s2 -a4-> s5 or -a5-> s4; s3 -> s5; s4 -> s5; discount 1.
+
+    Rewards are 1 everywhere; s2 and s4 cost 1. pi_b takes a5 in s2 (and either action in s1). The text names the states,
+    their rewards and costs and s2's two actions; the other arrows are the only ones that fit them. A sixth state is
+    the end after s5; nothing leads on from it, so that occupancies stay finite at discount 1.
+    """
+    p, r, c = np.zeros((6, 2, 6)), np.zeros((6, 2)), np.zeros((6, 2))
+    targets = {0: (1, 2), 1: (4, 3), 2: (4, 4), 3: (4, 4), 4: (5, 5), 5: (5, 5)}
+    for s, ends in targets.items():
+        for a, end in enumerate(ends):
+            p[s, a, end] = 1.0 if s < 5 else 0.0
+        r[s] = 1.0 if s < 5 else 0.0
+        c[s] = 1.0 if s in (1, 3) else 0.0
+    behaviour = np.full((6, 2), 0.5)
+    behaviour[1] = (0.0, 1.0)
+    return Mdp(p, r, c, 1.0, behaviour)
+
+
+def random_mdp(rng: np.random.Generator, states: int, actions: int) -> Mdp:
+    """Sparse random transitions, a third of the states costly, a random behaviour policy with full support."""
+    p = np.zeros((states, actions, states))
+    for s in range(states):
+        for a in range(actions):
+            ends = rng.choice(states, 3, replace=False)
+            p[s, a, ends] = rng.dirichlet(np.ones(3))
+    costly = rng.random(states) < 1 / 3
+    cost = np.repeat(costly[:, None], actions, 1).astype(float)
+    return Mdp(p, rng.random((states, actions)), cost, 0.9, rng.dirichlet(np.ones(actions), states))
+
+
+def least_cost(mdp: Mdp) -> np.ndarray:
+    """min_pi V_c (S,), Definition 2, by value iteration to machine precision."""
+    value = np.zeros(mdp.shape[0])
+    for _ in range(100_000):
+        new = (mdp.cost + mdp.gamma * mdp.transition @ value).min(1)
+        if np.abs(new - value).max() < 1e-13:
+            return new
+        value = new
+    raise ValueError("the least cost does not converge; expected a discount below 1 or an end that is always reached")
+
+
+def solve(
+    mdp: Mdp, start: int, objective: np.ndarray, limit: Optional[float], epsilon: float, regularised: np.ndarray
+) -> Optional[Solution]:
+    """Maximise the expected sum of ``objective`` (S, A) from ``start``; None if infeasible.
+
+    Args:
+        limit: on V_c at ``start``; None for no limit.
+        epsilon: bound of the total variation on states where ``regularised`` (S,) is true.
+    """
+    n, m = mdp.shape
+    d, t = n * m, n * m  # occupancies, then bounds of |d(s, a) - d(s) pi_b(a|s)|
+    flow = np.zeros((n, d + t))
+    for s in range(n):
+        flow[s, s * m : (s + 1) * m] += 1.0
+    flow[:, :d] -= mdp.gamma * mdp.transition.reshape(d, n).T
+    begin = np.zeros(n)
+    begin[start] = 1.0
+    rows: List[np.ndarray] = []
+    bounds: List[float] = []
+    for s in np.flatnonzero(regularised):
+        own = slice(s * m, (s + 1) * m)
+        for a in range(m):
+            for sign in (1.0, -1.0):
+                row = np.zeros(d + t)
+                row[own] = -sign * mdp.behaviour[s, a]
+                row[s * m + a] += sign
+                row[d + s * m + a] = -1.0
+                rows.append(row)
+                bounds.append(0.0)
+        row = np.zeros(d + t)
+        row[d + s * m : d + (s + 1) * m] = 0.5
+        row[own] = -epsilon
+        rows.append(row)
+        bounds.append(0.0)
+    if limit is not None:
+        rows.append(np.concatenate([mdp.cost.ravel(), np.zeros(t)]))
+        bounds.append(limit)
+    c = np.concatenate([-objective.ravel(), np.zeros(t)])
+    found = linprog(
+        c, csr_matrix(np.array(rows)) if rows else None, np.array(bounds) if rows else None, csr_matrix(flow), begin,
+        method="highs",
+    )  # fmt: skip
+    if found.status != 0:
+        return None
+    occupancy = found.x[:d].reshape(n, m)
+    total = occupancy.sum(1, keepdims=True)
+    policy = np.where(total > 1e-10, occupancy / np.maximum(total, 1e-300), mdp.behaviour)
+    return Solution(policy, float((occupancy * mdp.reward).sum()), float((occupancy * mdp.cost).sum()))
+
+
+def eq4(mdp: Mdp, start: int, limit: float, epsilon: float) -> Optional[Solution]:
+    """The usual problem: limits everywhere."""
+    return solve(mdp, start, mdp.reward, limit, epsilon, np.ones(mdp.shape[0], bool))
+
+
+def eq5(mdp: Mdp, start: int, limit: float, epsilon: float) -> Optional[Solution]:
+    """The decoupled problem: by the region of the initial state."""
+    safe = least_cost(mdp) <= limit + 1e-9
+    if safe[start]:
+        return solve(mdp, start, mdp.reward, limit, epsilon, safe)
+    return solve(mdp, start, -mdp.cost, None, epsilon, np.zeros(mdp.shape[0], bool))
+
+
+def example(epsilons: np.ndarray, limits: Tuple[float, ...]) -> List[Dict[str, Any]]:
+    """The paper's claims about s2: feasibility and p = pi(a5 | s2), by limit and epsilon."""
+    mdp, rows = paper_mdp(), []
+    for limit in limits:
+        for epsilon in epsilons:
+            row: Dict[str, Any] = {"limit": limit, "epsilon": float(epsilon)}
+            for name, problem in (("eq4", eq4), ("eq5", eq5)):
+                found = problem(mdp, 1, limit, float(epsilon))
+                row[name] = None if found is None else {
+                    "p": float(found.policy[1, 1]), "cost": found.cost, "reward": found.reward,
+                }  # fmt: skip
+            rows.append(row)
+    return rows
+
+
+def theorem4(args: Figure2) -> Dict[str, Any]:
+    """Check the theorem on random MDPs, from every state, at limits and epsilons drawn at random."""
+    rng = np.random.default_rng(args.seed)
+    counts = dict.fromkeys(
+        (
+            "safe_states",
+            "safe_eq4_feasible",
+            "safe_eq5_feasible",
+            "unsafe_states",
+            "unsafe_eq4_feasible",
+            "better",
+            "violations",
+        ),
+        0,
+    )
+    gains, worst = [], {"reward": 0.0, "cost": 0.0, "unsafe_cost": 0.0}
+    for _ in range(args.mdps):
+        mdp = random_mdp(rng, args.states, args.actions)
+        least = least_cost(mdp)
+        limit, epsilon = float(np.quantile(least, rng.uniform(0.3, 0.9))), float(rng.uniform(0.05, 0.9))
+        for s in range(args.states):
+            one, two = eq4(mdp, s, limit, epsilon), eq5(mdp, s, limit, epsilon)
+            if least[s] > limit + 1e-9:
+                counts["unsafe_states"] += 1
+                counts["unsafe_eq4_feasible"] += one is not None
+                worst["unsafe_cost"] = max(worst["unsafe_cost"], two.cost - float(least[s]))
+                continue
+            counts["safe_states"] += 1
+            counts["safe_eq4_feasible"] += one is not None
+            counts["safe_eq5_feasible"] += two is not None
+            if two is not None:
+                worst["cost"] = max(worst["cost"], two.cost - limit)
+            if one is not None:
+                counts["violations"] += two is None or two.reward < one.reward - 1e-6
+                if two is not None:
+                    gains.append(two.reward - one.reward)
+                    counts["better"] += gains[-1] > 1e-6
+                    worst["reward"] = max(worst["reward"], one.reward - two.reward)
+    return {
+        **counts,
+        "gain_mean": float(np.mean(gains)),
+        "gain_max": float(np.max(gains)),
+        "gains": gains,
+        "worst": worst,
+    }
+
+
+def run(args: Figure2) -> Dict[str, Any]:
+    """Solve, tabulate and draw; returns what ``figure2.json`` holds.
+
+    Raises:
+        ValueError: scipy is missing.
+    """
+    if linprog is None:
+        raise ValueError("figure2 needs scipy: pip install 'go2-sevpo[reproduce]'")
+    from offline_training.reproduce import figure2_report as report
+
+    result = {
+        "command": "go2-reproduce figure2", "settings": {k: str(v) for k, v in vars(args).items()},
+        "least_cost": least_cost(paper_mdp()).tolist(),
+        "example": example(np.linspace(0.0, 1.0, 21), (0.5, 1.0, 1.5, 2.0)), "theorem4": theorem4(args),
+    }  # fmt: skip
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_atomically(args.out / "figure2.json", json.dumps(result))
+    text = report.table(result)
+    write_atomically(args.out / "figure2.md", text)
+    print(text)
+    report.draw(result, args.out / "figure2.png")
+    return result

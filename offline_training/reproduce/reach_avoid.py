@@ -1,0 +1,150 @@
+"""Playing policies on the reach-avoid task, and the numbers reported about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+import torch
+
+from envs import reach_avoid as task
+from envs.reach_avoid_truth import Truth, certify
+from go2_sevpo.metrics import wilson
+from go2_sevpo.policy import DiffusionPolicy
+
+OUTCOMES = "slt"
+"""Codes of how an episode ended: in the goal (s), off the map (l), out of time (t)."""
+
+
+@dataclass
+class Starts:
+    """Evaluation starts (B, 4) and, for the infeasible ones, the least violation that was achieved (B,)."""
+
+    paper: torch.Tensor
+    feasible: torch.Tensor
+    infeasible: torch.Tensor
+    least: torch.Tensor
+
+
+@dataclass
+class Episodes:
+    """Per episode: steps in the hazard (B,), outcome code (B,), steps (B,)."""
+
+    violations: np.ndarray
+    outcome: np.ndarray
+    steps: np.ndarray
+
+    def packed(self) -> Dict[str, Any]:
+        """Plain data: one letter and one number per episode."""
+        return {
+            "violations": self.violations.astype(int).tolist(),
+            "outcome": "".join(OUTCOMES[i] for i in self.outcome),
+        }
+
+
+def evaluation_starts(truth: Truth, n: int, paper_repeats: int, seed: int) -> Starts:
+    """The paper's start, ``n`` starts with a certified safe way to the goal, ``n`` where violation cannot be avoided.
+
+    Feasible means driven: the greedy control on the table reached the goal without violation. Infeasible means at
+    least one step by the table and by the greedy control; its count is the reference for the least violation.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    feasible: List[torch.Tensor] = []
+    infeasible: List[torch.Tensor] = []
+    least: List[torch.Tensor] = []
+    while sum(map(len, feasible)) < n or sum(map(len, infeasible)) < n:
+        states = task.random_states(4000, draw)
+        table = truth.least_violation(states)
+        clear = states[table < 0.01][:1000]
+        proof = certify(truth, clear, True)
+        feasible.append(clear[proof["success"] & (proof["cost"] == 0)])
+        doomed = states[table >= 1.0]
+        found = certify(truth, doomed, False)["cost"]
+        infeasible.append(doomed[found >= 1])
+        least.append(found[found >= 1])
+    paper = torch.tensor([task.PAPER_START]).repeat(paper_repeats, 1)
+    return Starts(paper, torch.cat(feasible)[:n], torch.cat(infeasible)[:n], torch.cat(least)[:n])
+
+
+def play(
+    policy: DiffusionPolicy, starts: torch.Tensor, candidates: int, seed: int, keep_paths: bool = False
+) -> Tuple[Episodes, List[np.ndarray]]:
+    """One episode from each start with N ``candidates``; finished worlds are not computed further."""
+    n, steps, actions = len(starts), policy.diffusion.steps, task.NUM_ACTIONS
+    draw = torch.Generator().manual_seed(seed)
+    state, active = starts.clone(), torch.arange(n)
+    violations, outcome = torch.zeros(n), torch.full((n,), 2)
+    length = torch.full((n,), task.MAX_STEPS)
+    paths: List[List[np.ndarray]] = [[s.numpy()] for s in starts] if keep_paths else []
+    for k in range(task.MAX_STEPS):
+        noise = torch.randn(len(active), candidates, steps, actions, generator=draw)
+        with torch.no_grad():
+            action = policy(task.observe(state[active]), noise)[0]
+        moved = task.advance(state[active], action)
+        state[active] = moved
+        violations[active] += task.in_hazard(moved).float()
+        if keep_paths:
+            for i, s in zip(active.tolist(), moved):
+                paths[i].append(s.numpy())
+        success, left = task.at_goal(moved), task.outside(moved)
+        outcome[active[success]] = 0
+        outcome[active[left & ~success]] = 1
+        length[active[success | left]] = k + 1
+        active = active[~(success | left)]
+        if not len(active):
+            break
+    return Episodes(violations.numpy(), outcome.numpy(), length.numpy()), [np.stack(p) for p in paths]
+
+
+def rate(hits: np.ndarray) -> Dict[str, Any]:
+    """A rate with Wilson's interval."""
+    return {"rate": float(hits.mean()), "interval": list(wilson(int(hits.sum()), len(hits))), "n": len(hits)}
+
+
+def region_agreement(policy: DiffusionPolicy, starts: Starts) -> Dict[str, float]:
+    """Share of feasible starts the policy's cost value calls safe, and of infeasible ones it calls unsafe."""
+    if policy.cost_value is None:
+        return {}
+    with torch.no_grad():
+        value = [policy.cost_value(policy.normalizer(task.observe(s))) for s in (starts.feasible, starts.infeasible)]
+    return {
+        "feasible_called_safe": float((value[0] <= policy.limit).float().mean()),
+        "infeasible_called_unsafe": float((value[1] > policy.limit).float().mean()),
+    }
+
+
+def evaluate(policy: DiffusionPolicy, starts: Starts, candidates: int, seed: int) -> Dict[str, Episodes]:
+    """Episodes from the three kinds of starts."""
+    groups = (starts.paper, starts.feasible, starts.infeasible)
+    found, _ = play(policy, torch.cat(groups), candidates, seed)
+    ends = np.cumsum([len(g) for g in groups])
+    parts = {}
+    for name, stop, group in zip(("paper", "feasible", "infeasible"), ends, groups):
+        rows = slice(stop - len(group), stop)
+        parts[name] = Episodes(found.violations[rows], found.outcome[rows], found.steps[rows])
+    return parts
+
+
+def summarise(members: List[Dict[str, Episodes]], starts: Starts) -> Dict[str, Any]:
+    """Rates over all members' episodes, and the spread of the members' own rates."""
+    result: Dict[str, Any] = {}
+    for name in ("paper", "feasible"):
+        safe = [m[name].violations == 0 for m in members]
+        success = [m[name].outcome == 0 for m in members]
+        both = [a & b for a, b in zip(safe, success)]
+        result[name] = {
+            "safe": rate(np.concatenate(safe)), "success": rate(np.concatenate(success)),
+            "safe_success": rate(np.concatenate(both)),
+            "left": rate(np.concatenate([m[name].outcome == 1 for m in members])),
+            "safe_success_by_member": [float(b.mean()) for b in both],
+            "violations": float(np.mean([m[name].violations.mean() for m in members])),
+        }  # fmt: skip
+    least = starts.least.numpy()
+    ratios = [float(m["infeasible"].violations.mean() / least.mean()) for m in members]
+    result["infeasible"] = {
+        "violations": float(np.mean([m["infeasible"].violations.mean() for m in members])),
+        "least": float(least.mean()), "ratio": float(np.mean(ratios)), "ratio_by_member": ratios,
+        "success": rate(np.concatenate([m["infeasible"].outcome == 0 for m in members])),
+    }  # fmt: skip
+    return result

@@ -1,0 +1,215 @@
+"""Which form of SEVPO keeps policies safe: one option at a time on reach-avoid data (``go2-reproduce sweep``).
+
+All forms share stage 1 where they may, so that differences are the actor's. Every actor is played alone (N = 1) and
+with each way of choosing among candidates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+import torch
+
+from envs.reach_avoid_truth import load_truth
+from go2_sevpo.algorithms import make_algorithm, make_config
+from go2_sevpo.checkpoint import load_checkpoint, save_checkpoint
+from go2_sevpo.data.dataset import load
+from go2_sevpo.data.shards import write_atomically
+from offline_training import train as training
+from offline_training.reproduce import figure1
+from offline_training.reproduce import reach_avoid as play
+from offline_training.reproduce.jobs import Job, run_all
+
+VARIANTS: Dict[str, Dict[str, Any]] = {
+    "default": {},
+    "unsafe objective: none": {"unsafe_objective": "none", "b2": 0.0},
+    "unsafe objective: awr": {"unsafe_objective": "awr"},
+    "unsafe objective: printed sign": {"unsafe_objective": "printed"},
+    "b2 = 0.1": {"b2": 0.1},
+    "b2 = 0.3": {"b2": 0.3},
+    "b2 = 3 (Table 8)": {"b2": 3.0},
+    "mu1 = 0 (mask only)": {"mu1": 0.0},
+    "mu1 = 3 (Table 8)": {"mu1": 3.0},
+    "weights not normalised": {"normalize_weights": False},
+    "advantage without baseline": {"advantage": "paper"},
+    "as printed: no baseline, not normalised, mu1 = 3": {
+        "advantage": "paper", "normalize_weights": False, "normalize_advantage": False, "mu1": 3.0,
+    },
+    "penalty on excess Q_c^pi, 0.5": {"data_cost_penalty": 0.5},
+    "penalty on excess Q_c^pi, 2": {"data_cost_penalty": 2.0},
+    "penalty Q_r / Q_c as printed": {"penalty": "paper"},
+    "no penalty": {"penalty": "none"},
+    "trust region off": {"trust_region": "off"},
+    "trust region replaces (14)": {"trust_region": "printed"},
+    "K_trust = 0": {"trust_start": 0.0},
+    "unsafe cloning 0.1": {"unsafe_cloning": 0.1},
+    "noise prediction": {"prediction": "noise"},
+    "alpha = 1": {"alpha": 1.0},
+    "l = delta = 1": {"limit": 1.0, "delta": 1.0},
+    "l = delta = 0.2": {"limit": 0.2, "delta": 0.2},
+    "temperature 0.5": {"temperature": 0.5},
+}  # fmt: skip
+"""Name: what differs from the preset."""
+
+ACTING: Tuple[Tuple[str, int], ...] = (("first", 1), ("argmin_cost", 16), ("argmax_reward", 16))
+
+STAGE_ONE = (
+    "tau", "gamma", "alpha", "cost_scale", "bootstrap", "critic_steps", "critic_batch", "rate", "target_rate", "critic_hidden",
+)  # fmt: skip
+"""Settings that decide what stage 1 learns."""
+
+
+@dataclass
+class Sweep:
+    """Train SEVPO with one option changed at a time on reach-avoid data; tabulate safety, success and violations."""
+
+    out: Path = Path("runs/sweep")
+    truth: Path = Path("runs/reach_avoid_truth.safetensors")
+    """Cache of the ground truth; solved if missing (about a minute)."""
+    preset: str = "reach_avoid"
+    ratio: float = 5
+    """Safe to unsafe transitions."""
+    members: int = 3
+    """Training seeds, side by side."""
+    safe: int = 100_000
+    starts: int = 300
+    paper_repeats: int = 20
+    processes: int = 2
+    only: Tuple[str, ...] = ()
+    """Names of the variants to run; all if empty."""
+    seed: int = 0
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
+def _settings(args: Sweep, name: str) -> Dict[str, Any]:
+    base = training.settings_of(training.Args(Path(), Path(), "sevpo", args.preset))
+    return {**base, **VARIANTS[name]}
+
+
+def _stage_one_file(args: Sweep, settings: Dict[str, Any]) -> Path:
+    config = make_config("sevpo", settings)
+    key = "_".join(f"{k}={getattr(config, k)}" for k in STAGE_ONE)
+    return args.out / f"stage_one_{hashlib.sha256(key.encode()).hexdigest()[:12]}.safetensors"
+
+
+def train_stage_one(args: Sweep, name: str) -> None:
+    """Train the conservative critics a variant needs, unless they are there."""
+    settings = _settings(args, name)
+    path = _stage_one_file(args, settings)
+    if path.is_file():
+        return
+    data = load(args.out / "data")
+    torch.manual_seed(args.seed)
+    config = make_config("sevpo", settings)
+    algorithm = make_algorithm("sevpo", config, data, args.members)
+    generator = torch.Generator().manual_seed(args.seed)
+    for step in range(config.critic_steps):
+        metrics = algorithm.update("critics", step, data, generator)
+        if step % 1000 == 999:
+            print(
+                f"stage 1 {step + 1}/{config.critic_steps} V_c {metrics['v_c']:.3f} Q loss {metrics['q_loss']:.3f}",
+                flush=True,
+            )
+    state = {k: getattr(algorithm, k).state_dict() for k in ("v_c", "q_c", "q_c_target")}
+    save_checkpoint(path, "stage_one", {**state, "critics_trained": algorithm.critics_trained})
+
+
+def train_variant(args: Sweep, name: str) -> None:
+    """Stage 2 and evaluation of one variant."""
+    out = args.out / f"{_slug(name)}.json"
+    if out.is_file():
+        return
+    settings = _settings(args, name)
+    stage_one = load_checkpoint(_stage_one_file(args, settings), "stage_one")
+    data = load(args.out / "data")
+    torch.manual_seed(args.seed + 1)
+    config = make_config("sevpo", settings)
+    algorithm = make_algorithm("sevpo", config, data, args.members)
+    for key in ("v_c", "q_c", "q_c_target"):
+        getattr(algorithm, key).load_state_dict(stage_one[key])
+    algorithm.critics_trained = stage_one["critics_trained"]
+    generator = torch.Generator().manual_seed(args.seed + 1)
+    clipped = 0.0
+    for step in range(config.policy_steps):
+        metrics = algorithm.update("policy", step, data, generator)
+        clipped += float(metrics["clipped_share"]) / config.policy_steps
+        if step % 1000 == 999:
+            print(f"stage 2 {step + 1}/{config.policy_steps} loss {metrics['actor_loss']:.3f}", flush=True)
+    starts = play.evaluation_starts(load_truth(args.truth), args.starts, args.paper_repeats, args.seed + 1000)
+    result: Dict[str, Any] = {"name": name, "changes": VARIANTS[name], "clipped_share": clipped, "acting": {}}
+    for choice, n in ACTING:
+        members = [
+            play.evaluate(algorithm.policy(choice, k), starts, n, args.seed + 2000 + k) for k in range(args.members)
+        ]
+        result["acting"][f"{choice}_{n}"] = play.summarise(members, starts)
+    write_atomically(out, json.dumps(result))
+    print(figure1.line(result["acting"]["first_1"]), flush=True)
+
+
+def table(results: List[Dict[str, Any]], args: Sweep) -> str:
+    """All variants as Markdown."""
+    lines = [
+        f"`go2-reproduce sweep --ratio {args.ratio:g}`: {args.members} training seeds, {args.starts} feasible and infeasible "
+        "starts each. F: feasible starts safe and successful, in percent; V: violation steps from infeasible starts over the least "
+        "possible; P: the paper's start safe and successful, in percent.",
+        "",
+        "| form | N = 1: P | F | V | argmin Q_c, N = 16: P | F | V | argmax Q_r within l, N = 16: P | F | V | clipped weights |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        cells = []
+        for choice, n in ACTING:
+            s = result["acting"][f"{choice}_{n}"]
+            cells += [
+                f"{100 * s['paper']['safe_success']['rate']:.0f}", f"{100 * s['feasible']['safe_success']['rate']:.1f}",
+                f"{s['infeasible']['ratio']:.2f}",
+            ]  # fmt: skip
+        lines.append(f"| {result['name']} | {' | '.join(cells)} | {100 * result['clipped_share']:.1f}% |")
+    return "\n".join(lines) + "\n"
+
+
+def run(args: Sweep, job: Optional[str] = None) -> None:
+    """Everything, or one variant in this process.
+
+    Raises:
+        ValueError: an unknown variant, or a part that failed.
+    """
+    names = args.only or tuple(VARIANTS)
+    for name in names:
+        if name not in VARIANTS:
+            raise ValueError(f"unknown variant '{name}', expected some of: {'; '.join(VARIANTS)}")
+    torch.set_num_threads(1)
+    if job is not None:
+        train_stage_one(args, job)
+        train_variant(args, job)
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    load_truth(args.truth)
+    figure1.collect_one(args.out / "data", args)
+    settings = json.dumps(figure1.plain(args))
+    base = [sys.executable, "-m", "offline_training.reproduce.sweep_job", settings]
+    done: Dict[Path, str] = {}
+    first, rest = [], []
+    for name in names:
+        if (args.out / f"{_slug(name)}.json").is_file():
+            continue
+        path = _stage_one_file(args, _settings(args, name))
+        job_ = Job(name, [*base, name], args.out / f"{_slug(name)}.log")
+        # The first variant that needs some stage 1 trains it; those that share it wait.
+        (rest if path.is_file() or path in done else first).append(job_)
+        done[path] = name
+    run_all(first, args.processes)
+    run_all(rest, args.processes)
+    results = [json.loads((args.out / f"{_slug(n)}.json").read_text(encoding="utf-8")) for n in names]
+    text = table(results, args)
+    write_atomically(args.out / "sweep.md", text)
+    write_atomically(args.out / "sweep.json", json.dumps({"settings": figure1.plain(args), "results": results}))
+    print(text)
