@@ -14,7 +14,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 import torch
@@ -39,15 +39,15 @@ class Args:
     out: Path = Path("benchmarks/results.json")
 
 
-def go2_sized(rows: int = 20000) -> OfflineDataset:
-    """Random data of the Go2's sizes: speed does not depend on the values."""
+def random_data(n_obs: int, n_act: int, rows: int = 20000) -> OfflineDataset:
+    """Random data of given sizes: speed does not depend on the values."""
     rng = np.random.default_rng(0)
-    frames = rng.normal(size=(rows + 1, 265)).astype(np.float32)
+    frames = rng.normal(size=(rows + 1, n_obs)).astype(np.float32)
     ends = np.zeros(rows, np.float32)
     ends[-1] = 1
     columns = {
         "observations": frames[:-1], "next_observations": frames[1:], "timeouts": ends,
-        "actions": rng.uniform(-1, 1, (rows, 12)).astype(np.float32), "rewards": np.zeros(rows, np.float32),
+        "actions": rng.uniform(-1, 1, (rows, n_act)).astype(np.float32), "rewards": np.zeros(rows, np.float32),
         "costs": (rng.random(rows) < 0.05).astype(np.float32), "terminals": np.zeros(rows, np.float32),
     }  # fmt: skip
     table = {"length": [rows], "return": [0.0], "cost": [0.0], "success": [0], "fall": [0]}
@@ -76,11 +76,12 @@ def rate(step: Callable[[int], Any], seconds: float) -> float:
     return n / (time.perf_counter() - start)
 
 
-def algorithm_step(name: str, preset: str, stage: str, data: OfflineDataset, **changes: Any) -> Callable[[int], Any]:
-    """One gradient step of an algorithm, ready to call."""
-    values = {**settings_of(TrainArgs(Path("d"), Path("o"), name, preset)), **changes}
-    config = make_config(name, values)
-    algorithm = make_algorithm(name, config, data)
+def algorithm_step(
+    name: str, preset: str, stage: str, data: OfflineDataset, members: Optional[int] = None
+) -> Callable[[int], Any]:
+    """One gradient step of an algorithm (for every member), ready to call."""
+    config = make_config(name, settings_of(TrainArgs(Path("d"), Path("o"), name, preset)))
+    algorithm = make_algorithm(name, config, data, members)
     if name == "sevpo":
         algorithm.critics_trained = config.critic_steps
     generator = torch.Generator().manual_seed(0)
@@ -107,20 +108,27 @@ def ppo_rate(threads: int) -> Dict[str, float]:
 def main() -> None:
     """Measure, print and record."""
     args = tyro.cli(Args)
-    data = go2_sized()
+    go2, small = random_data(265, 12), random_data(5, 2)
     cases = (
-        ("sevpo_laptop_critics", "sevpo", "laptop", "critics", {}),
-        ("sevpo_laptop_policy", "sevpo", "laptop", "policy", {}),
-        ("bc_laptop", "bc", "laptop", "policy", {}),
-        ("sevpo_paper_critics", "sevpo", "paper", "critics", {}),
-        ("sevpo_paper_policy", "sevpo", "paper", "policy", {}),
+        ("sevpo_laptop_critics", "sevpo", "laptop", "critics", go2, None),
+        ("sevpo_laptop_policy", "sevpo", "laptop", "policy", go2, None),
+        ("fisor_laptop", "fisor", "laptop", "policy", go2, None),
+        ("bc_laptop", "bc", "laptop", "policy", go2, None),
+        ("sevpo_paper_critics", "sevpo", "paper", "critics", go2, None),
+        ("sevpo_paper_policy", "sevpo", "paper", "policy", go2, None),
+        ("fisor_paper", "fisor", "paper", "policy", go2, None),
+        ("sevpo_reach_avoid_critics", "sevpo", "reach_avoid", "critics", small, None),
+        ("sevpo_reach_avoid_policy", "sevpo", "reach_avoid", "policy", small, None),
+        ("fisor_reach_avoid", "fisor", "reach_avoid", "policy", small, None),
+        ("sevpo_reach_avoid_policy_10_members", "sevpo", "reach_avoid", "policy", small, 10),
+        ("fisor_reach_avoid_10_members", "fisor", "reach_avoid", "policy", small, 10),
     )
     for threads in args.threads:
         torch.set_num_threads(threads)
         peak = sgemm_peak()
         values: Dict[str, Any] = {"threads": threads, "sgemm_gflops": peak / 1e9}
-        for title, name, preset, stage, changes in cases:
-            step = algorithm_step(name, preset, stage, data, **changes)
+        for title, name, preset, stage, data, members in cases:
+            step = algorithm_step(name, preset, stage, data, members)
             with FlopCounterMode(display=False) as counter:
                 step(0)
             found = rate(step, args.seconds)

@@ -20,7 +20,7 @@ import torch
 import tyro
 
 from envs import reach_avoid as task
-from envs.reach_avoid_truth import certify, feasible_starts, load_truth
+from envs.reach_avoid_truth import Truth, certify, feasible_starts, load_truth
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policy import GaussianPolicy, save_policy
 
@@ -42,7 +42,7 @@ class Args:
     out: Path = Path("runs/reach_avoid_expert")
     truth: Path = Path("runs/reach_avoid_truth.safetensors")
     """Cache of the ground truth; solved if missing (about a minute)."""
-    steps: int = 800_000
+    steps: int = 400_000
     """Environment steps over all worlds."""
     worlds: int = 16
     gradient_steps: int = 4
@@ -52,15 +52,19 @@ class Args:
     rate: float = 5e-4
     gamma: float = 0.99
     exploration: float = 0.2
-    multiplier: float = 2.5
+    guided: int = 80_000
+    """Transitions put into the replay buffer beforehand: greedy control on the ground truth's table, with strong noise,
+    so that the critics see goals from the start."""
+    guided_noise: float = 0.5
+    multiplier: float = 2.0
     """lambda at the start."""
     multiplier_rate: float = 0.05
     multiplier_max: float = 10.0
     cost_limit: float = 0.02
     """Allowed hazard steps per episode."""
-    leaving_cost: float = 5.0
+    leaving_cost: float = 2.0
     """Leaving the map counts as this many hazard steps while training."""
-    time_cost: float = 0.05
+    time_cost: float = 0.02
     """Taken from the reward at each step while training, so that standing still does not pay."""
     evaluation: int = 1000
     """Feasible starts to evaluate on at the end."""
@@ -178,7 +182,7 @@ class DualAscent(BaseCallback):
             self.model.replay_buffer.multiplier = self.multiplier
             self.curve.append({"step": float(self.num_timesteps), "multiplier": self.multiplier, **mean})
             self.finished = []
-            if len(self.curve) % 20 == 0:
+            if len(self.curve) % 5 == 0:
                 rate = self.num_timesteps / (time.perf_counter() - self.began)
                 eta = (self.args.steps - self.num_timesteps) / rate
                 print(f"{self.num_timesteps}/{self.args.steps}  {rate:.0f} steps/s  success {mean['success']:.2f}  "
@@ -195,6 +199,22 @@ def to_policy(model: Any, exploration: float) -> GaussianPolicy:
     for mine, theirs in zip([m for m in policy.mlp if isinstance(m, torch.nn.Linear)], linear):
         mine.load_state_dict(theirs.state_dict())
     return policy.eval()
+
+
+def fill(buffer: CostReplayBuffer, env: TaskVecEnv, truth: Truth, args: Args) -> None:
+    """Put ``args.guided`` transitions of noisy greedy control into the buffer."""
+    draw, obs = torch.Generator().manual_seed(args.seed + 3), env.reset()
+    for _ in range(args.guided // args.worlds):
+        action = truth.greedy(env.env.state, True)
+        action = action + args.guided_noise * torch.randn(action.shape, generator=draw)
+        action = action.clamp(-1.0, 1.0).numpy()
+        env.step_async(action)
+        nxt, reward, done, infos = env.step_wait()
+        true_next = nxt.copy()
+        for i in np.flatnonzero(done):
+            true_next[i] = infos[i]["terminal_observation"]
+        buffer.add(obs, true_next, action, reward, done, infos)
+        obs = nxt
 
 
 def evaluate(policy: GaussianPolicy, starts: torch.Tensor) -> Dict[str, Any]:
@@ -228,11 +248,12 @@ def main() -> None:
     )
     noise = NormalActionNoise(np.zeros(task.NUM_ACTIONS), np.full(task.NUM_ACTIONS, args.exploration))
     model = TD3(
-        "MlpPolicy", env, learning_rate=lambda left: args.rate * max(left, 0.02), buffer_size=args.steps, batch_size=args.batch, gamma=args.gamma,
-        train_freq=1, gradient_steps=args.gradient_steps, learning_starts=5000, seed=args.seed, device="cpu",
+        "MlpPolicy", env, learning_rate=lambda left: args.rate * max(left, 0.02), buffer_size=args.steps + args.guided, batch_size=args.batch, gamma=args.gamma,
+        train_freq=1, gradient_steps=args.gradient_steps, learning_starts=0, seed=args.seed, device="cpu",
         action_noise=VectorizedActionNoise(noise, args.worlds), replay_buffer_class=CostReplayBuffer,
         policy_kwargs={"net_arch": list(args.hidden)},
     )  # fmt: skip
+    fill(model.replay_buffer, env, truth, args)
     dual = DualAscent(args)
     model.learn(args.steps, callback=dual)
     policy = to_policy(model, args.exploration)

@@ -35,6 +35,8 @@ class ConservativeConfig:
     cost_scale: float = 1.0
     bootstrap: str = "terminals"
     """What ends a backup in Eqs. 7-9: ``terminals`` only; ``release`` counts time-outs too, as the authors' code does."""
+    floor: bool = False
+    """Bootstrap from max(V_c, 0): costs are never negative, but regression errors drawn to the low side add up."""
     # training
     critic_steps: int = 1000000
     critic_batch: int = 256
@@ -137,7 +139,9 @@ class ConservativeCritics(base.State):
         v_loss = expectile_loss(q - v, c.tau)
         base.descend(self.v_optimizer, base.loss_of(v_loss))
         with torch.no_grad():
-            target = c.cost_scale * batch.cost + c.alpha * c.gamma * self.alive(batch) * self.v_c(batch.next_obs)
+            after = self.v_c(batch.next_obs)
+            after = after.clamp_min(0.0) if c.floor else after
+            target = c.cost_scale * batch.cost + c.alpha * c.gamma * self.alive(batch) * after
         q_loss = (self.q_c(batch.obs, batch.act) - target).square()
         base.descend(self.q_optimizer, base.loss_of(q_loss))
         polyak(self.q_c_target, self.q_c, c.target_rate)

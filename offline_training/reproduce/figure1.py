@@ -41,7 +41,8 @@ class Figure1:
     preset: str = "reach_avoid"
     """Training preset (offline_training/configs) or YAML file."""
     ratios: Tuple[float, ...] = (19, 10, 5)
-    algorithms: Tuple[str, ...] = tuple(TITLES)
+    algorithms: Tuple[str, ...] = ("sevpo", "fisor", "bc-choice")
+    """Also: bc-safe. Plain cloning is bc-choice with one candidate."""
     members: int = 10
     """Training seeds, side by side in one process."""
     safe: int = 100_000

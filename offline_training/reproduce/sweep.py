@@ -50,6 +50,8 @@ VARIANTS: Dict[str, Dict[str, Any]] = {
     "unsafe cloning 0.1": {"unsafe_cloning": 0.1},
     "noise prediction": {"prediction": "noise"},
     "alpha = 1": {"alpha": 1.0},
+    "V_c floored at 0 in (7)": {"floor": True},
+    "tau = 0.7": {"tau": 0.7},
     "l = delta = 1": {"limit": 1.0, "delta": 1.0},
     "l = delta = 0.2": {"limit": 0.2, "delta": 0.2},
     "temperature 0.5": {"temperature": 0.5},
@@ -59,7 +61,7 @@ VARIANTS: Dict[str, Dict[str, Any]] = {
 ACTING: Tuple[Tuple[str, int], ...] = (("first", 1), ("argmin_cost", 16), ("argmax_reward", 16))
 
 STAGE_ONE = (
-    "tau", "gamma", "alpha", "cost_scale", "bootstrap", "critic_steps", "critic_batch", "rate", "target_rate", "critic_hidden",
+    "tau", "gamma", "alpha", "cost_scale", "bootstrap", "critic_steps", "critic_batch", "rate", "target_rate", "floor", "critic_hidden",
 )  # fmt: skip
 """Settings that decide what stage 1 learns."""
 

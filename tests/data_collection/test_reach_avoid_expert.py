@@ -5,7 +5,7 @@ import torch
 pytest.importorskip("stable_baselines3")
 from stable_baselines3 import TD3
 
-from data_collection.reach_avoid_expert import Args, CostReplayBuffer, DualAscent, TaskVecEnv, evaluate, to_policy
+from data_collection.reach_avoid_expert import Args, CostReplayBuffer, DualAscent, TaskVecEnv, evaluate, fill, to_policy
 from envs import reach_avoid as task
 
 STARTS = torch.tensor([[-2.0, 0.0, 1.0, 0.0], [1.7, 2.2, 1.0, 0.0]])
@@ -65,7 +65,7 @@ def test_multiplier_follows_the_cost_and_stays_in_bounds(cost, direction):
         replay_buffer = type("Buffer", (), {"multiplier": 1.0})()
         num_timesteps = 0
 
-    callback.model = Model()
+    callback.model, callback.num_timesteps = Model(), 1000
     callback.locals = {"infos": [{"success": True, "episode_cost": cost, "episode_return": 0.0}] * 100}
     callback._on_step()
     assert np.sign(callback.multiplier - 1.0) == direction
@@ -88,3 +88,24 @@ def test_the_exported_actor_is_the_trained_one():
     report = evaluate(policy, STARTS)
     assert report["episodes"] == 2
     assert 0.0 <= report["safe_success_rate"] <= min(report["safe_rate"], report["success_rate"])
+
+
+def test_guided_transitions_are_whole_and_reach_the_goal():
+    """Without noise, greedy control from in front of the goal arrives; successors are the true ones."""
+    env = make_env(4)
+    model = make_model(env)
+
+    class Guide:
+        def greedy(self, state, goal):
+            assert goal
+            return torch.zeros(len(state), 2)
+
+    env.starts = STARTS[1:]  # heading into the goal
+    fill(model.replay_buffer, env, Guide(), Args(worlds=4, guided=40, guided_noise=0.0))
+    buffer = model.replay_buffer
+    assert buffer.pos == 10
+    done = buffer.dones[:10] > 0
+    assert done.any()
+    assert np.allclose(buffer.rewards[:10][done], 5.0, atol=0.01)
+    # The successor of the last step is in the goal, not at the next start.
+    assert np.all(np.hypot(*(buffer.next_observations[:10][done][:, :2] - 2.2).T) <= 0.3 + 1e-5)

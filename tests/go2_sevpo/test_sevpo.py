@@ -236,3 +236,17 @@ def test_state_dict_restores_everything_training_changes(dataset):
         other.update("policy", step, dataset, generator)
     for name in Sevpo.modules:
         assert torch.equal(parameters(getattr(algorithm, name)), parameters(getattr(other, name))), name
+
+
+def test_floor_keeps_the_backup_from_going_below_zero(dataset):
+    for floor, expected in ((False, -4.95), (True, 0.0)):
+        algorithm = make(dataset, alpha=1.0, floor=floor)
+        with torch.no_grad():
+            algorithm.v_c.net[-1].weight.zero_()
+            algorithm.v_c.net[-1].bias.fill_(-5.0)
+        algorithm.v_optimizer = torch.optim.SGD(algorithm.v_c.parameters(), 0.0)
+        algorithm.q_optimizer = torch.optim.Adam(algorithm.q_c.parameters(), 1e-2)
+        batch = _one_row(dataset, 0.0, 0.0)
+        for _ in range(300):
+            algorithm.update_conservative(batch)
+        assert algorithm.q_c(batch.obs, batch.act).mean().item() == pytest.approx(expected, abs=0.1)

@@ -1,9 +1,12 @@
+import json
+
 import pytest
 import torch
 
 from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.data import shards
+from go2_sevpo.data.dataset import load
 from go2_sevpo.policy import load_policy
 from offline_training.train import Args, settings_of, train
 from offline_training.trainer import Trainer
@@ -44,24 +47,18 @@ def flat(value):
     return []
 
 
-@pytest.mark.parametrize("algorithm", ["sevpo", "bc"])
+@pytest.mark.parametrize("algorithm", ["sevpo", "bc", "fisor", "bc-choice"])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("cut", [20, 45])
 def test_resumed_equals_uninterrupted_bit_for_bit(dataset, tmp_path, algorithm, dropout, cut):
-    values = {"actor": "resnet", "dropout": dropout, "width": 16, "depth": 1}
-    if algorithm == "sevpo":
-        values.update(
-            {
-                "critic_steps": 30,
-                "policy_steps": 30,
-                "critic_hidden": [16],
-                "critic_batch": 16,
-                "actor_batch": 16,
-                "limit": 0.05,
-            }
-        )
-    else:
-        values.update({"steps": 60, "batch": 16})
+    critics = {"critic_hidden": [16], "critic_batch": 16}
+    values = {
+        "sevpo": {**critics, "critic_steps": 30, "policy_steps": 30, "actor_batch": 16, "limit": 0.05},
+        "fisor": {**critics, "steps": 60, "actor_batch": 16},
+        "bc-choice": {**critics, "critic_steps": 30, "steps": 30, "batch": 16},
+        "bc": {"steps": 60, "batch": 16},
+    }[algorithm]
+    values.update({"actor": "resnet", "dropout": dropout, "width": 16, "depth": 1})
 
     def trainer(out, seed):
         torch.manual_seed(seed)
@@ -104,6 +101,31 @@ def test_command_trains_logs_and_leaves_an_exportable_policy(folder, tmp_path):
     assert torch.isfinite(value).all()
 
 
+@pytest.mark.parametrize("cut", [None, 40])
+def test_members_leave_a_policy_each_and_resume_bit_for_bit(folder, tmp_path, cut):
+    """Two members trained in one go, or cut in the policy stage and resumed."""
+    torch.manual_seed(0)
+    whole, out = tmp_path / "whole", tmp_path / "cut"
+    assert train(Args(folder, whole, set=SETS, members=2))
+    if cut is not None:
+        data = load(folder)
+        torch.manual_seed(0)
+        algorithm = make_algorithm("sevpo", make_config("sevpo", settings_of(Args(folder, out, set=SETS))), data, 2)
+        info = json.loads((whole / "config.json").read_text())
+        out.mkdir()
+        assert not Trainer(algorithm, data, out, info, 0).run(cut)
+        assert train(Args(folder, out, set=SETS, members=2, resume=True))
+        for k in range(2):
+            paths = [p / f"member_{k:02d}" / "policy_last.safetensors" for p in (whole, out)]
+            a, b = (load_policy(p)[0].state_dict() for p in paths)
+            assert all(torch.equal(a[key], b[key]) for key in a)
+        with pytest.raises(CheckpointError, match="was begun with members 2, now 3"):
+            train(Args(folder, out, set=SETS, members=3, resume=True))
+    weights = [load_policy(whole / f"member_{k:02d}" / "policy_last.safetensors") for k in range(2)]
+    assert weights[0][2]["member"] == 0
+    assert not torch.equal(weights[0][0].diffusion.denoiser.out.weight, weights[1][0].diffusion.denoiser.out.weight)
+
+
 def test_existing_run_is_neither_overwritten_nor_resumed_with_other_settings(folder, tmp_path):
     out = tmp_path / "run"
     train(Args(folder, out, set=SETS))
@@ -138,7 +160,13 @@ def test_bad_settings_are_named(folder, tmp_path):
         train(Args(folder, tmp_path / "x", set=["mu1"]))
     with pytest.raises(ValueError, match="unknown algorithm 'ppo'"):
         train(Args(folder, tmp_path / "x", algorithm="ppo"))
-    with pytest.raises(ValueError, match="presets are laptop, paper"):
+    with pytest.raises(ValueError, match="presets are laptop, paper, reach_avoid"):
         train(Args(folder, tmp_path / "x", preset="big"))
+    with pytest.raises(ValueError, match="members is 0, expected at least 1"):
+        train(Args(folder, tmp_path / "x", members=0))
+    other = tmp_path / "mine.yaml"
+    other.write_text("bc: {}")
+    with pytest.raises(ValueError, match="mine.yaml has no settings for sevpo, only for bc"):
+        train(Args(folder, tmp_path / "x", preset=str(other)))
     with pytest.raises(shards.DatasetError, match="no dataset"):
         train(Args(tmp_path, tmp_path / "x"))
