@@ -7,6 +7,7 @@ anywhere from where the goal can be reached without a violation (see :mod:`envs.
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 import time
@@ -28,7 +29,7 @@ try:
     from stable_baselines3 import TD3
     from stable_baselines3.common.buffers import ReplayBuffer
     from stable_baselines3.common.callbacks import BaseCallback
-    from stable_baselines3.common.noise import NormalActionNoise, VectorizedActionNoise
+    from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
     from stable_baselines3.common.type_aliases import ReplayBufferSamples
     from stable_baselines3.common.vec_env import VecEnv
 except ImportError:
@@ -52,6 +53,9 @@ class Args:
     rate: float = 5e-4
     gamma: float = 0.99
     exploration: float = 0.2
+    """Standard deviation of the action noise."""
+    random_share: float = 0.15
+    """Share of training steps with a uniformly random action: a saturated brake at standstill is left in no other way."""
     guided: int = 80_000
     """Transitions put into the replay buffer beforehand: greedy control on the ground truth's table, with strong noise,
     so that the critics see goals from the start."""
@@ -158,6 +162,20 @@ class CostReplayBuffer(ReplayBuffer):
         return ReplayBufferSamples(*(self.to_torch(c.astype(np.float32)) for c in columns))
 
 
+class MixedNoise(ActionNoise):
+    """Gaussian noise; on a share of the steps, noise so large that the clipped action is nearly uniform."""
+
+    def __init__(self, sigma: float, random_share: float) -> None:
+        super().__init__()
+        self.sigma, self.random_share = sigma, random_share
+
+    def __call__(self) -> np.ndarray:
+        """Draw the noise (2,) of one world."""
+        if np.random.random() < self.random_share:
+            return np.random.uniform(-2.0, 2.0, task.NUM_ACTIONS).astype(np.float32)
+        return np.random.normal(0.0, self.sigma, task.NUM_ACTIONS).astype(np.float32)
+
+
 class DualAscent(BaseCallback):
     """lambda <- clip(lambda + rate (mean episode cost - limit)), once every 100 finished episodes."""
 
@@ -246,7 +264,7 @@ def main() -> None:
     env = TaskVecEnv(
         args.worlds, feasible_starts(truth, 20_000, args.seed + 1), args.seed + 2, args.leaving_cost, args.time_cost
     )
-    noise = NormalActionNoise(np.zeros(task.NUM_ACTIONS), np.full(task.NUM_ACTIONS, args.exploration))
+    noise = MixedNoise(args.exploration, args.random_share)
     model = TD3(
         "MlpPolicy", env, learning_rate=lambda left: args.rate * max(left, 0.02), buffer_size=args.steps + args.guided, batch_size=args.batch, gamma=args.gamma,
         train_freq=1, gradient_steps=args.gradient_steps, learning_starts=0, seed=args.seed, device="cpu",
@@ -268,7 +286,10 @@ def main() -> None:
     }  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
     save_policy(args.out / "policy_last.safetensors", policy, task.observe(starts[:256]), info)
-    (args.out / "curve.json").write_text(json.dumps(dual.curve), encoding="utf-8")
+    with open(args.out / "progress.csv", "w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, list(dual.curve[0]) if dual.curve else ["step"])
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in dual.curve)
     print(json.dumps(report))
 
 
