@@ -1,7 +1,7 @@
 """Mixed reach-avoid datasets of a given safe-to-unsafe ratio (``python -m data_collection.reach_avoid_data``).
 
-What a ratio counts: transitions. The safe part is made of whole expert episodes without a single hazard step, from
-feasible starts; it is the same at every ratio. The unsafe part is made of whole episodes of uniformly random actions,
+What a ratio counts: transitions. The safe part is made of whole expert episodes without a single hazard step that stay on
+the map, from feasible starts; it is the same at every ratio. The unsafe part is made of whole episodes of uniformly random actions,
 from starts anywhere on the map, kept if they spend at least one step in the hazard; a lower ratio adds more of them.
 """
 
@@ -69,14 +69,14 @@ def collect_until(
     rows: int,
     starts: Callable[[], torch.Tensor],
     act: Callable[[torch.Tensor], torch.Tensor],
-    keep: Callable[[float], bool],
+    keep: Callable[[float, bool], bool],
 ) -> List[Dict[str, np.ndarray]]:
-    """Whole episodes whose cost ``keep`` accepts, until they have ``rows`` transitions."""
+    """Whole episodes that ``keep`` accepts by their cost and whether they left the map, until they have ``rows`` transitions."""
     found: List[Dict[str, np.ndarray]] = []
     count = 0
     while count < rows:
         for episode in roll_out(starts(), act):
-            if keep(float(episode["costs"].sum())):
+            if keep(float(episode["costs"].sum()), bool(episode["left"][-1])):
                 found.append(episode)
                 count += len(episode["costs"])
                 if count >= rows:
@@ -106,7 +106,7 @@ def collect(args: Args) -> Dict[str, Any]:
         raise ValueError(f"ratio is {args.ratio} and safe {args.safe}, expected positive numbers")
     construction = {
         "ratio": args.ratio, "safe_transitions": args.safe, "expert": args.expert, "noise": args.noise, "seed": args.seed,
-        "safe": "whole expert episodes without a hazard step, from feasible starts",
+        "safe": "whole expert episodes without a hazard step that stay on the map, from feasible starts",
         "unsafe": "whole episodes of uniform random actions from anywhere, with at least one hazard step",
     }  # fmt: skip
     if (args.out / shards.MANIFEST).is_file():
@@ -134,8 +134,8 @@ def collect(args: Args) -> Dict[str, Any]:
         return 2.0 * torch.rand(len(obs), task.NUM_ACTIONS, generator=draw) - 1.0
 
     parts = {
-        "safe": collect_until(args.safe, feasible, expert_action, lambda cost: cost == 0),
-        "unsafe": collect_until(round(args.safe / args.ratio), anywhere, random_action, lambda cost: cost > 0),
+        "safe": collect_until(args.safe, feasible, expert_action, lambda cost, left: cost == 0 and not left),
+        "unsafe": collect_until(round(args.safe / args.ratio), anywhere, random_action, lambda cost, left: cost > 0),
     }
     args.out.mkdir(parents=True, exist_ok=True)
     entries = [

@@ -148,7 +148,7 @@ def solve(
     )  # fmt: skip
     if found.status != 0:
         return None
-    occupancy = found.x[:d].reshape(n, m)
+    occupancy = found.x[:d].reshape(n, m).clip(min=0.0)  # the solver's bounds hold to rounding
     total = occupancy.sum(1, keepdims=True)
     policy = np.where(total > 1e-10, occupancy / np.maximum(total, 1e-300), mdp.behaviour)
     return Solution(policy, float((occupancy * mdp.reward).sum()), float((occupancy * mdp.cost).sum()))

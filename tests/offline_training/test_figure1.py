@@ -49,6 +49,7 @@ def test_ratio_counts_transitions_of_safe_expert_and_unsafe_random_episodes(plac
     assert 3000 <= safe.rows < 3300
     assert 600 <= unsafe.rows < 900
     assert np.all(safe.episodes["cost"] == 0)
+    assert np.all(safe.episodes["fall"] == 0)
     assert np.all(unsafe.episodes["cost"] > 0)
     assert safe.episodes["success"].mean() > 0.8
     assert manifest["environment"]["name"] == task.ENV_ID
