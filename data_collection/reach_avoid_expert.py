@@ -43,7 +43,7 @@ class Args:
     out: Path = Path("runs/reach_avoid_expert")
     truth: Path = Path("runs/reach_avoid_truth.safetensors")
     """Cache of the ground truth; solved if missing (about a minute)."""
-    steps: int = 400_000
+    steps: int = 900_000
     """Environment steps over all worlds."""
     worlds: int = 16
     gradient_steps: int = 4
