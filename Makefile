@@ -22,7 +22,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml requirements/constraints-cpu.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint requirements/constraints-cpu.txt --editable ".[expert,reproduce,dev]"
+	$(BIN)/python -m pip install --quiet --constraint requirements/constraints-cpu.txt --editable ".[expert,warp,reproduce,dev]"
 	touch $(STAMP)
 
 doctor: install

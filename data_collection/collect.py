@@ -72,6 +72,8 @@ class Args:
     episodes_per_shard: int = 250
     threads: int = 0
     """Physics threads; 0 means all cores."""
+    simulator: str = "mujoco"
+    """mujoco (CPU) or mujoco-warp (NVIDIA GPU)."""
     randomization: bool = True
     """Domain randomisation, pushes and sensor noise."""
 
@@ -136,7 +138,7 @@ def collect_shard(
     config = ParkourConfig(
         num_envs=job.episodes, courses=(source.course,), difficulty=source.difficulty, variants=job.episodes,
         course_seed=1_000_000 + (args.seed * 997 + job.source) * 100_000 + job.part * COURSE_SEED_STRIDE,
-        seed=seed, threads=args.threads,
+        seed=seed, threads=args.threads, simulator=args.simulator,
         randomization=Randomization() if args.randomization else Randomization.off(),
     )  # fmt: skip
     env = Go2Parkour(config)
@@ -186,7 +188,7 @@ def _fingerprint(args: Args, sources: List[Source]) -> Dict[str, Any]:
     hashes = {s.policy: OnnxPolicy(find_policy(s.policy)).identity["sha256"] for s in sources}
     return {
         "sources": [asdict(s) for s in sources], "seed": args.seed, "episodes_per_shard": args.episodes_per_shard,
-        "randomization": args.randomization, "policies": hashes,
+        "randomization": args.randomization, "policies": hashes, "simulator": args.simulator,
     }  # fmt: skip
 
 

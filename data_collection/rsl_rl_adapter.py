@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Tuple
+from functools import lru_cache
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
 from rsl_rl.env import VecEnv
 from tensordict import TensorDict
 
 from envs.go2.parkour import Go2Parkour
-from envs.go2.symmetry import action_mirror, observation_mirror, privileged_mirror
+from envs.go2.symmetry import Mirror, action_mirror, observation_mirror, privileged_mirror
 
 
 class RslRlEnv(VecEnv):
@@ -36,6 +37,12 @@ class RslRlEnv(VecEnv):
         return self.get_observations(), reward, (terminated | truncated).long(), extras
 
 
+@lru_cache(maxsize=None)
+def _mirror(make: Callable[[], Mirror], device: torch.device) -> Mirror:
+    index, sign = make()
+    return index.to(device), sign.to(device)
+
+
 def mirror_augmentation(
     env: Any, obs: Optional[TensorDict], actions: Optional[torch.Tensor]
 ) -> Tuple[Optional[TensorDict], Optional[torch.Tensor]]:
@@ -43,10 +50,11 @@ def mirror_augmentation(
     mirrored_obs, mirrored_actions = None, None
     if obs is not None:
         groups = {}
-        for name, (index, sign) in {"policy": observation_mirror(), "privileged": privileged_mirror()}.items():
+        for name, mirror in {"policy": observation_mirror, "privileged": privileged_mirror}.items():
+            index, sign = _mirror(mirror, obs[name].device)
             groups[name] = torch.cat([obs[name], obs[name][:, index] * sign])
         mirrored_obs = TensorDict(groups, batch_size=[2 * obs.batch_size[0]])
     if actions is not None:
-        index, sign = action_mirror()
+        index, sign = _mirror(action_mirror, actions.device)
         mirrored_actions = torch.cat([actions, actions[:, index] * sign])
     return mirrored_obs, mirrored_actions

@@ -63,11 +63,11 @@ class Trainer:
         self.config, self.out = config, out
         self.env = Go2Parkour(replace(config.env, seed=seed), auto_reset=True)
         self.adapter = RslRlEnv(self.env, ACTION_UNIT)
-        self.runner = OnPolicyRunner(self.adapter, config.ppo.to_rsl_rl(), log_dir=None, device="cpu")
+        self.runner = OnPolicyRunner(self.adapter, config.ppo.to_rsl_rl(), log_dir=None, device=str(self.env.device))
         self.alg = self.runner.alg
         if self.alg.symmetry:
             # rsl_rl evaluates the mirror loss for its log even when only augmentation is used: a seventh of the update.
-            self.alg.symmetry.compute_loss = lambda *_: torch.zeros(())
+            self.alg.symmetry.compute_loss = lambda *_: torch.zeros((), device=self.env.device)
         self.iteration, self.steps, self.seconds = 0, 0, 0.0
         self.finished: deque = deque(maxlen=400)
 
@@ -76,7 +76,7 @@ class Trainer:
         state = {
             "iteration": self.iteration, "steps": self.steps, "seconds": self.seconds,
             "algorithm": self.alg.save(), "learning_rate": self.alg.learning_rate,
-            "torch_rng": torch.get_rng_state(), "env": self.env.state_dict(), "finished": list(self.finished),
+            "torch_rng": torch.get_rng_state(), "cuda_rng": self._cuda_rng(), "env": self.env.state_dict(), "finished": list(self.finished),
         }  # fmt: skip
         save_checkpoint(self.out / "checkpoint.safetensors", CHECKPOINT_KIND, state)
         write_policy(self.out)
@@ -90,6 +90,11 @@ class Trainer:
         self.finished.extend(state["finished"])
         self.adapter.observation = self.env.load_state_dict(state["env"])
         torch.set_rng_state(state["torch_rng"])
+        if state.get("cuda_rng") is not None and self.env.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], self.env.device)
+
+    def _cuda_rng(self) -> Optional[torch.Tensor]:
+        return torch.cuda.get_rng_state(self.env.device) if self.env.device.type == "cuda" else None
 
     def _anneal(self) -> float:
         """Set entropy weight for this iteration and return the learning rate's cap."""
@@ -180,6 +185,8 @@ class Args:
     """Overrides the preset's number of iterations."""
     num_envs: Optional[int] = None
     """Overrides the preset's number of worlds."""
+    simulator: Optional[str] = None
+    """Overrides the preset's simulator: mujoco (CPU) or mujoco-warp (NVIDIA GPU)."""
     threads: int = 0
     """Physics and torch threads; 0 means all cores."""
     agent: str = "ppo"
@@ -199,9 +206,9 @@ def try_environment(config: ExpertConfig, agent: str, seed: int, steps: int = 50
     cost = reward_sum = 0.0
     start = time.perf_counter()
     for _ in range(steps):
-        action = torch.zeros(env.num_envs, env.num_actions)
+        action = torch.zeros(env.num_envs, env.num_actions, device=env.device)
         if agent == "random":
-            action = (torch.rand(action.shape, generator=generator) * 2 - 1) * 0.5
+            action = ((torch.rand(action.shape, generator=generator) * 2 - 1) * 0.5).to(env.device)
         _, reward, c, _, _, info = env.step(action)
         falls, successes = falls + int(info["fall"].sum()), successes + int(info["success"].sum())
         cost, reward_sum = cost + float(c.mean()), reward_sum + float(reward.mean())
@@ -216,7 +223,8 @@ def run(args: Args) -> int:
     config = load_config(path if path.is_file() else Path(args.preset))
     if args.iterations:
         config = replace(config, ppo=replace(config.ppo, iterations=args.iterations))
-    env = replace(config.env, threads=args.threads, **({"num_envs": args.num_envs} if args.num_envs else {}))
+    chosen = {"num_envs": args.num_envs, "simulator": args.simulator}
+    env = replace(config.env, threads=args.threads, **{k: v for k, v in chosen.items() if v})
     config = replace(config, env=env)
     torch.set_num_threads(args.threads or os.cpu_count() or 1)
     if args.agent in ("zero", "random"):

@@ -49,6 +49,8 @@ class Args:
     """Physics threads; 0 means all cores."""
     physics_dt: float = 0.005
     """Physics step, s."""
+    simulator: str = "mujoco"
+    """mujoco (CPU) or mujoco-warp (NVIDIA GPU)."""
     randomization: bool = True
     """Domain randomisation, pushes and sensor noise."""
     video: bool = False

@@ -15,7 +15,7 @@ EVALUATION_SEED = 5_000_000
 def evaluation_env(args: Any, worlds: int, first: int = 0, batch: int = 0) -> Go2Parkour:
     """``worlds`` worlds for the episodes from number ``first`` on, each with a course of its own.
 
-    ``args`` has course, difficulty, seed, threads, physics_dt and randomization (:class:`deploy.play.Args`).
+    ``args`` has course, difficulty, seed, threads, physics_dt, simulator and randomization (:class:`deploy.play.Args`).
 
     Raises:
         ValueError: a value that is not understood.
@@ -23,7 +23,7 @@ def evaluation_env(args: Any, worlds: int, first: int = 0, batch: int = 0) -> Go
     config = ParkourConfig(
         num_envs=worlds, courses=(args.course,), difficulty=args.difficulty, variants=worlds, seed=args.seed + batch,
         course_seed=EVALUATION_SEED + args.seed * 10_000 + first, threads=args.threads if worlds > 1 else 1,
-        physics_dt=args.physics_dt, randomization=Randomization() if args.randomization else Randomization.off(),
+        physics_dt=args.physics_dt, simulator=args.simulator, randomization=Randomization() if args.randomization else Randomization.off(),
     )  # fmt: skip
     return Go2Parkour(config)
 

@@ -63,6 +63,8 @@ class ParkourConfig:
     seed: int = 0
     threads: int = 0
     physics_dt: float = 0.005
+    simulator: str = "mujoco"
+    """Physics back end (:data:`envs.simulators.registry.SIMULATORS`)."""
     randomization: Randomization = field(default_factory=Randomization)
     reward: RewardWeights = field(default_factory=RewardWeights)
 

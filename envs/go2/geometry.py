@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Tuple
 
 import torch
@@ -38,8 +39,11 @@ def from_roll_yaw(roll: torch.Tensor, yaw: torch.Tensor) -> torch.Tensor:
     return torch.stack([cy * cr, cy * sr, sy * sr, sy * cr], dim=-1)
 
 
-_HIP = torch.tensor([r.hip_origin(leg) for leg in r.LEGS])
-_SIDE = torch.tensor([r.thigh_origin(leg)[1] for leg in r.LEGS])
+@lru_cache(maxsize=None)
+def _origins(device: torch.device) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Hip origins (4, 3) and sideways thigh offsets (4,), m."""
+    hip = torch.tensor([r.hip_origin(leg) for leg in r.LEGS], device=device)
+    return hip, torch.tensor([r.thigh_origin(leg)[1] for leg in r.LEGS], device=device)
 
 
 def foot_positions(joint_position: torch.Tensor) -> torch.Tensor:
@@ -50,6 +54,6 @@ def foot_positions(joint_position: torch.Tensor) -> torch.Tensor:
     ct, st = torch.cos(theta), torch.sin(theta)
     x = -length * torch.sin(q1) + fx * ct + fz * st
     z = -length * torch.cos(q1) - fx * st + fz * ct
-    side, hip = _SIDE.to(x.device), _HIP.to(x.device)
+    hip, side = _origins(x.device)
     c0, s0 = torch.cos(q0), torch.sin(q0)
     return torch.stack([x, side * c0 - z * s0, side * s0 + z * c0], dim=-1) + hip

@@ -7,6 +7,7 @@ see :func:`observation_spec`. The frame of one control step is 46 numbers; the l
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Dict, List, Tuple
 
 import torch
@@ -116,8 +117,11 @@ class Sensed:
     contact: torch.Tensor
 
 
-_SCAN = torch.tensor([[x, y] for x in SCAN_X for y in SCAN_Y])
-_RING = torch.tensor([(0.0, 0.0), *FOOT_RING])
+@lru_cache(maxsize=None)
+def _patterns(device: torch.device) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Points of the height scan (85, 2) and around a foot (9, 2), m, heading frame."""
+    scan = torch.tensor([[x, y] for x in SCAN_X for y in SCAN_Y], device=device)
+    return scan, torch.tensor([(0.0, 0.0), *FOOT_RING], device=device)
 
 
 def _turn(points: torch.Tensor, heading: torch.Tensor) -> torch.Tensor:
@@ -135,8 +139,9 @@ def sense(state: RobotState, course_ids: torch.Tensor, maps: TerrainMaps) -> Sen
     heading = torch.stack([cos, sin], dim=-1)
     feet = torch.einsum("nij,nkj->nki", rot, foot_positions(state.joint_position)) + state.base_position[:, None]
     base_xy = state.base_position[:, None, :2]
-    ring = (feet[:, :, None, :2] + _turn(_RING, heading)[:, None]).reshape(n, -1, 2)
-    points = torch.cat([base_xy, ring, base_xy + _turn(_SCAN, heading)], dim=1)
+    scan, around = _patterns(heading.device)
+    ring = (feet[:, :, None, :2] + _turn(around, heading)[:, None]).reshape(n, -1, 2)
+    points = torch.cat([base_xy, ring, base_xy + _turn(scan, heading)], dim=1)
     cells = maps.cells(course_ids, points)
     rings = 1 + len(FOOT_RING)
     ground = torch.take(maps.height, cells[:, 1:])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import torch
 
 from envs.go2 import robot as r
 from envs.go2.config import ParkourConfig
-from envs.go2.course import DESTINATION_RADIUS, Course
+from envs.go2.course import DESTINATION_RADIUS
 from envs.go2.geometry import from_roll_yaw
 from envs.go2.observations import (
     FRAME_FIELDS,
@@ -25,20 +25,13 @@ from envs.go2.observations import (
 from envs.go2.pool import CoursePool
 from envs.go2.rewards import Outcome, outcome, reward_terms
 from envs.go2.terrain import TerrainMaps
-from envs.simulators.base import Dynamics, RobotState, Simulator
+from envs.simulators.base import Dynamics, RobotState
+from envs.simulators.registry import make_simulator
 
-SimulatorFactory = Callable[[int, List[Course], int, float], Simulator]
 _BUFFERS = (
     "course_ids", "kind_ids", "levels", "goal", "episode_length", "active", "last_action", "frames",
     "last_joint_velocity", "map_offset", "delay", "push_phase", "best_x", "best_step", "start_x", "observation",
 )  # fmt: skip
-
-
-def mujoco_factory(num_envs: int, courses: List[Course], threads: int, physics_dt: float) -> Simulator:
-    """Make the default simulator, MuJoCo on the CPU."""
-    from envs.simulators.mujoco import MujocoSimulator
-
-    return MujocoSimulator(num_envs, courses, threads, physics_dt)
 
 
 class Go2Parkour:
@@ -49,16 +42,14 @@ class Go2Parkour:
     observation of every world; without it they stand still (``info["active"]``) until the next :meth:`reset`.
     """
 
-    def __init__(
-        self, config: ParkourConfig, auto_reset: bool = False, simulator: SimulatorFactory = mujoco_factory
-    ) -> None:
+    def __init__(self, config: ParkourConfig, auto_reset: bool = False) -> None:
         self.config, self.auto_reset = config, auto_reset
         self.num_envs, self.spec = config.num_envs, observation_spec()
         self.num_obs, self.num_actions = self.spec.size, len(r.JOINT_NAMES)
         self.max_episode_length = round(config.episode_seconds / r.CONTROL_DT)
         self.pool = CoursePool(config)
         self.courses = self.pool.courses
-        self.sim = simulator(config.num_envs, self.courses, config.threads, config.physics_dt)
+        self.sim = make_simulator(config.simulator, config.num_envs, self.courses, config.threads, config.physics_dt)
         self.device = self.sim.device
         self.maps = TerrainMaps(self.courses, self.device)
         self.waypoints, self.last_waypoint, self.waypoint_roll = (x.to(self.device) for x in self.pool.tables())
@@ -79,7 +70,7 @@ class Go2Parkour:
         self.map_offset = torch.zeros(n, 1, device=dev)
         self.delay = torch.zeros(n, device=dev)
         self.push_phase = torch.zeros(n, dtype=torch.long, device=dev)
-        self.dynamics = Dynamics.nominal(n)
+        self.dynamics = Dynamics.nominal(n, dev)
         self.best_x = torch.zeros(n, device=dev)
         self.best_step = torch.zeros(n, dtype=torch.long, device=dev)
         self.start_x = torch.zeros(n, device=dev)
@@ -91,7 +82,7 @@ class Go2Parkour:
 
     def _draw_dynamics(self, ids: torch.Tensor) -> Dynamics:
         z, n = self.config.randomization, len(ids)
-        d = Dynamics.nominal(n)
+        d = Dynamics.nominal(n, self.device)
         if z.friction:
             d.friction = self._uniform(n, *z.friction_factor)
         if z.payload:
@@ -100,8 +91,8 @@ class Go2Parkour:
             d.motor_strength = self._uniform(n, *z.motor_factor)
         for name, value in vars(d).items():
             getattr(self.dynamics, name)[ids] = value
-        self.delay[ids] = self._uniform(n, *z.delay_s) if z.delay else torch.zeros(n)
-        self.map_offset[ids, 0] = self._uniform(n, -z.map_error, z.map_error) if z.sensor_noise else torch.zeros(n)
+        self.delay[ids] = self._uniform(n, *z.delay_s) if z.delay else 0.0
+        self.map_offset[ids, 0] = self._uniform(n, -z.map_error, z.map_error) if z.sensor_noise else 0.0
         self.push_phase[ids] = (self._uniform(n, 0.0, 1.0) * z.push_interval / r.CONTROL_DT).long()
         return d
 

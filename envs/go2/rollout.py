@@ -50,17 +50,17 @@ def run_episodes(
         keep: keep transitions for a dataset.
         each_step: called after each step with the environment, the cost values (N,) of this step and its info.
     """
-    n = env.num_envs
+    n, device = env.num_envs, env.device
     obs = env.reset(seed)
     start_x = env.start_x.clone()
-    totals = {k: torch.zeros(n) for k in ("return", "cost", "length")}
-    end = {k: torch.zeros(n, dtype=torch.bool) for k in ("success", "fall", "timeout")}
-    last = torch.zeros(n, 3)
+    totals = {k: torch.zeros(n, device=device) for k in ("return", "cost", "length")}
+    end = {k: torch.zeros(n, dtype=torch.bool, device=device) for k in ("success", "fall", "timeout")}
+    last = torch.zeros(n, 3, device=device)
     log, steps = _Log(), 0
     while bool(env.active.any()):
         ids = env.active.nonzero()[:, 0]
-        action, values = torch.zeros(n, env.num_actions), torch.zeros(n)
-        action[ids], values[ids] = policy(obs[ids])
+        action, values = torch.zeros(n, env.num_actions, device=device), torch.zeros(n, device=device)
+        action[ids], values[ids] = (x.to(device) for x in policy(obs[ids]))
         action = action.clamp(-1.0, 1.0)
         nxt, reward, cost, terminated, truncated, info = env.step(action)
         steps += len(ids)
@@ -72,12 +72,12 @@ def run_episodes(
         end["timeout"] |= truncated
         last[ids] = info["base_position"][ids]
         if keep:
-            log.world.append(ids)
-            log.obs.append(obs[ids])
-            log.nxt.append(nxt[ids])
-            log.act.append(action[ids])
+            log.world.append(ids.cpu())
+            log.obs.append(obs[ids].cpu())
+            log.nxt.append(nxt[ids].cpu())
+            log.act.append(action[ids].cpu())
             flags = torch.stack([reward, cost, terminated.float(), truncated.float()], dim=1)
-            log.scalars.append(flags[ids])
+            log.scalars.append(flags[ids].cpu())
         if each_step is not None:
             each_step(env, values, info)
         obs = nxt
@@ -127,7 +127,7 @@ def onnx_policy(policy: Any, seed: int, noise_scale: float) -> Policy:
 
     def act(obs: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         noise = torch.randn(policy.noise_shape(len(obs)), generator=generator) * noise_scale
-        action, value, _ = policy.act(obs.numpy(), noise.numpy())
+        action, value, _ = policy.act(obs.cpu().numpy(), noise.numpy())
         return torch.from_numpy(action), torch.from_numpy(value)
 
     return act

@@ -56,9 +56,10 @@ class Dynamics:
     motor_strength: torch.Tensor
 
     @staticmethod
-    def nominal(n: int) -> Dynamics:
+    def nominal(n: int, device: Optional[torch.device] = None) -> Dynamics:
         """Factors of one, no payload."""
-        return Dynamics(torch.ones(n), torch.zeros(n), torch.ones(n))
+        ones = torch.ones(n, device=device)
+        return Dynamics(ones, torch.zeros_like(ones), ones.clone())
 
 
 class Simulator(Protocol):

@@ -20,6 +20,7 @@ from envs.go2 import robot as r
 from envs.go2.course import Course
 from envs.go2.scene import scene_xml
 from envs.simulators.base import Dynamics, RobotState, SimulationError
+from envs.simulators.rendering import CourseRenderer
 
 _FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS.value
 _COURSE_FIELDS = (
@@ -90,8 +91,7 @@ class MujocoSimulator:
         self._foot = np.zeros((num_envs, _FEET))
         self._body = np.zeros((num_envs, _BODIES))
         self._course_of = np.zeros(num_envs, dtype=np.int64)
-        self._renderer: Any = None
-        self._render_key: Any = None
+        self._pictures = CourseRenderer()
         self.assign(torch.arange(num_envs), torch.arange(num_envs) % len(self.courses), Dynamics.nominal(num_envs))
 
     @staticmethod
@@ -238,34 +238,9 @@ class MujocoSimulator:
 
     def render(self, env_id: int, width: int = 640, height: int = 360, camera: Any = None) -> np.ndarray:
         """See :class:`Simulator`. ``camera`` is an ``mujoco.MjvCamera``; by default one follows the robot."""
-        course, qpos = self.visual_state(env_id)
-        key = (int(self._course_of[env_id]), width, height)
-        if self._render_key != key:
-            if self._renderer is not None:
-                self._renderer.close()
-            model = mujoco.MjModel.from_xml_string(scene_xml(course, visuals=True))
-            model.vis.global_.offwidth, model.vis.global_.offheight = width, height
-            # Software rendering is common here; these two halve its time and hardly change the picture.
-            model.vis.quality.shadowsize, model.vis.quality.offsamples = 1024, 2
-            self._view = (model, mujoco.MjData(model))
-            self._renderer, self._render_key = mujoco.Renderer(model, height, width), key
-        model, data = self._view
-        data.qpos[:] = qpos
-        mujoco.mj_forward(model, data)
-        self._renderer.update_scene(data, camera if camera is not None else follow_camera(qpos))
-        return self._renderer.render()
+        return self._pictures.render(*self.visual_state(env_id), width, height, camera)
 
     def close(self) -> None:
         """See :class:`Simulator`."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        self._pictures.close()
         self._rollout.close()
-
-
-def follow_camera(qpos: np.ndarray) -> Any:
-    """A camera beside and behind the robot, looking at it."""
-    camera = mujoco.MjvCamera()
-    camera.lookat[:] = (qpos[0] + 0.3, 0.0, 0.15)
-    camera.distance, camera.azimuth, camera.elevation = 2.6, 125.0, -18.0
-    return camera

@@ -50,7 +50,7 @@ VARIANTS: Dict[str, Dict[str, Any]] = {
     "unsafe cloning 0.1": {"unsafe_cloning": 0.1},
     "noise prediction": {"prediction": "noise"},
     "alpha = 1": {"alpha": 1.0},
-    "V_c floored at 0 in (7)": {"floor": True},
+    "V_c not floored in (7)": {"floor": False},
     "tau = 0.7": {"tau": 0.7},
     "l = delta = 1": {"limit": 1.0, "delta": 1.0},
     "l = delta = 0.2": {"limit": 0.2, "delta": 0.2},

@@ -12,8 +12,17 @@ from envs.go2.geometry import foot_positions, from_roll_yaw, rotation_matrix
 from envs.simulators.base import Dynamics, RobotState, SimulationError
 from envs.simulators.mujoco import MujocoSimulator
 
+
+def warp_on_the_cpu(*args, **options):
+    """MuJoCo Warp on its CPU device: slow, the same kernels."""
+    pytest.importorskip("mujoco_warp")
+    from envs.simulators.mujoco_warp import MujocoWarpSimulator
+
+    return MujocoWarpSimulator(*args, device="cpu", **options)
+
+
 GRAVITY = 9.81
-BACKENDS = {"mujoco": MujocoSimulator}
+BACKENDS = {"mujoco": MujocoSimulator, "mujoco-warp": warp_on_the_cpu}
 DEFAULT = torch.tensor(r.DEFAULT_JOINT_POSITIONS)
 
 

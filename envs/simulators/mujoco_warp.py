@@ -1,0 +1,316 @@
+"""MuJoCo Warp: all worlds in one batch on an NVIDIA GPU (or, for tests, on Warp's CPU device).
+
+Worlds share one compiled model; what differs between them (the course's boxes, friction, payload, motor strength) are
+per-world rows of the model's arrays, so a course is changed by copying rows on the device. State, targets and sensors
+are torch views of Warp's arrays: nothing is copied to the host. On a GPU a physics step is captured once as a CUDA graph.
+
+The physics is single precision and, on a GPU, not bitwise repeatable (the order of sums differs between runs).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Sequence
+
+import mujoco
+import numpy as np
+import torch
+
+from envs.go2 import robot as r
+from envs.go2.course import Course
+from envs.go2.geometry import rotation_matrix, to_body
+from envs.go2.scene import scene_xml
+from envs.simulators.base import Dynamics, RobotState, SimulationError
+from envs.simulators.rendering import CourseRenderer
+
+CONTACTS_PER_WORLD = 32
+"""Contacts to allocate per world, on average over worlds; a robot on its back makes about 15."""
+CONSTRAINTS_PER_WORLD = 24 + 4 * 48
+"""Rows of the constraint solver in any one world: dry friction and limits of 12 joints, four for each of 48 contacts."""
+PAYLOADS = np.linspace(-5.0, 15.0, 401)
+"""Payloads, kg, at which the inertia constants are computed; between them they are interpolated."""
+
+_COURSE_FIELDS = ("geom_pos", "geom_quat", "geom_size", "geom_rbound", "geom_aabb", "geom_friction")
+_PAYLOAD_FIELDS = ("body_mass", "body_subtreemass", "body_invweight0", "dof_invweight0")
+_MOTOR_FIELDS = ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange")
+
+
+def load_warp() -> Any:
+    """Import mujoco_warp and quieten Warp.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import mujoco_warp
+        import warp
+    except ImportError as error:
+        raise ValueError(
+            f"the simulator mujoco-warp needs the packages mujoco-warp and warp-lang ({error}); "
+            "install them with: pip install 'go2-sevpo[warp]'"
+        ) from None
+    warp.config.log_level = warp.LOG_WARNING  # not a line for every kernel that is compiled
+    warp.init()
+    return mujoco_warp
+
+
+class MujocoWarpSimulator:
+    """The MuJoCo Warp back end of :class:`envs.simulators.base.Simulator`.
+
+    Args:
+        num_envs: number of worlds.
+        courses: the courses worlds can be given; world i starts on course ``i % len(courses)``.
+        threads: ignored (other back ends' physics threads).
+        physics_dt: physics step, s; the control step stays :data:`envs.go2.robot.CONTROL_DT`.
+        device: ``cuda`` or ``cpu``; by default the GPU if there is one.
+
+    Raises:
+        ValueError: mujoco_warp is missing; no course, no world, or a physics step that does not divide the control step.
+    """
+
+    def __init__(
+        self, num_envs: int, courses: Sequence[Course], threads: int = 0, physics_dt: float = r.PHYSICS_DT,
+        device: Optional[str] = None,
+    ) -> None:  # fmt: skip
+        self._mjw = load_warp()
+        import warp as wp
+
+        self._wp = wp
+        if num_envs < 1 or not courses:
+            raise ValueError(f"got {num_envs} worlds and {len(courses)} courses, expected at least one of each")
+        self._substeps = round(r.CONTROL_DT / physics_dt)
+        if self._substeps < 1 or abs(self._substeps * physics_dt - r.CONTROL_DT) > 1e-9:
+            raise ValueError(f"physics step is {physics_dt} s, expected a divisor of the control step {r.CONTROL_DT} s")
+        self.num_envs, self.courses = num_envs, list(courses)
+        self.device = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
+        self._warp_device = wp.device_from_torch(self.device)
+        models = [self._compile(c, physics_dt) for c in self.courses]
+        first = models[0]
+        with wp.ScopedDevice(self._warp_device):
+            batched = _COURSE_FIELDS + _PAYLOAD_FIELDS + _MOTOR_FIELDS
+            self._model = self._mjw.put_model(first, batch_sizes={name: num_envs for name in batched})
+            self._model.opt.warn_overflow = 0  # raised by step() instead of printed
+            self._data = self._mjw.make_data(
+                first, nworld=num_envs, nconmax=CONTACTS_PER_WORLD, njmax=CONSTRAINTS_PER_WORLD
+            )
+        self._view = {name: wp.to_torch(getattr(self._model, name)) for name in batched}
+        self._pool = {n: self._tensor(np.stack([getattr(m, n) for m in models]), n) for n in _COURSE_FIELDS}
+        self._motor = {n: self._view[n][:1].clone() for n in _MOTOR_FIELDS}
+        self._payload = self._payload_table(first)
+        self._qpos, self._qvel = wp.to_torch(self._data.qpos), wp.to_torch(self._data.qvel)
+        self._warm, self._ctrl = wp.to_torch(self._data.qacc_warmstart), wp.to_torch(self._data.ctrl)
+        self._sensors, self._overflow = wp.to_torch(self._data.sensordata), wp.to_torch(self._data.overflow)
+        self._qadr = self._index([first.joint(n).qposadr[0] for n in r.JOINT_NAMES])
+        self._vadr = self._index([first.joint(n).dofadr[0] for n in r.JOINT_NAMES])
+        self._act = self._index([first.actuator(n).id for n in r.JOINT_NAMES])
+        self._torque_adr = self._index([first.sensor(f"{n}_torque").adr[0] for n in r.JOINT_NAMES])
+        self._foot_adr = self._index([first.sensor(f"{leg}_foot").adr[0] for leg in r.LEGS])
+        self._body_adr = self._index([first.sensor(b).adr[0] for b in r.CONTACT_BODIES])
+        self._vmax = torch.full((first.nv,), float("inf"), device=self.device)
+        self._vmax[self._vadr] = torch.tensor(r.VELOCITY_LIMITS, device=self.device)
+        zeros = torch.zeros
+        self._target = zeros(num_envs, len(r.JOINT_NAMES), device=self.device)
+        self._target[:] = torch.tensor(r.DEFAULT_JOINT_POSITIONS, device=self.device)
+        self._torque = zeros(num_envs, len(r.JOINT_NAMES), device=self.device)
+        self._foot = zeros(num_envs, len(r.LEGS), device=self.device)
+        self._body = zeros(num_envs, len(r.CONTACT_BODIES), device=self.device)
+        self._course_of = zeros(num_envs, dtype=torch.long, device=self.device)
+        self._graph: Any = None
+        self._pictures = CourseRenderer()
+        every = torch.arange(num_envs, device=self.device)
+        self.assign(every, every % len(self.courses), Dynamics.nominal(num_envs))
+        pose = torch.zeros(num_envs, first.nq, device=self.device)
+        pose[:, 2], pose[:, 3] = r.NOMINAL_BASE_HEIGHT, 1.0
+        pose[:, self._qadr] = self._target
+        self._qpos[:], self._qvel[:], self._warm[:] = pose, 0.0, 0.0
+
+    @staticmethod
+    def _compile(course: Course, physics_dt: float) -> Any:
+        model = mujoco.MjModel.from_xml_string(scene_xml(course))
+        model.opt.timestep = physics_dt
+        return model
+
+    def _index(self, values: List[int]) -> torch.Tensor:
+        return torch.tensor([int(v) for v in values], device=self.device)
+
+    def _tensor(self, rows: np.ndarray, name: str) -> torch.Tensor:
+        """Rows of a model field (K, ...) in the shape of its per-world view."""
+        return torch.from_numpy(rows.astype(np.float32)).reshape(len(rows), *self._view[name].shape[1:]).to(self.device)
+
+    def _payload_table(self, model: Any) -> Dict[str, torch.Tensor]:
+        """Fields that follow from the base's mass, at each of :data:`PAYLOADS`, as MuJoCo computes them."""
+        data, base = mujoco.MjData(model), 1
+        mass, rows = float(model.body_mass[base]), {name: [] for name in _PAYLOAD_FIELDS}  # type: ignore[var-annotated]
+        for extra in PAYLOADS:
+            model.body_mass[base] = mass + extra
+            mujoco.mj_setConst(model, data)
+            for name, values in rows.items():
+                values.append(getattr(model, name).copy())
+        model.body_mass[base] = mass
+        mujoco.mj_setConst(model, data)
+        return {name: self._tensor(np.stack(values), name) for name, values in rows.items()}
+
+    def assign(self, env_ids: torch.Tensor, course_ids: torch.Tensor, dynamics: Optional[Dynamics] = None) -> None:
+        """See :class:`Simulator`.
+
+        Raises:
+            ValueError: a payload outside :data:`PAYLOADS`.
+        """
+        i, c = env_ids.to(self.device), course_ids.to(self.device)
+        for name in _COURSE_FIELDS[:-1]:
+            self._view[name][i] = self._pool[name][c]
+        self._course_of[i] = c
+        if dynamics is not None:
+            friction, payload, strength = (x.to(self.device) for x in vars(dynamics).values())
+            if len(i) and not PAYLOADS[0] <= float(payload.min()) <= float(payload.max()) <= PAYLOADS[-1]:
+                raise ValueError(f"payload is {payload.tolist()} kg, expected within [{PAYLOADS[0]}, {PAYLOADS[-1]}]")
+            friction_rows = self._pool["geom_friction"][c].clone()
+            friction_rows[..., 0] *= friction[:, None]
+            self._view["geom_friction"][i] = friction_rows
+            for name, motor in self._motor.items():
+                self._view[name][i] = motor * strength.view(-1, *([1] * (motor.dim() - 1)))
+            place = (payload - PAYLOADS[0]) / (PAYLOADS[1] - PAYLOADS[0])
+            low = place.floor().long().clamp(max=len(PAYLOADS) - 2)
+            share = place - low
+            for name, table in self._payload.items():
+                w = share.view(-1, *([1] * (table.dim() - 1)))
+                self._view[name][i] = table[low] * (1 - w) + table[low + 1] * w
+
+    def write(self, env_ids: torch.Tensor, state: RobotState) -> None:
+        """See :class:`Simulator`."""
+        i = env_ids.to(self.device)
+        s = {k: v.to(self.device) for k, v in vars(state).items()}
+        qpos, qvel = torch.zeros_like(self._qpos[i]), torch.zeros_like(self._qvel[i])
+        qpos[:, :3], qpos[:, 3:7] = s["base_position"], s["base_quaternion"]
+        qvel[:, :3] = s["base_linear_velocity"]
+        # MuJoCo's free joint has its angular velocity in the body frame.
+        qvel[:, 3:6] = to_body(rotation_matrix(s["base_quaternion"]), s["base_angular_velocity"])
+        qpos[:, self._qadr], qvel[:, self._vadr] = s["joint_position"], s["joint_velocity"]
+        self._qpos[i], self._qvel[i], self._warm[i] = qpos, qvel, 0.0
+        self._torque[i], self._foot[i], self._body[i] = 0.0, 0.0, 0.0
+        self._target[i] = s["joint_position"]
+
+    def push(self, env_ids: torch.Tensor, velocity: torch.Tensor) -> None:
+        """See :class:`Simulator`."""
+        i = env_ids.to(self.device)
+        self._qvel[i, :3] = self._qvel[i, :3] + velocity.to(self.device)
+
+    def _physics_step(self) -> None:
+        """One physics step of all worlds; on a GPU as a graph captured at the first call."""
+        wp = self._wp
+        if self.device.type == "cpu":
+            with wp.ScopedDevice(self._warp_device):
+                self._mjw.step(self._model, self._data)
+            return
+        if self._graph is None:
+            keep = [x.clone() for x in (self._qpos, self._qvel, self._warm)]
+            torch.cuda.synchronize(self.device)
+            with wp.ScopedDevice(self._warp_device):
+                self._mjw.step(self._model, self._data)  # compiles the kernels, which a capture may not do
+                with wp.ScopedCapture() as capture:
+                    self._mjw.step(self._model, self._data)
+            wp.synchronize_device(self._warp_device)
+            self._graph = capture.graph
+            for x, value in zip((self._qpos, self._qvel, self._warm), keep):
+                x.copy_(value)
+        wp.capture_launch(self._graph, stream=wp.stream_from_torch(torch.cuda.current_stream(self.device)))
+
+    def step(
+        self,
+        joint_targets: torch.Tensor,
+        active: Optional[torch.Tensor] = None,
+        delay: Optional[torch.Tensor] = None,
+    ) -> None:
+        """See :class:`Simulator`. Worlds that are not active are computed and put back.
+
+        Raises:
+            SimulationError: also when contacts or constraints overflow what was allocated.
+        """
+        targets = joint_targets.to(self.device)
+        kept = None
+        if active is not None:
+            active = active.to(self.device)
+            kept = [(x, x.clone()) for x in self._physical()]
+        wait = None if delay is None else torch.round(delay.to(self.device) * self._substeps / r.CONTROL_DT)
+        body = torch.zeros_like(self._body)
+        for k in range(self._substeps):
+            now = targets if wait is None else torch.where((k < wait)[:, None], self._target, targets)
+            self._ctrl[:, self._act] = now
+            self._physics_step()
+            torch.minimum(torch.maximum(self._qvel, -self._vmax), self._vmax, out=self._qvel)
+            body = torch.maximum(body, self._sensors[:, self._body_adr])
+        self._target.copy_(targets)
+        self._torque.copy_(self._sensors[:, self._torque_adr])
+        self._foot.copy_(self._sensors[:, self._foot_adr])
+        self._body.copy_(body)
+        if kept is not None:
+            for x, before in kept:
+                x.copy_(torch.where(active[:, None], x, before))
+        self._check(joint_targets, active)
+
+    def _physical(self) -> List[torch.Tensor]:
+        return [self._qpos, self._qvel, self._warm, self._target, self._torque, self._foot, self._body]
+
+    def _check(self, targets: torch.Tensor, active: Optional[torch.Tensor]) -> None:
+        flags = self._mjw.OverflowType
+        serious = int(flags.ALL & ~(flags.ITERATIONS | flags.LS_ITERATIONS))
+        bad = ~(torch.isfinite(self._qpos).all(1) & torch.isfinite(self._qvel).all(1))
+        over = (self._overflow & serious) != 0
+        if active is not None:
+            bad, over = bad & active, over & active
+        if not bool((bad | over).any()):
+            return
+        self._overflow.zero_()
+        if bool(bad.any()):
+            world = int(bad.nonzero()[0])
+            what = f"has a non-finite state on {self._place(world)}; its targets were {targets[world].tolist()}"
+        else:
+            world = int(over.nonzero()[0])
+            what = (
+                f"on {self._place(world)} needs more contacts or constraints than were allocated "
+                f"({CONTACTS_PER_WORLD} contacts a world on average, {CONSTRAINTS_PER_WORLD} constraint rows); "
+                "results would be wrong from here on"
+            )
+        raise SimulationError(f"world {world} {what}")
+
+    def _place(self, world: int) -> str:
+        course = self.courses[int(self._course_of[world])]
+        return f"course {course.kind} (difficulty {course.difficulty}, seed {course.seed})"
+
+    def read(self) -> RobotState:
+        """See :class:`Simulator`."""
+        quat = self._qpos[:, 3:7]
+        quat = quat / quat.norm(dim=1, keepdim=True)
+        return RobotState(
+            base_position=self._qpos[:, :3].clone(),
+            base_quaternion=quat,
+            base_linear_velocity=self._qvel[:, :3].clone(),
+            base_angular_velocity=torch.einsum("nij,nj->ni", rotation_matrix(quat), self._qvel[:, 3:6]),
+            joint_position=self._qpos[:, self._qadr],
+            joint_velocity=self._qvel[:, self._vadr],
+            joint_torque=self._torque.clone(),
+            foot_force=self._foot.clone(),
+            body_force=self._body.clone(),
+        )
+
+    def state_dict(self) -> Dict[str, Any]:
+        """See :class:`Simulator`."""
+        names = ("qpos", "qvel", "warm", "target", "torque", "foot", "body")
+        return {name: getattr(self, f"_{name}").cpu().clone() for name in names}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """See :class:`Simulator`."""
+        for name, value in state.items():
+            getattr(self, f"_{name}").copy_(value)
+
+    def visual_state(self, env_id: int) -> Any:
+        """Return ``(course, qpos)`` of one world, for a viewer."""
+        return self.courses[int(self._course_of[env_id])], self._qpos[env_id].cpu().numpy().astype(np.float64)
+
+    def render(self, env_id: int, width: int = 640, height: int = 360, camera: Any = None) -> np.ndarray:
+        """See :class:`Simulator`."""
+        return self._pictures.render(*self.visual_state(env_id), width, height, camera)
+
+    def close(self) -> None:
+        """See :class:`Simulator`."""
+        self._pictures.close()
+        self._graph = None

@@ -1,0 +1,29 @@
+"""The physics back ends by name. Each is imported only when it is asked for."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from envs.go2.course import Course
+from envs.simulators.base import Simulator
+
+SIMULATORS = ("mujoco", "mujoco-warp")
+
+
+def make_simulator(
+    name: str, num_envs: int, courses: Sequence[Course], threads: int = 0, physics_dt: float = 0.005
+) -> Simulator:
+    """Make the back end called ``name``.
+
+    Raises:
+        ValueError: an unknown name, a back end that is not installed, or arguments it does not accept.
+    """
+    if name == "mujoco":
+        from envs.simulators.mujoco import MujocoSimulator
+
+        return MujocoSimulator(num_envs, courses, threads, physics_dt)
+    if name == "mujoco-warp":
+        from envs.simulators.mujoco_warp import MujocoWarpSimulator
+
+        return MujocoWarpSimulator(num_envs, courses, threads, physics_dt)
+    raise ValueError(f"unknown simulator '{name}', expected one of {', '.join(SIMULATORS)}")
