@@ -118,6 +118,8 @@ class Args:
     """How a candidate is chosen: first, argmin_cost or argmax_reward; the run's own if not given."""
     temperature: Optional[float] = None
     """Sampling temperature; the run's own if not given."""
+    best: bool = False
+    """Export the best policy of the evaluations during training instead of the last."""
 
 
 def export_run(args: Args) -> Dict[str, Any]:
@@ -127,7 +129,7 @@ def export_run(args: Args) -> Dict[str, Any]:
         CheckpointError: no policy in the run.
         ContractError: parity does not hold.
     """
-    path = args.run if args.run.is_file() else args.run / "policy_last.safetensors"
+    path = args.run if args.run.is_file() else args.run / f"policy_{'best' if args.best else 'last'}.safetensors"
     if args.choice is not None and args.choice not in CHOICES:
         raise ContractError(f"choice is '{args.choice}', expected one of {', '.join(CHOICES)}")
     policy, observations, info = load_policy(path, args.choice, args.temperature)

@@ -10,7 +10,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 import tyro
@@ -20,6 +20,7 @@ from go2_sevpo.algorithms import ALGORITHMS, make_algorithm, make_config
 from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.data.dataset import OfflineDataset, load
 from go2_sevpo.data.shards import DatasetError
+from offline_training.evaluation import BestKeeper, courses_of, go2_evaluator
 from offline_training.trainer import CHECKPOINT, Trainer
 
 CONFIG_DIR = Path(__file__).parent / "configs"
@@ -52,6 +53,12 @@ class Args:
     """N, the number of candidates the exported policy draws by default."""
     log_every: int = 200
     save_every: int = 2000
+    evaluate_every: int = 0
+    """Steps of the last stage between evaluations in simulation, which keep ``policy_best.safetensors`` beside the last; 0: none."""
+    evaluate_episodes: int = 100
+    """Episodes on each course, always the same, apart from those of go2-play."""
+    evaluate_courses: Tuple[str, ...] = ()
+    """Courses to evaluate on; those of the dataset if empty."""
 
 
 def settings_of(args: Args) -> Dict[str, Any]:
@@ -125,10 +132,19 @@ def train(args: Args) -> bool:
     def say(line: str) -> None:
         print(f"{args.algorithm}: {line}", flush=True)
 
-    trainer = Trainer(algorithm, data, args.out, info, args.seed, args.log_every, args.save_every, say)
+    keeper = _keeper(args, data)
+    trainer = Trainer(algorithm, data, args.out, info, args.seed, args.log_every, args.save_every, say, keeper)
     if args.resume:
         trainer.load()
     return trainer.run()
+
+
+def _keeper(args: Args, data: OfflineDataset) -> Optional[BestKeeper]:
+    if args.evaluate_every <= 0:
+        return None
+    courses = args.evaluate_courses or courses_of(data.manifest)
+    evaluator = go2_evaluator(courses, args.evaluate_episodes, args.candidates, threads=args.threads)
+    return BestKeeper(evaluator, args.evaluate_every, args.out)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import signal
 import time
@@ -13,9 +14,11 @@ import torch
 from go2_sevpo.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.policy import save_policy
+from offline_training.evaluation import BestKeeper
 
 CHECKPOINT = "checkpoint.safetensors"
 POLICY = "policy_last.safetensors"
+BEST = "policy_best.safetensors"
 
 
 def member_folder(out: Path, member: int) -> Path:
@@ -67,16 +70,18 @@ class Trainer:
         info: provenance, saved with every policy and compared on resume.
         seed: of index draws, noise and dropout.
         log_every, save_every: in gradient steps.
+        keeper: evaluates during the last stage and decides what the best policy is; None keeps only the last.
     """
 
     def __init__(
         self, algorithm: Any, data: OfflineDataset, out: Path, info: Dict[str, Any], seed: int,
         log_every: int = 200, save_every: int = 2000, say: Callable[[str], None] = print,
+        keeper: Optional[BestKeeper] = None,
     ) -> None:  # fmt: skip
         self.algorithm, self.data, self.out, self.info = algorithm, data, out, info
         self.log_every, self.save_every, self.say = log_every, save_every, say
         self.generator = torch.Generator(device=data.device).manual_seed(seed)
-        self.stage, self.step = 0, 0
+        self.stage, self.step, self.keeper = 0, 0, keeper
         self._stop: List[int] = []
 
     def save(self) -> None:
@@ -84,19 +89,31 @@ class Trainer:
         state = {
             "stage": self.stage, "step": self.step, "algorithm": self.algorithm.state_dict(), "info": self.info,
             "generator": self.generator.get_state(), "torch_rng": torch.get_rng_state(),
+            "best": None if self.keeper is None else self.keeper.best,
         }  # fmt: skip
         save_checkpoint(self.out / CHECKPOINT, "offline", state)
+        for k in range(self.algorithm.members or 1):
+            self._save_policy(k, POLICY, {})
+
+    def _save_policy(self, member: int, name: str, more: Dict[str, Any]) -> None:
         shown = torch.linspace(0, len(self.data) - 1, 256).long().to(self.data.device)
         frames = self.data.frames[self.data.first[shown]] * self.data.std + self.data.mean
-        done = {"stage": self.stage, "step": self.step}
-        if self.algorithm.members is None:
-            save_policy(self.out / POLICY, self.algorithm.policy(), frames, {**self.info, **done})
-            return
-        for k in range(self.algorithm.members):
-            folder = member_folder(self.out, k)
+        info = {**self.info, "stage": self.stage, "step": self.step, **more}
+        folder = self.out
+        if self.algorithm.members is not None:
+            folder, info = member_folder(self.out, member), {**info, "member": member}
             folder.mkdir(exist_ok=True)
-            policy = self.algorithm.policy(member=k)
-            save_policy(folder / POLICY, policy, frames, {**self.info, **done, "member": k})
+        save_policy(folder / name, self.algorithm.policy(member=member), frames, info)
+
+    def _evaluate(self) -> None:
+        """Play every member; write ``policy_best.safetensors`` of those that were never better."""
+        assert self.keeper is not None
+        for k in range(self.algorithm.members or 1):
+            better, found = self.keeper.offer(k, self.step, copy.deepcopy(self.algorithm.policy(member=k)).cpu().eval())
+            shown = "  ".join(f"{key} {value:.3g}" for key, value in found.items())
+            self.say(f"evaluation at {self.step}, member {k}: {shown}{'  (best so far)' if better else ''}")
+            if better:
+                self._save_policy(k, BEST, {"evaluation": found})
 
     def load(self) -> None:
         """Go on from the checkpoint.
@@ -114,6 +131,8 @@ class Trainer:
         self.stage, self.step = state["stage"], state["step"]
         self.generator.set_state(state["generator"].cpu())
         torch.set_rng_state(state["torch_rng"].cpu())
+        if self.keeper is not None:
+            self.keeper.best = dict(state.get("best") or {})
 
     def run(self, max_steps: Optional[int] = None) -> bool:
         """Train to the end (True), or until interrupted or ``max_steps`` more steps were done (False)."""
@@ -146,6 +165,12 @@ class Trainer:
                     last_log, last_time = self.step, now
                     if self.step % (5 * self.log_every) == 0 or self.step == total:
                         self.say(_line(name, total, row, eta))
+                last_stage = self.stage == len(stages) - 1
+                if self.keeper is not None and last_stage and self.keeper.due(self.step, total):
+                    pause = time.perf_counter()
+                    self._evaluate()
+                    spent = time.perf_counter() - pause  # no training time
+                    start, last_time = start + spent, last_time + spent
                 if self.step % self.save_every == 0:
                     self.save()
             self.stage, self.step = self.stage + 1, 0

@@ -1,0 +1,106 @@
+"""Playing a policy in simulation while it is trained, to keep the best beside the last."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+import numpy as np
+import torch
+
+from envs.go2.config import ParkourConfig
+from envs.go2.parkour import Go2Parkour
+from envs.go2.rollout import run_episodes
+from go2_sevpo.data.shards import DatasetError
+from go2_sevpo.policy import Policy
+
+Evaluator = Callable[[Policy], Dict[str, float]]
+GO2 = "go2_sevpo/Go2Parkour-v0"
+COURSE_SEED = 9_000_000
+"""Course seeds of evaluation during training: apart from those of collection and of go2-play."""
+
+
+def courses_of(manifest: Dict[str, Any]) -> Tuple[str, ...]:
+    """The courses a dataset was collected on, in order.
+
+    Raises:
+        DatasetError: the dataset is not of the Go2 courses.
+    """
+    name = (manifest.get("environment") or {}).get("name")
+    if name != GO2:
+        raise DatasetError(f"evaluation during training plays {GO2}, but the dataset is of {name or 'an unknown one'}")
+    found = {e["info"]["source"]["course"] for e in manifest["shards"]}
+    return tuple(sorted(found))
+
+
+def torch_actor(
+    policy: Policy, candidates: int, seed: int
+) -> Callable[[torch.Tensor], Tuple[torch.Tensor, torch.Tensor]]:
+    """A policy module as :data:`envs.go2.rollout.Policy`, with its own stream of noise."""
+    generator = torch.Generator().manual_seed(seed)
+    sampler = policy.sampler
+    n = candidates if sampler["choice"] != "first" else 1
+
+    def act(obs: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        noise = torch.randn(len(obs), n, sampler["steps"], 12, generator=generator) * sampler["noise_scale"]
+        with torch.no_grad():
+            action, value, _ = policy(obs.cpu(), noise)
+        return torch.nan_to_num(action), value
+
+    return act
+
+
+def go2_evaluator(
+    courses: Sequence[str], episodes: int, candidates: int, seed: int = 0, simulator: str = "mujoco", threads: int = 1
+) -> Evaluator:
+    """Success, fall and cost over ``episodes`` episodes on each course, always the same ones."""
+
+    def evaluate(policy: Policy) -> Dict[str, float]:
+        found: Dict[str, float] = {}
+        for course in courses:
+            config = ParkourConfig(
+                num_envs=episodes, courses=(course,), variants=episodes, course_seed=COURSE_SEED + seed * 10_000,
+                seed=seed, threads=threads, simulator=simulator,
+            )  # fmt: skip
+            env = Go2Parkour(config)
+            try:
+                played = run_episodes(env, torch_actor(policy, candidates, seed), seed).episodes
+            finally:
+                env.close()
+            for key in ("success", "fall", "cost"):
+                found[f"{key}/{course}"] = float(np.mean([float(e[key]) for e in played]))
+        for key in ("success", "fall", "cost"):
+            found[key] = float(np.mean([found[f"{key}/{c}"] for c in courses]))
+        return found
+
+    return evaluate
+
+
+class BestKeeper:
+    """Remembers each member's best evaluation: most successes, then least cost."""
+
+    def __init__(self, evaluate: Evaluator, every: int, out: Path) -> None:
+        self.evaluate, self.every, self.out = evaluate, every, out
+        self.best: Dict[int, List[float]] = {}
+
+    def due(self, step: int, total: int) -> bool:
+        """Whether to evaluate after ``step`` steps."""
+        return step % self.every == 0 or step == total
+
+    def offer(self, member: int, step: int, policy: Policy) -> Tuple[bool, Dict[str, float]]:
+        """Evaluate, log to ``evaluation.csv``; True if this is the best so far."""
+        found = self.evaluate(policy)
+        row = {"step": step, "member": member, **{k: round(v, 6) for k, v in found.items()}}
+        path = self.out / "evaluation.csv"
+        new = not path.exists()
+        with open(path, "a", newline="", encoding="utf-8") as handle:
+            writer = csv.writer(handle)
+            if new:
+                writer.writerow(row)
+            writer.writerow(row.values())
+        score = [found["success"], -found["cost"]]
+        better = member not in self.best or score > self.best[member]
+        if better:
+            self.best[member] = score
+        return better, found
