@@ -10,7 +10,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 import tyro
@@ -30,8 +30,8 @@ CONFIG_DIR = Path(__file__).parent / "configs"
 class Args:
     """Train an offline algorithm on a dataset."""
 
-    dataset: tyro.conf.Positional[Path]
-    """Dataset folder of go2-collect, or one HDF5 file in DSRL's layout."""
+    dataset: tyro.conf.Positional[Tuple[Path, ...]]
+    """Dataset folder of go2-collect, or one HDF5 file in DSRL's layout; several are joined."""
     out: Path
     """Run folder."""
     algorithm: str = "sevpo"
@@ -85,13 +85,13 @@ def settings_of(args: Args) -> Dict[str, Any]:
     return values
 
 
-def dataset_identity(data: OfflineDataset, path: Path) -> Dict[str, Any]:
+def dataset_identity(data: OfflineDataset, paths: Sequence[Path]) -> Dict[str, Any]:
     """What says which data a run was trained on."""
     hashes = [e["sha256"] for e in data.manifest.get("shards", [])]
     environment = (data.manifest.get("environment") or {}).get("name")
     return {
         "environment": environment,
-        "name": path.name,
+        "name": " + ".join(p.name for p in paths),
         "transitions": len(data),
         "episodes": len(data.episodes["length"]),
         "shards": hashes,
@@ -117,9 +117,11 @@ def train(args: Args) -> bool:
         raise CheckpointError(f"nothing to resume: no {CHECKPOINT} in {args.out}")
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    data = load(args.dataset, args.device)
+    if not args.dataset:
+        raise ValueError("no dataset given, expected at least one folder or HDF5 file")
+    data = load(*args.dataset, device=args.device)
     fall, success = data.episodes["fall"].mean(), data.episodes["success"].mean()
-    print(f"{args.dataset}: {len(data)} transitions, {len(data.episodes['length'])} episodes, "
+    print(f"{' + '.join(map(str, args.dataset))}: {len(data)} transitions, {len(data.episodes['length'])} episodes, "
           f"{100 * success:.0f}% successes, {100 * fall:.0f}% falls", flush=True)  # fmt: skip
     info = {
         "algorithm": args.algorithm, "preset": args.preset, "seed": args.seed, "candidates": args.candidates,

@@ -106,17 +106,33 @@ class OfflineDataset:
         return torch.from_numpy(safe).to(self.device)[self.episode_of_row()].nonzero()[:, 0]
 
 
-def load(folder: Union[str, Path], device: Union[str, torch.device] = "cpu") -> OfflineDataset:
-    """Load a dataset folder, or one DSRL-layout HDF5 file.
+def load(*folders: Union[str, Path], device: Union[str, torch.device] = "cpu") -> OfflineDataset:
+    """Load dataset folders or DSRL-layout HDF5 files, several as one dataset.
 
     Raises:
-        DatasetError: missing, damaged or inconsistent.
+        DatasetError: missing, damaged, inconsistent, or of different environments.
     """
-    path = Path(folder)
-    if path.is_file():
-        return OfflineDataset([read_dsrl(path)], device)
-    manifest = shards.read_manifest(path)
-    return OfflineDataset([shards.read_shard(path / e["file"]) for e in manifest["shards"]], device, manifest)
+    parts: List[Episodes] = []
+    manifests: List[Dict[str, Any]] = []
+    for path in map(Path, folders):
+        if path.is_file():
+            parts.append(read_dsrl(path))
+            continue
+        manifest = shards.read_manifest(path)
+        parts += [shards.read_shard(path / e["file"]) for e in manifest["shards"]]
+        manifests.append(manifest)
+    return OfflineDataset(parts, device, _joined(manifests))
+
+
+def _joined(manifests: List[Dict[str, Any]]) -> Dict[str, Any]:
+    """One manifest for several folders: the first, with all shards."""
+    if not manifests:
+        return {}
+    for other in manifests[1:]:
+        for key in ("environment", "observation"):
+            if other.get(key) != manifests[0].get(key):
+                raise DatasetError(f"datasets differ in {key}: {manifests[0].get(key)} and {other.get(key)}")
+    return {**manifests[0], "shards": [e for m in manifests for e in m["shards"]]}
 
 
 def read_dsrl(path: Path) -> Episodes:

@@ -101,7 +101,7 @@ def one_job(args: Figure1, ratio: float, name: str) -> None:
     done = run / "finished"
     if not done.is_file():
         options = training.Args(
-            _data(args, ratio), run, name, args.preset, args.seed, args.members, (run / training.CHECKPOINT).exists()
+            (_data(args, ratio),), run, name, args.preset, args.seed, args.members, (run / training.CHECKPOINT).exists()
         )
         if not training.train(options):
             sys.exit(130)

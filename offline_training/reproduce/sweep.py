@@ -92,7 +92,7 @@ def _slug(name: str) -> str:
 
 
 def _settings(args: Sweep, name: str) -> Dict[str, Any]:
-    base = training.settings_of(training.Args(Path(), Path(), "sevpo", args.preset))
+    base = training.settings_of(training.Args((), Path(), "sevpo", args.preset))
     return {**base, **VARIANTS[name]}
 
 

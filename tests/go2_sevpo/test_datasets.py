@@ -128,3 +128,20 @@ def test_sampling_repeats_with_the_generator(dataset):
     c = dataset.sample(50, torch.Generator().manual_seed(2))
     assert torch.equal(a.obs, b.obs)
     assert not torch.equal(a.obs, c.obs)
+
+
+def test_several_folders_are_one_dataset_and_must_be_of_one_environment(tmp_path):
+    folders = []
+    for k, name in enumerate(("a", "b", "other")):
+        path = tmp_path / name
+        path.mkdir()
+        entry = shards.write_shard(path / "00.hdf5", make_episodes(seed=k), {})
+        environment = {"name": "another" if name == "other" else "one"}
+        shards.write_manifest(path, [entry], {"environment": environment})
+        folders.append(path)
+    joined = load(folders[0], folders[1])
+    assert len(joined) == 150 and len(joined.manifest["shards"]) == 2
+    first = load(folders[0])
+    assert torch.allclose(joined.act[:75], first.act)
+    with pytest.raises(DatasetError, match="datasets differ in environment: {'name': 'one'} and {'name': 'another'}"):
+        load(folders[0], folders[2])

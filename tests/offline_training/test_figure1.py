@@ -104,7 +104,7 @@ def test_episodes_are_counted_as_they_went():
 def test_any_algorithm_exports_through_the_same_path_and_plays_the_same(place, tmp_path, name):
     run = tmp_path / "run"
     sets = ["cost_limit=0.0"] if name == "bc-safe" else []
-    assert training.train(training.Args(place / "data", run, name, str(place / "tiny.yaml"), set=sets, candidates=4))
+    assert training.train(training.Args((place / "data",), run, name, str(place / "tiny.yaml"), set=sets, candidates=4))
     export_run(ExportArgs(run, tmp_path / "policy.onnx"))
     policy = OnnxPolicy(tmp_path / "policy.onnx")
     assert policy.contract["robot"] == "reach_avoid_vehicle"

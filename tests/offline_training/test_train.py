@@ -88,7 +88,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(dataset, tmp_path, algorithm, 
 
 def test_command_trains_logs_and_leaves_an_exportable_policy(folder, tmp_path):
     out = tmp_path / "run"
-    assert train(Args(folder, out, set=SETS, log_every=10))
+    assert train(Args((folder,), out, set=SETS, log_every=10))
     for name in ("config.json", "critics.csv", "policy.csv", "checkpoint.safetensors", "policy_last.safetensors"):
         assert (out / name).is_file(), name
     assert list((out / "tensorboard").iterdir())
@@ -106,21 +106,21 @@ def test_members_leave_a_policy_each_and_resume_bit_for_bit(folder, tmp_path, cu
     """Two members trained in one go, or cut in the policy stage and resumed."""
     torch.manual_seed(0)
     whole, out = tmp_path / "whole", tmp_path / "cut"
-    assert train(Args(folder, whole, set=SETS, members=2))
+    assert train(Args((folder,), whole, set=SETS, members=2))
     if cut is not None:
         data = load(folder)
         torch.manual_seed(0)
-        algorithm = make_algorithm("sevpo", make_config("sevpo", settings_of(Args(folder, out, set=SETS))), data, 2)
+        algorithm = make_algorithm("sevpo", make_config("sevpo", settings_of(Args((folder,), out, set=SETS))), data, 2)
         info = json.loads((whole / "config.json").read_text())
         out.mkdir()
         assert not Trainer(algorithm, data, out, info, 0).run(cut)
-        assert train(Args(folder, out, set=SETS, members=2, resume=True))
+        assert train(Args((folder,), out, set=SETS, members=2, resume=True))
         for k in range(2):
             paths = [p / f"member_{k:02d}" / "policy_last.safetensors" for p in (whole, out)]
             a, b = (load_policy(p)[0].state_dict() for p in paths)
             assert all(torch.equal(a[key], b[key]) for key in a)
         with pytest.raises(CheckpointError, match="was begun with members 2, now 3"):
-            train(Args(folder, out, set=SETS, members=3, resume=True))
+            train(Args((folder,), out, set=SETS, members=3, resume=True))
     weights = [load_policy(whole / f"member_{k:02d}" / "policy_last.safetensors") for k in range(2)]
     assert weights[0][2]["member"] == 0
     assert not torch.equal(weights[0][0].diffusion.denoiser.out.weight, weights[1][0].diffusion.denoiser.out.weight)
@@ -128,13 +128,13 @@ def test_members_leave_a_policy_each_and_resume_bit_for_bit(folder, tmp_path, cu
 
 def test_existing_run_is_neither_overwritten_nor_resumed_with_other_settings(folder, tmp_path):
     out = tmp_path / "run"
-    train(Args(folder, out, set=SETS))
+    train(Args((folder,), out, set=SETS))
     with pytest.raises(ValueError, match="already holds a run"):
-        train(Args(folder, out, set=SETS))
+        train(Args((folder,), out, set=SETS))
     with pytest.raises(CheckpointError, match="was begun with config"):
-        train(Args(folder, out, set=[*SETS, "mu1=2.0"], resume=True))
+        train(Args((folder,), out, set=[*SETS, "mu1=2.0"], resume=True))
     with pytest.raises(CheckpointError, match="nothing to resume"):
-        train(Args(folder, tmp_path / "other", set=SETS, resume=True))
+        train(Args((folder,), tmp_path / "other", set=SETS, resume=True))
 
 
 def test_safe_cloning_never_sees_an_unsafe_episode(dataset):
@@ -155,18 +155,18 @@ def test_paper_preset_is_table_8():
 
 def test_bad_settings_are_named(folder, tmp_path):
     with pytest.raises(ValueError, match="unknown setting 'mu3' of sevpo"):
-        train(Args(folder, tmp_path / "x", set=["mu3=1"]))
+        train(Args((folder,), tmp_path / "x", set=["mu3=1"]))
     with pytest.raises(ValueError, match="is not name=value"):
-        train(Args(folder, tmp_path / "x", set=["mu1"]))
+        train(Args((folder,), tmp_path / "x", set=["mu1"]))
     with pytest.raises(ValueError, match="unknown algorithm 'ppo'"):
-        train(Args(folder, tmp_path / "x", algorithm="ppo"))
+        train(Args((folder,), tmp_path / "x", algorithm="ppo"))
     with pytest.raises(ValueError, match="presets are laptop, paper, reach_avoid"):
-        train(Args(folder, tmp_path / "x", preset="big"))
+        train(Args((folder,), tmp_path / "x", preset="big"))
     with pytest.raises(ValueError, match="members is 0, expected at least 1"):
-        train(Args(folder, tmp_path / "x", members=0))
+        train(Args((folder,), tmp_path / "x", members=0))
     other = tmp_path / "mine.yaml"
     other.write_text("bc: {}")
     with pytest.raises(ValueError, match="mine.yaml has no settings for sevpo, only for bc"):
-        train(Args(folder, tmp_path / "x", preset=str(other)))
+        train(Args((folder,), tmp_path / "x", preset=str(other)))
     with pytest.raises(shards.DatasetError, match="no dataset"):
-        train(Args(tmp_path, tmp_path / "x"))
+        train(Args((tmp_path,), tmp_path / "x"))
