@@ -13,17 +13,18 @@ import tyro
 from typing_extensions import Annotated
 
 from go2_sevpo.contract import ContractError
-from offline_training.reproduce import figure1, figure2, sweep
+from offline_training.reproduce import figure1, figure2, sweep, table5
 
 Command = Union[
     Annotated[figure1.Figure1, tyro.conf.subcommand("figure1")],
     Annotated[figure2.Figure2, tyro.conf.subcommand("figure2")],
     Annotated[sweep.Sweep, tyro.conf.subcommand("sweep")],
+    Annotated[table5.Table5, tyro.conf.subcommand("table5")],
 ]
 
 
 RUN: Dict[Any, Callable[[Any], Any]] = {
-    figure1.Figure1: figure1.run, figure2.Figure2: figure2.run, sweep.Sweep: sweep.run,
+    figure1.Figure1: figure1.run, figure2.Figure2: figure2.run, sweep.Sweep: sweep.run, table5.Table5: table5.run,
 }  # fmt: skip
 
 

@@ -1,0 +1,217 @@
+"""Table 5: SEVPO, FISOR and cloning on Go2 data of several qualities (``go2-reproduce table5``).
+
+Every step is one of the project's own commands in a process of its own, so that any of them can be repeated by hand: collect a mix,
+train (several seeds side by side), export, play. Finished parts are not done again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import yaml
+
+from go2_sevpo.data.shards import write_atomically
+from offline_training.reproduce.figure1 import plain
+from offline_training.reproduce.jobs import Job, run_all
+from offline_training.trainer import member_folder
+
+TRANSITIONS = 2_666_050
+"""Transitions of the paper-size mix (6000 expert and 3000 failure episodes) as collected with the shipped policies."""
+EXPERT_LENGTH = {"simple": 450, "hard": 370}
+WEAK_LENGTH = {"simple": 64, "hard": 75}
+"""Mean episode lengths of the shipped policies, from which the harsh mixes' episode counts are set."""
+MIXES = ("expert", "paper", "harsh2", "harsh5")
+"""Expert only; 6000 expert and 3000 weak episodes; 1:2 and 1:5 expert to weak transitions."""
+CHOOSING = ("sevpo", "fisor", "bc-choice")
+"""Algorithms that can choose among candidates."""
+CHOICES = {"sevpo": "argmin_cost", "fisor": "argmin_cost", "bc-choice": "argmin_cost"}
+
+
+@dataclass
+class Table5:
+    """Train every method on Go2 data of several qualities, play each over both courses, write the table."""
+
+    out: Path = Path("runs/table5")
+    """Working folder: data, runs, reports. Finished parts are not done again."""
+    scale: float = 0.1
+    """Share of the paper's amount of data; 1 is the paper's size."""
+    preset: str = "laptop"
+    """laptop, paper (Table 8), or a YAML file."""
+    mixes: Tuple[str, ...] = MIXES
+    algorithms: Tuple[str, ...] = ("sevpo", "fisor", "bc", "bc-safe", "bc-choice")
+    courses: Tuple[str, ...] = ("simple", "hard")
+    members: int = 3
+    """Training seeds, side by side."""
+    episodes: int = 334
+    """Evaluation episodes per course and training seed."""
+    candidates: Tuple[int, ...] = (1, 16)
+    evaluate_every: int = 2000
+    """Steps between the evaluations that decide which policy is best; 0: only the last is played."""
+    evaluate_episodes: int = 60
+    processes: int = 2
+    device: str = "cpu"
+    """Where to train."""
+    simulator: str = "mujoco"
+    seed: int = 0
+
+
+def sources(args: Table5, mix: str) -> List[Dict[str, Any]]:
+    """What a mix is collected from.
+
+    Raises:
+        ValueError: an unknown mix.
+    """
+    if mix not in MIXES:
+        raise ValueError(f"unknown mix '{mix}', expected some of {', '.join(MIXES)}")
+    share = 1.0 / len(args.courses)
+    found: List[Dict[str, Any]] = []
+
+    def add(policy: str, course: str, episodes: float) -> None:
+        found.append({"policy": policy, "course": course, "episodes": max(1, round(episodes))})
+
+    for course in args.courses:
+        if mix in ("expert", "paper"):
+            add("expert", course, 6000 * args.scale * share)
+        else:
+            good = 1.0 / (1.0 + float(mix[-1]))
+            add("expert", course, TRANSITIONS * args.scale * share * good / EXPERT_LENGTH[course])
+    for course in args.courses:
+        if mix == "paper":
+            add("weak", course, 3000 * args.scale * share)
+        elif mix != "expert":
+            bad = float(mix[-1]) / (1.0 + float(mix[-1]))
+            add("weak", course, TRANSITIONS * args.scale * share * bad / WEAK_LENGTH[course])
+    return found
+
+
+def _module(name: str, *arguments: Any) -> List[str]:
+    return [sys.executable, "-m", name, *map(str, arguments)]
+
+
+def _run(args: Table5, mix: str, algorithm: str) -> Path:
+    return args.out / "train" / mix / algorithm
+
+
+def data_jobs(args: Table5) -> List[Job]:
+    """Collections that are missing."""
+    found = []
+    for mix in args.mixes:
+        wanted, folder = sources(args, mix), args.out / "data" / mix
+        if (folder / "manifest.json").is_file():
+            continue
+        recipe = args.out / f"mix_{mix}.yaml"
+        write_atomically(recipe, yaml.safe_dump({"sources": wanted}))
+        command = _module(
+            "data_collection.collect", "--out", folder, "--mix", recipe, "--seed", args.seed, "--threads", 1,
+            "--simulator", args.simulator,
+        )  # fmt: skip
+        found.append(Job(f"collect {mix}", command, args.out / f"collect_{mix}.log"))
+    return found
+
+
+def train_jobs(args: Table5) -> List[Job]:
+    """Trainings that are missing."""
+    found = []
+    for mix in args.mixes:
+        for algorithm in args.algorithms:
+            run = _run(args, mix, algorithm)
+            if (run / "finished").is_file():
+                continue
+            command = _module(
+                "offline_training.reproduce.table5_job", args.out / "data" / mix, "--out", run, "--algorithm", algorithm,
+                "--preset", args.preset, "--seed", args.seed, "--members", args.members, "--device", args.device,
+                "--evaluate-every", args.evaluate_every, "--evaluate-episodes", args.evaluate_episodes,
+            )  # fmt: skip
+            found.append(Job(f"train {algorithm} on {mix}", command, args.out / f"train_{mix}_{algorithm}.log"))
+    return found
+
+
+def evaluations(args: Table5) -> List[Dict[str, Any]]:
+    """All (mix, algorithm, member, kept, N, course) that are reported."""
+    found = []
+    for mix in args.mixes:
+        for algorithm in args.algorithms:
+            for kept in ("last", "best") if args.evaluate_every else ("last",):
+                for n in args.candidates if algorithm in CHOOSING else (1,):
+                    for member in range(args.members):
+                        for course in args.courses:
+                            found.append(
+                                {
+                                    "mix": mix,
+                                    "algorithm": algorithm,
+                                    "member": member,
+                                    "kept": kept,
+                                    "n": n,
+                                    "course": course,
+                                }
+                            )
+    return found
+
+
+def _name(e: Dict[str, Any]) -> str:
+    return f"{e['mix']}_{e['algorithm']}_{e['kept']}_N{e['n']}_{e['course']}_{e['member']:02d}"
+
+
+def _report(args: Table5, e: Dict[str, Any]) -> Path:
+    return args.out / "play" / _name(e) / "report.json"
+
+
+def play_jobs(args: Table5) -> List[Job]:
+    """Evaluations that are missing: export and play in one process."""
+    (args.out / "play").mkdir(parents=True, exist_ok=True)
+    found = []
+    for e in evaluations(args):
+        if _report(args, e).is_file():
+            continue
+        file = member_folder(_run(args, e["mix"], e["algorithm"]), e["member"]) / f"policy_{e['kept']}.safetensors"
+        choice = CHOICES[e["algorithm"]] if e["n"] > 1 else "first"
+        onnx = args.out / "play" / f"{_name(e)}.onnx"
+        export = _module("deploy.export", file, "--out", onnx, "--choice", choice, "--candidates", e["n"])
+        # Every training seed is played on courses of its own.
+        play = _module(
+            "deploy.play", onnx, "--course", e["course"], "--episodes", args.episodes, "--threads", 1,
+            "--seed", args.seed + 100 + e["member"], "--simulator", args.simulator, "--out", _report(args, e).parent,
+        )  # fmt: skip
+        command = _module("offline_training.reproduce.chain", json.dumps([export, play]))
+        found.append(Job(f"play {_name(e)}", command, args.out / "play" / f"{_name(e)}.log"))
+    return found
+
+
+def run(args: Table5) -> Dict[str, Any]:
+    """Everything; returns what ``table5.json`` holds.
+
+    Raises:
+        ValueError: settings that are not understood, or a part that failed.
+    """
+    from offline_training.reproduce import table5_report as report
+
+    for mix in args.mixes:
+        sources(args, mix)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for jobs in (data_jobs, train_jobs, play_jobs):
+        run_all(jobs(args), args.processes)
+    rows = []
+    for e in evaluations(args):
+        played = json.loads(_report(args, e).read_text(encoding="utf-8"))
+        rows.append({**e, **report.episodes_of(played)})
+    manifests = {
+        m: json.loads((args.out / "data" / m / "manifest.json").read_text(encoding="utf-8")) for m in args.mixes
+    }
+    result = {
+        "command": "go2-reproduce table5", "settings": plain(args),
+        "data": {m: report.composition(v) for m, v in manifests.items()},
+        "configs": {
+            a: json.loads((_run(args, args.mixes[0], a) / "config.json").read_text(encoding="utf-8"))["config"]
+            for a in args.algorithms
+        },
+        "rows": rows,
+    }  # fmt: skip
+    write_atomically(args.out / "table5.json", json.dumps(result))
+    text = report.table(result)
+    write_atomically(args.out / "table5.md", text)
+    print(text)
+    return result

@@ -1,0 +1,29 @@
+"""``go2-train`` that goes on where it was stopped and leaves a mark when it has ended."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import tyro
+
+from go2_sevpo.checkpoint import CheckpointError
+from go2_sevpo.data.shards import DatasetError
+from offline_training.train import Args, train
+from offline_training.trainer import CHECKPOINT
+
+
+def main() -> None:
+    """Arguments of ``go2-train``."""
+    args = tyro.cli(Args)
+    try:
+        finished = train(replace(args, resume=(args.out / CHECKPOINT).exists()))
+    except (ValueError, DatasetError, CheckpointError) as error:
+        sys.exit(f"{error}")
+    if not finished:
+        sys.exit(130)
+    (args.out / "finished").write_text("", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

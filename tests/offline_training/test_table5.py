@@ -1,0 +1,69 @@
+"""Table 5: mixes, what is evaluated, the table; and the whole chain of commands at a tiny size."""
+
+import json
+
+import pytest
+
+from offline_training.reproduce import table5
+from offline_training.reproduce import table5_report as report
+from offline_training.reproduce.table5 import Table5
+
+TINY = """
+sevpo: {actor: mlp, width: 16, depth: 2, dropout: 0.0, prediction: clean, limit: 1.5, delta: 1.5, gamma: 0.98, critic_steps: 6,
+  policy_steps: 6, critic_hidden: [16], critic_batch: 16, actor_batch: 16, actor_updates: 1, unsafe_objective: none, b2: 0.0,
+  choice: first}
+"""
+
+
+def test_mixes_hold_what_they_promise():
+    args = Table5(scale=0.1)
+    paper = {(s["policy"], s["course"]): s["episodes"] for s in table5.sources(args, "paper")}
+    assert paper == {("expert", "simple"): 300, ("expert", "hard"): 300, ("weak", "simple"): 150, ("weak", "hard"): 150}
+    assert {s["policy"] for s in table5.sources(args, "expert")} == {"expert"}
+    for mix, ratio in (("harsh2", 2.0), ("harsh5", 5.0)):
+        length = {"expert": table5.EXPERT_LENGTH, "weak": table5.WEAK_LENGTH}
+        steps = {"expert": 0, "weak": 0}
+        for s in table5.sources(args, mix):
+            steps[s["policy"]] += s["episodes"] * length[s["policy"]][s["course"]]
+        assert steps["weak"] / steps["expert"] == pytest.approx(ratio, rel=0.02)
+        assert sum(steps.values()) == pytest.approx(0.1 * table5.TRANSITIONS, rel=0.02)
+    with pytest.raises(ValueError, match="unknown mix 'soft', expected some of expert, paper, harsh2, harsh5"):
+        table5.sources(args, "soft")
+
+
+def test_every_method_is_played_alone_and_those_that_choose_also_with_candidates():
+    found = table5.evaluations(Table5(mixes=("paper",), members=1, courses=("simple",)))
+    keys = {(e["algorithm"], e["kept"], e["n"]) for e in found}
+    assert {k[0] for k in keys if k[2] == 1} == {"sevpo", "fisor", "bc", "bc-safe", "bc-choice"}
+    assert {k[0] for k in keys if k[2] == 16} == {"sevpo", "fisor", "bc-choice"}
+    assert {k[1] for k in keys} == {"last", "best"}
+    assert {e["kept"] for e in table5.evaluations(Table5(evaluate_every=0))} == {"last"}
+
+
+def test_rates_are_over_all_episodes_and_the_worst_seed_is_named():
+    rows = [
+        {"member": 0, "outcome": "ssss", "cost": [0, 0, 0, 0]},
+        {"member": 1, "outcome": "sfft", "cost": [0, 8, 8, 0]},
+    ]
+    success, fall, timeout, cost = report.cells(rows)
+    assert success.startswith("62.5 [") and success.endswith("; 25.0")
+    assert fall.startswith("25.0 [") and timeout.startswith("12.5 [") and cost == "2.00"
+
+
+def test_the_whole_chain_runs_and_goes_on(tmp_path, capsys):
+    preset = tmp_path / "tiny.yaml"
+    preset.write_text(TINY)
+    args = Table5(
+        tmp_path / "out", scale=0.0005, preset=str(preset), mixes=("harsh2",), algorithms=("sevpo",), courses=("simple",),
+        members=2, episodes=2, candidates=(2,), evaluate_every=0,
+    )  # fmt: skip
+    result = table5.run(args)
+    assert [len(r["outcome"]) for r in result["rows"]] == [2, 2]
+    assert set(result["data"]["harsh2"]) == {"expert on simple", "weak on simple"}
+    assert json.loads((args.out / "table5.json").read_text())["settings"]["members"] == 2
+    text = (args.out / "table5.md").read_text()
+    assert "| simple | SEVPO | 2 | last |" in text and "The paper (Isaac Gym, 20 episodes" in text
+    capsys.readouterr()
+    assert table5.data_jobs(args) == table5.train_jobs(args) == table5.play_jobs(args) == []
+    assert table5.run(args)["rows"] == result["rows"]
+    assert "begins" not in capsys.readouterr().out
