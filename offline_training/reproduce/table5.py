@@ -122,7 +122,7 @@ def train_jobs(args: Table5) -> List[Job]:
             if (run / "finished").is_file():
                 continue
             command = _module(
-                "offline_training.reproduce.table5_job", args.out / "data" / mix, "--out", run, "--algorithm", algorithm,
+                "offline_training.train_job", args.out / "data" / mix, "--out", run, "--algorithm", algorithm,
                 "--preset", args.preset, "--seed", args.seed, "--members", args.members, "--device", args.device,
                 "--evaluate-every", args.evaluate_every, "--evaluate-episodes", args.evaluate_episodes,
             )  # fmt: skip

@@ -1,0 +1,45 @@
+"""Train-collect-train: the whole loop at a tiny size, and the door that stays shut for unsafe policies."""
+
+import json
+
+import pytest
+
+from data_collection.collect import Args as CollectArgs
+from data_collection.collect import collect
+from offline_training.loop import Args, run
+from tests.offline_training.test_table5 import TINY
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("loop")
+    (folder / "tiny.yaml").write_text(TINY)
+    collect(CollectArgs(out=folder / "data", policy="weak", course="simple", episodes=2, threads=1))
+    return folder
+
+
+def options(place, **changes):
+    return Args(
+        (place / "data",), place / "out", courses=("simple",), episodes=2, preset=str(place / "tiny.yaml"), play_episodes=2,
+        threads=1, **changes,
+    )  # fmt: skip
+
+
+def test_unsafe_policies_may_not_collect_safe_ones_may(place, capfd):
+    closed = run(options(place, rounds=1, safe_enough=-1.0))
+    assert len(closed) == 1 and not closed[0]["may_collect"]
+    assert "not safe enough to collect; stopped" in capfd.readouterr().out
+    opened = run(options(place, rounds=1, safe_enough=1.0))
+    assert [len(r["data"]) for r in opened] == [1, 2]
+    said = capfd.readouterr().out
+    assert "=== collect on simple" in said
+    assert said.count("=== train on") == 1  # the first training was kept
+    assert json.loads((place / "out" / "loop.json").read_text()) == opened
+    assert "| 1 | 2 | simple |" in (place / "out" / "loop.md").read_text()
+    manifest = json.loads((place / "out" / "round_0" / "data_simple" / "manifest.json").read_text())
+    assert manifest["sources"][0]["policy"].endswith("policy.onnx")
+
+
+def test_a_failing_step_is_named(place):
+    with pytest.raises(ValueError, match=r"train on nowhere stopped with status 1"):
+        run(Args((place / "nowhere",), place / "other", courses=("simple",)))
