@@ -9,6 +9,7 @@ from typing import Any, Dict, Tuple
 import yaml
 
 from envs.go2.config import ParkourConfig, Randomization
+from envs.go2.course import Shape
 from envs.go2.rewards import RewardWeights
 
 CONFIG_DIR = Path(__file__).parent / "configs"
@@ -80,7 +81,7 @@ def _build(cls: Any, values: Dict[str, Any], where: str) -> Any:
     for key in values:
         if key not in known:
             raise ValueError(f"unknown key '{key}' in {where}, expected one of {', '.join(known)}")
-    nested = {"randomization": Randomization, "reward": RewardWeights}
+    nested = {"randomization": Randomization, "reward": RewardWeights, "shape": Shape}
     clean = {}
     for key, value in values.items():
         if key in nested and isinstance(value, dict):

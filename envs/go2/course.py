@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -59,6 +59,27 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """Departures from a kind's definition, for measuring limits: tilt (degrees) and gap (m) ranges, friction coefficient."""
+
+    tilt: Optional[Tuple[float, float]] = None
+    gap: Optional[Tuple[float, float]] = None
+    friction: Optional[float] = None
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: naming what was found and what was expected.
+        """
+        for name, span, top in (("tilt", self.tilt, 60.0), ("gap", self.gap, 0.6)):
+            if span is not None and not 0.0 <= span[0] <= span[1] <= top:
+                raise ValueError(f"{name} is {span}, expected a range within [0, {top:g}]")
+        if self.friction is not None and self.friction <= 0:
+            raise ValueError(f"friction is {self.friction}, expected a positive coefficient")
+
+
+@dataclass(frozen=True)
 class Course:
     """One course. ``waypoints`` is (W, 3), the last one being the destination; ``floor`` is the pit's bottom."""
 
@@ -87,8 +108,8 @@ def _pit_depth(difficulty: float) -> float:
     return PIT_DEPTH if difficulty >= 0.5 else 0.04 + 0.5 * difficulty
 
 
-def make_course(kind: str, difficulty: float = 1.0, seed: int = 0) -> Course:
-    """Build the course ``kind`` at ``difficulty`` from ``seed``.
+def make_course(kind: str, difficulty: float = 1.0, seed: int = 0, shape: Shape = Shape()) -> Course:  # noqa: B008
+    """Build the course ``kind`` at ``difficulty`` from ``seed``; ``shape`` replaces parts of the kind's definition.
 
     Raises:
         ValueError: unknown ``kind``, or ``difficulty`` outside [0, 1].
@@ -99,17 +120,17 @@ def make_course(kind: str, difficulty: float = 1.0, seed: int = 0) -> Course:
         raise ValueError(f"difficulty is {difficulty}, expected a number in [0, 1]")
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     if kind == "flat":
-        return _flat(difficulty, seed)
-    return _stones(kind, difficulty, seed, rng)
+        return _flat(difficulty, seed, shape)
+    return _stones(kind, difficulty, seed, rng, shape)
 
 
-def _flat(difficulty: float, seed: int) -> Course:
+def _flat(difficulty: float, seed: int, shape: Shape) -> Course:
     box = Box((6.5, 0.0, -BOX_THICKNESS / 2), (8.5, 1.5, BOX_THICKNESS / 2))
     ways = np.array([[2.0, 0, 0], [4.0, 0, 0], [6.0, 0, 0], [8.0, 0, 0], [10.0, 0, 0], [11.5, 0, 0]], dtype=np.float64)
-    return Course("flat", difficulty, seed, (box,), ways, -_pit_depth(difficulty), 0.8)
+    return Course("flat", difficulty, seed, (box,), ways, -_pit_depth(difficulty), shape.friction or 0.8)
 
 
-def _stones(kind: str, d: float, seed: int, rng: np.random.Generator) -> Course:
+def _stones(kind: str, d: float, seed: int, rng: np.random.Generator, shape: Shape) -> Course:
     hard = kind == "hard"
     depth = _pit_depth(d)
     boxes: List[Box] = []
@@ -118,7 +139,9 @@ def _stones(kind: str, d: float, seed: int, rng: np.random.Generator) -> Course:
     start_half = (1.2 + START_LENGTH - 0.4) / 2
     edge = START_LENGTH - 0.4
     boxes.append(Box((edge - start_half, 0.0, -BOX_THICKNESS / 2), (start_half, 0.8, BOX_THICKNESS / 2)))
-    gap_range = _range(d, (0.05, 0.10), (0.25, 0.50) if hard else (0.25, 0.45))
+    gap_range = shape.gap or _range(d, (0.05, 0.10), (0.25, 0.50) if hard else (0.25, 0.45))
+    tilt_range = shape.tilt or _range(d, (0.0, 6.0), (20.0, 40.0))
+    friction = shape.friction or (1.2 if hard else 0.8)
     side = 1.0 if rng.random() < 0.5 else -1.0
     for i in range(STONES):
         gap = rng.uniform(*gap_range)
@@ -128,7 +151,7 @@ def _stones(kind: str, d: float, seed: int, rng: np.random.Generator) -> Course:
         gaps.append((edge, edge + gap))
         x = edge + gap + length / 2
         if hard:
-            tilt = math.radians(rng.uniform(*_range(d, (0.0, 6.0), (20.0, 40.0))))
+            tilt = math.radians(rng.uniform(*tilt_range))
             offset = side * rng.uniform(*_range(d, (0.0, 0.05), (0.10, 0.25)))
             # Left (offset > 0) faces right: its left edge is the higher one, a positive turn about x.
             angle, width = side * tilt, 1.1
@@ -147,7 +170,7 @@ def _stones(kind: str, d: float, seed: int, rng: np.random.Generator) -> Course:
     edge += gap
     boxes.append(Box((edge + END_LENGTH / 2, 0.0, -BOX_THICKNESS / 2), (END_LENGTH / 2, 0.8, BOX_THICKNESS / 2)))
     ways.append((edge + 0.9, 0.0, 0.0))
-    return Course(kind, d, seed, tuple(boxes), np.array(ways), -depth, 1.2 if hard else 0.8, gaps=tuple(gaps))
+    return Course(kind, d, seed, tuple(boxes), np.array(ways), -depth, friction, gaps=tuple(gaps))
 
 
 def _box_top(box: Box, points: np.ndarray) -> np.ndarray:

@@ -23,7 +23,9 @@ class CoursePool:
             for level in range(self.levels):
                 first = config.course_seed + level * config.variants
                 difficulty = self.difficulty(level)
-                self.courses.extend(make_course(kind, difficulty, first + k % count) for k in range(config.variants))
+                self.courses.extend(
+                    make_course(kind, difficulty, first + k % count, config.shape) for k in range(config.variants)
+                )
 
     def difficulty(self, level: int) -> float:
         """Difficulty of a curriculum level, or the configured one."""

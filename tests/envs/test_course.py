@@ -103,3 +103,15 @@ def test_bad_arguments_are_named():
         c.make_course("steep")
     with pytest.raises(ValueError, match="difficulty is 1.5"):
         c.make_course("simple", 1.5)
+
+
+def test_shape_replaces_tilt_gap_and_friction():
+    plain, steep = c.make_course("hard", 1.0, 5), c.make_course("hard", 1.0, 5, c.Shape((45.0, 45.0), (0.3, 0.3), 2.0))
+    tilts = [abs(np.degrees(2 * np.arctan2(b.quaternion[1], b.quaternion[0]))) for b in stones(steep)]
+    assert np.allclose(tilts, 45.0)
+    assert np.allclose([b - a for a, b in steep.gaps], 0.3)
+    assert steep.friction == 2.0 and plain.friction == 1.2
+    with pytest.raises(ValueError, match=r"gap is \(0.2, 0.9\), expected a range within \[0, 0.6\]"):
+        c.Shape(gap=(0.2, 0.9))
+    with pytest.raises(ValueError, match="friction is -1, expected a positive coefficient"):
+        c.Shape(friction=-1)

@@ -1,0 +1,151 @@
+"""Where a policy's limits are: ``python -m benchmarks.limits`` plays it on courses and with physics it was not made for.
+
+Two tables. *Limits*: success against the tilt of the hard course's stones, against the width of its gaps and against friction,
+everything else as defined. *Robustness*: one property of the simulation changed at a time. Each row is a number of
+unseen episodes with all other randomisation on.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import torch
+import tyro
+
+from envs.go2.config import ParkourConfig, Randomization
+from envs.go2.contract import environment_contract
+from envs.go2.course import Shape
+from envs.go2.parkour import Go2Parkour
+from envs.go2.rollout import onnx_policy, run_episodes
+from go2_sevpo.contract import check_contract
+from go2_sevpo.metrics import wilson
+from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
+
+COURSE_SEED = 12_000_000
+
+
+@dataclass
+class Args:
+    """Play a policy at and beyond its limits."""
+
+    policy: tyro.conf.Positional[str] = "expert"
+    course: str = "hard"
+    """Course of the robustness table; limits are measured on the hard course."""
+    episodes: int = 200
+    tables: Tuple[str, ...] = ("limits", "robustness")
+    threads: int = 0
+    seed: int = 0
+    out: Path = Path("runs/limits")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is changed: a title and fields of :class:`ParkourConfig`."""
+
+    table: str
+    title: str
+    changes: Dict[str, Any] = field(default_factory=dict)
+
+
+def limit_rows() -> List[Row]:
+    """Tilt, gap and friction, one at a time."""
+    rows = [Row("limits", f"tilt {t} degrees", {"shape": Shape(tilt=(t, t))}) for t in (0, 20, 30, 35, 40, 42.5, 45)]
+    rows += [
+        Row("limits", f"tilt {t} degrees, friction {f:g}", {"shape": Shape(tilt=(t, t), friction=f)})
+        for t in (40, 45)
+        for f in (0.8, 1.0, 1.6, 2.0)
+    ]
+    rows += [
+        Row("limits", f"gaps {g:g} m", {"shape": Shape(gap=(g, g))}) for g in (0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6)
+    ]
+    return rows
+
+
+def robustness_rows() -> List[Row]:
+    """One property of the simulation at a time, the rest randomised as ever."""
+    base = Randomization()
+    rows = [
+        Row("robustness", "as trained"),
+        Row("robustness", "no randomisation", {"randomization": Randomization.off()}),
+    ]
+
+    def fixed(title: str, **ranges: Any) -> Row:
+        return Row("robustness", title, {"randomization": replace(base, **ranges)})
+
+    rows += [fixed(f"friction x {f:g}", friction_factor=(f, f)) for f in (0.5, 0.6, 0.75, 1.5)]
+    rows += [fixed(f"payload {m:g} kg", payload_kg=(m, m)) for m in (-1, 2, 4, 6)]
+    rows += [fixed(f"motor strength x {k:g}", motor_factor=(k, k)) for k in (0.8, 0.9, 1.2)]
+    rows += [fixed(f"action delay {1000 * d:g} ms", delay_s=(d, d)) for d in (0.0, 0.01, 0.02)]
+    rows += [fixed(f"pushes of up to {v:g} m/s", push_speed=v) for v in (0.8, 1.2)]
+    rows += [fixed(f"map wrong by up to {100 * e:g} cm", map_error=e) for e in (0.04, 0.06)]
+    rows += [Row("robustness", f"physics step {1000 * dt:g} ms", {"physics_dt": dt}) for dt in (0.002, 0.001)]
+    return rows
+
+
+def play(policy: OnnxPolicy, args: Args, row: Row) -> Dict[str, Any]:
+    """Rates of one row."""
+    course = "hard" if row.table == "limits" else args.course
+    config = ParkourConfig(
+        num_envs=args.episodes, courses=(course,), variants=args.episodes, seed=args.seed,
+        course_seed=COURSE_SEED + args.seed * 10_000, threads=args.threads, **row.changes,
+    )  # fmt: skip
+    env = Go2Parkour(config)
+    scale = policy.contract["sampler"].get("noise_scale", 1.0)
+    try:
+        episodes = run_episodes(env, onnx_policy(policy, args.seed, scale), args.seed).episodes
+    finally:
+        env.close()
+    n = len(episodes)
+    counts = {k: sum(bool(e[k]) for e in episodes) for k in ("success", "fall", "timeout")}
+    return {
+        "table": row.table, "title": row.title, "course": course, "episodes": n,
+        **{k: {"rate": c / n, "interval": wilson(c, n)} for k, c in counts.items()},
+        "progress": sum(e["progress"] for e in episodes) / n,
+    }  # fmt: skip
+
+
+def line(found: Dict[str, Any]) -> str:
+    """One row as Markdown."""
+
+    def rate(key: str) -> str:
+        low, high = found[key]["interval"]
+        return f"{100 * found[key]['rate']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+    return f"| {found['title']} | {rate('success')} | {rate('fall')} | {100 * found['progress']:.0f} |"
+
+
+def main() -> None:
+    """Measure, print, write ``NAME.json`` and ``NAME.md``."""
+    args = tyro.cli(Args)
+    torch.set_num_threads(1)
+    policy = OnnxPolicy(find_policy(args.policy))
+    check_contract(policy.contract, environment_contract(), args.policy)
+    rows = [r for r in limit_rows() + robustness_rows() if r.table in args.tables]
+    found, lines = [], []  # type: ignore[var-annotated]
+    for row in rows:
+        if not found or found[-1]["table"] != row.table:
+            course = "hard" if row.table == "limits" else args.course
+            lines += ["", f"{row.table}, {course} course: {args.episodes} episodes a row", ""]
+            lines += ["| | success % | fall % | way covered % |", "|---|---|---|---|"]
+            print("\n".join(lines[-5:]), flush=True)
+        found.append(play(policy, args, row))
+        lines.append(line(found[-1]))
+        print(lines[-1], flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    name = Path(args.policy).stem
+    settings = {**asdict(args), "out": None, "policy": policy.identity}
+    (args.out / f"{name}.json").write_text(
+        json.dumps({"settings": settings, "rows": found}, indent=1), encoding="utf-8"
+    )
+    (args.out / f"{name}.md").write_text("\n".join(lines[1:]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
