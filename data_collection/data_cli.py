@@ -1,4 +1,4 @@
-"""Look after datasets (``go2-data validate | repair | info | merge``)."""
+"""Look after datasets (``go2-data validate | repair | info | card | merge``)."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ class Repair:
 @dataclass
 class Info:
     """Show returns, costs, lengths, success and fall, and draw a histogram."""
+
+    dir: tyro.conf.Positional[Path]
+
+
+@dataclass
+class Card:
+    """Write card.md, a description of the dataset for those who get it, and its pictures."""
 
     dir: tyro.conf.Positional[Path]
 
@@ -102,7 +109,43 @@ def info(folder: Path) -> str:
     return "\n".join([*lines, f"picture: {folder / 'histogram.png'}"])
 
 
-def run(command: Union[Validate, Repair, Info, Merge]) -> str:
+def card(folder: Path) -> str:
+    """The dataset's card as Markdown.
+
+    Raises:
+        DatasetError: no dataset there, or a shard is missing.
+    """
+    m = shards.read_manifest(folder)
+    table = info(folder).splitlines()[1:-1]
+    environment = m.get("environment") or {}
+    lines = [
+        f"# Dataset {folder.resolve().name}", "",
+        f"{m['episodes']} episodes, {m['transitions']} transitions in {len(m['shards'])} HDF5 shards (keys of DSRL), "
+        f"schema {m['schema']}, seed {m.get('seed')}. Environment: {environment.get('name', '?')}.", "",
+        "```", *table, "```", "", "![returns, costs, lengths](histogram.png)", "", "## What made it", "",
+    ]  # fmt: skip
+    for source in m.get("sources", []):
+        digest = (m.get("policies") or {}).get(source["policy"], "?")
+        lines.append(
+            f"- {source['episodes']} episodes of policy `{Path(source['policy']).name}` (SHA-256 {digest[:12]}...) on *{source['course']}*, "
+            f"difficulty {source['difficulty']:g}, action noise x {source['noise']:g} (Gaussian policies only)"
+        )
+    lines += [
+        f"- randomisation {'on' if m.get('randomization', True) else 'off'}, simulator {m.get('simulator', 'mujoco')}",
+        "",
+    ]
+    if environment.get("definition"):
+        lines += ["## Success, fall, cost", "", environment["definition"], ""]
+    observation = m.get("observation") or {}
+    if observation.get("fields"):
+        lines += ["## Observation", "", "| field | size | unit | scale |", "|---|---|---|---|"]
+        lines += [f"| {f['name']} | {f['size']} | {f['unit']} | {f['scale']:g} |" for f in observation["fields"]]
+        lines.append("")
+    lines += ["Checksums of all shards are in `manifest.json`; `go2-data validate` checks them.", ""]
+    return "\n".join(lines)
+
+
+def run(command: Union[Validate, Repair, Info, Card, Merge]) -> str:
     """Carry out one command; returns what to print.
 
     Raises:
@@ -117,6 +160,10 @@ def run(command: Union[Validate, Repair, Info, Merge]) -> str:
         m = shards.repair(command.dir)
         aside = ", ".join(m["damaged"]) or "none"
         return f"{command.dir}: {len(m['shards'])} whole shards, {m['transitions']} transitions; set aside: {aside}"
+    if isinstance(command, Card):
+        path = command.dir / "card.md"
+        shards.write_atomically(path, card(command.dir))
+        return f"{path} and {command.dir / 'histogram.png'}"
     if isinstance(command, Merge):
         return f"{command.out}: {shards.merge(command.dir, command.out)} transitions"
     return info(command.dir)
@@ -125,7 +172,7 @@ def run(command: Union[Validate, Repair, Info, Merge]) -> str:
 def main() -> None:
     """Entry point of ``go2-data``."""
     command = tyro.extras.subcommand_cli_from_dict(
-        {"validate": Validate, "repair": Repair, "info": Info, "merge": Merge}
+        {"validate": Validate, "repair": Repair, "info": Info, "card": Card, "merge": Merge}
     )
     try:
         print(run(command))

@@ -11,7 +11,7 @@ import pytest
 
 from data_collection import collect as module
 from data_collection.collect import Args, collect, plan, sources_of
-from data_collection.data_cli import Info, Merge, Repair, Validate, run
+from data_collection.data_cli import Card, Info, Merge, Repair, Validate, run
 from go2_sevpo.data import shards
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.shards import DatasetError
@@ -147,6 +147,10 @@ def test_data_commands(gaussian_onnx, tmp_path):
     text = run(Info(folder))
     assert "trembler on simple" in text
     assert (folder / "histogram.png").stat().st_size > 5000
+    assert run(Card(folder)).startswith(str(folder / "card.md"))
+    card = (folder / "card.md").read_text()
+    assert "on *simple*, difficulty 1, action noise" in card and "SHA-256" in card
+    assert "success: the base is within 0.5 m" in card and "| height_scan | 85 |" in card
     assert "transitions" in run(Merge(folder, tmp_path / "all.hdf5"))
     assert len(load(tmp_path / "all.hdf5")) == len(load(folder))
     shard = next(folder.glob("*.hdf5"))
