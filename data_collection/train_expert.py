@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from envs.simulators.early import prepare
+
+prepare()  # Isaac Gym, if it is asked for, must be imported before torch
+
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning torch threads starve the physics threads
@@ -186,7 +190,7 @@ class Args:
     num_envs: Optional[int] = None
     """Overrides the preset's number of worlds."""
     simulator: Optional[str] = None
-    """Overrides the preset's simulator: mujoco (CPU) or mujoco-warp (NVIDIA GPU)."""
+    """Overrides the preset's simulator: mujoco (CPU), mujoco-warp (NVIDIA GPU) or isaacgym."""
     threads: int = 0
     """Physics and torch threads; 0 means all cores."""
     agent: str = "ppo"

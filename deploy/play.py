@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from envs.simulators.early import prepare
+
+prepare()  # Isaac Gym, if it is asked for, must be imported before torch
+
 import json
 import sys
 import time
@@ -50,7 +54,7 @@ class Args:
     physics_dt: float = 0.005
     """Physics step, s."""
     simulator: str = "mujoco"
-    """mujoco (CPU) or mujoco-warp (NVIDIA GPU)."""
+    """mujoco (CPU), mujoco-warp (NVIDIA GPU) or isaacgym."""
     randomization: bool = True
     """Domain randomisation, pushes and sensor noise."""
     video: bool = False

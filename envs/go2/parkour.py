@@ -49,7 +49,9 @@ class Go2Parkour:
         self.max_episode_length = round(config.episode_seconds / r.CONTROL_DT)
         self.pool = CoursePool(config)
         self.courses = self.pool.courses
-        self.sim = make_simulator(config.simulator, config.num_envs, self.courses, config.threads, config.physics_dt)
+        self.sim = make_simulator(
+            config.simulator, config.num_envs, self.courses, config.threads, config.physics_dt, self._first_payload()
+        )
         self.device = self.sim.device
         self.maps = TerrainMaps(self.courses, self.device)
         self.waypoints, self.last_waypoint, self.waypoint_roll = (x.to(self.device) for x in self.pool.tables())
@@ -75,6 +77,13 @@ class Go2Parkour:
         self.best_step = torch.zeros(n, dtype=torch.long, device=dev)
         self.start_x = torch.zeros(n, device=dev)
 
+    def _first_payload(self) -> torch.Tensor:
+        """Payloads for back ends whose masses are set once, spread over the range."""
+        z, n = self.config.randomization, self.config.num_envs
+        share = torch.rand(n, generator=torch.Generator().manual_seed(self.config.seed))
+        low, high = z.payload_kg if z.payload else (0.0, 0.0)
+        return low + (high - low) * share
+
     # ---- randomness ----------------------------------------------------------------------------------------
 
     def _uniform(self, n: int, low: float, high: float) -> torch.Tensor:
@@ -87,6 +96,8 @@ class Go2Parkour:
             d.friction = self._uniform(n, *z.friction_factor)
         if z.payload:
             d.payload = self._uniform(n, *z.payload_kg)
+        if self.sim.fixed_payload is not None:
+            d.payload = self.sim.fixed_payload[ids]
         if z.motor_strength:
             d.motor_strength = self._uniform(n, *z.motor_factor)
         for name, value in vars(d).items():

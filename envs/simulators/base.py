@@ -68,6 +68,8 @@ class Simulator(Protocol):
     num_envs: int
     device: torch.device
     courses: Sequence[Course]
+    fixed_payload: Optional[torch.Tensor]
+    """Payloads (N,), kg, that :meth:`assign` cannot change; None where it can."""
 
     def assign(self, env_ids: torch.Tensor, course_ids: torch.Tensor, dynamics: Optional[Dynamics] = None) -> None:
         """Give worlds ``env_ids`` (K,) the courses ``course_ids`` (K,) and, if not None, new dynamics."""

@@ -56,6 +56,7 @@ class MujocoSimulator:
     """
 
     device = torch.device("cpu")
+    fixed_payload = None
 
     def __init__(
         self, num_envs: int, courses: Sequence[Course], threads: int = 0, physics_dt: float = r.PHYSICS_DT

@@ -67,6 +67,8 @@ class MujocoWarpSimulator:
         ValueError: mujoco_warp is missing; no course, no world, or a physics step that does not divide the control step.
     """
 
+    fixed_payload = None
+
     def __init__(
         self, num_envs: int, courses: Sequence[Course], threads: int = 0, physics_dt: float = r.PHYSICS_DT,
         device: Optional[str] = None,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Optional, Sequence
+
+import torch
 
 from envs.go2.course import Course
 from envs.simulators.base import Simulator
 
-SIMULATORS = ("mujoco", "mujoco-warp")
+SIMULATORS = ("mujoco", "mujoco-warp", "isaacgym")
 
 
 def make_simulator(
-    name: str, num_envs: int, courses: Sequence[Course], threads: int = 0, physics_dt: float = 0.005
-) -> Simulator:
-    """Make the back end called ``name``.
+    name: str, num_envs: int, courses: Sequence[Course], threads: int = 0, physics_dt: float = 0.005,
+    payload: Optional[torch.Tensor] = None,
+) -> Simulator:  # fmt: skip
+    """Make the back end called ``name``. ``payload`` (num_envs,), kg, is for those that cannot change masses later.
 
     Raises:
         ValueError: an unknown name, a back end that is not installed, or arguments it does not accept.
@@ -26,4 +29,8 @@ def make_simulator(
         from envs.simulators.mujoco_warp import MujocoWarpSimulator
 
         return MujocoWarpSimulator(num_envs, courses, threads, physics_dt)
+    if name == "isaacgym":
+        from envs.simulators.isaacgym import IsaacGymSimulator
+
+        return IsaacGymSimulator(num_envs, courses, threads, physics_dt, payload)
     raise ValueError(f"unknown simulator '{name}', expected one of {', '.join(SIMULATORS)}")

@@ -13,7 +13,7 @@ from envs.simulators.registry import make_simulator
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(ValueError, match="unknown simulator 'bullet', expected one of mujoco, mujoco-warp"):
+    with pytest.raises(ValueError, match="unknown simulator 'bullet', expected one of mujoco, mujoco-warp, isaacgym"):
         make_simulator("bullet", 1, [make_course("flat", 0.0, 0)])
 
 
