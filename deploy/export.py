@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import tyro
 
+from deploy.unitree import write_deploy_yaml
 from envs.contracts import contract_for
 from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.contract import CONTRACT_KEY, ContractError, dump_contract
@@ -137,7 +138,10 @@ def export_run(args: Args) -> Dict[str, Any]:
     sampler = policy.sampler
     sampler["candidates"] = args.candidates or (info.get("candidates", 1) if sampler["choice"] != "first" else 1)
     contract.update({"kind": info.get("algorithm", "?"), "sampler": sampler, "provenance": info})
-    return write_onnx(policy, contract, observations, args.out)
+    found = write_onnx(policy, contract, observations, args.out)
+    if contract["robot"] == "unitree_go2":
+        write_deploy_yaml(contract, args.out)
+    return found
 
 
 def main() -> None:
