@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
+from envs.simulators.early import prepare
+
+# Isaac Gym, if it is asked for, must be imported before torch.
+prepare(["--simulator", "isaacgym"] if "--isaacgym" in sys.argv[1:] else [])
+
 import os
 import platform
-import sys
 import time
 from dataclasses import dataclass
 from importlib import import_module
@@ -159,17 +165,28 @@ SECTIONS: Tuple[Tuple[str, Callable[[], List[Check]]], ...] = (
 )  # fmt: skip
 
 
+def isaacgym() -> List[Check]:
+    """What public sources leave open about Isaac Gym, measured."""
+    from deploy.doctor_isaacgym import examine
+
+    return [Check(name, right, text) for name, right, text in examine()]
+
+
 @dataclass
 class Args:
     """Report versions, simulators, threads, graphics and a one-second physics self-test."""
 
+    isaacgym: bool = False
+    """Measure Isaac Gym instead, on a machine that has it; send us the report."""
+
 
 def main() -> None:
     """Entry point of ``go2-doctor``; exits with 1 if something needed is missing or wrong."""
-    tyro.cli(Args)
+    args = tyro.cli(Args)
+    chosen = (("packages", packages), ("Isaac Gym", isaacgym)) if args.isaacgym else SECTIONS
     print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     wrong = 0
-    for title, section in SECTIONS:
+    for title, section in chosen:
         print(f"\n{title}")
         try:
             checks = section()
@@ -178,7 +195,7 @@ def main() -> None:
         for check in checks:
             mark = {True: "ok  ", False: "FAIL", None: "--  "}[check.ok]
             wrong += check.ok is False
-            print(f"  {mark} {check.name:28s} {check.text}")
+            print(f"  {mark} {check.name:40s} {check.text}")
     print(f"\n{'all that is needed works' if not wrong else f'{wrong} problems'}")
     sys.exit(1 if wrong else 0)
 

@@ -41,6 +41,8 @@ class ConservativeConfig:
     critic_steps: int = 1000000
     critic_batch: int = 256
     rate: float = 3e-4
+    critic_decay: bool = False
+    """Cosine decay of the critics' learning rate too (the actor's always decays): a smoother V_c decides the regions."""
     target_rate: float = 0.005
     critic_hidden: Tuple[int, ...] = (256, 256)
 
@@ -133,6 +135,9 @@ class ConservativeCritics(base.State):
     def update_conservative(self, batch: Batch) -> Dict[str, Any]:
         """Eqs. 6 and 7 on one batch."""
         c = self.config
+        if c.critic_decay:
+            for optimizer in (self.v_optimizer, self.q_optimizer):
+                base.set_rate(optimizer, base.cosine(c.rate, self.critics_trained, c.critic_steps))
         with torch.no_grad():
             q = self.q_c_target(batch.obs, batch.act).amax(0)
         v = self.v_c(batch.obs)

@@ -42,6 +42,8 @@ class FisorConfig:
     critic_batch: int = 256
     actor_batch: int = 2048
     rate: float = 3e-4
+    critic_decay: bool = False
+    """Cosine decay of the critics' learning rate too (the actor's always decays)."""
     target_rate: float = 0.005
     ema: float = 0.001
     warmup: float = 0.0
@@ -108,6 +110,9 @@ class Fisor(base.State):
         c = self.config
         metrics = self.update_critics(data.sample(self.shape(c.critic_batch), generator))
         base.set_rate(self.actor_optimizer, base.cosine(c.rate, step, c.steps))
+        if c.critic_decay:
+            for optimizer in (self.v_optimizer, self.q_optimizer):
+                base.set_rate(optimizer, base.cosine(c.rate, step, c.steps))
         batch = data.sample(self.shape(c.actor_batch), generator)
         metrics.update(self.update_actor(batch, step < c.warmup * c.steps, generator))
         return metrics

@@ -68,6 +68,8 @@ class SevpoConfig(ConservativeConfig):
     trust_interval: int = 5
     # training
     policy_steps: int = 1000000
+    actor_rate: Optional[float] = None
+    """The actor's learning rate; ``rate`` if not given."""
     actor_batch: int = 1024
     actor_updates: int = 2
     """Actor updates per step, each on its own batch (the base method splits 2048 in two)."""
@@ -165,8 +167,10 @@ class Sevpo(ConservativeCritics):
         if stage == "critics":
             return self.update_conservative(data.sample(self.shape(c.critic_batch), generator))
         self.require_critics()
+        if c.critic_decay:
+            base.set_rate(self.critic_optimizer, base.cosine(c.rate, step, c.policy_steps))
         metrics = self.update_policy_critics(data.sample(self.shape(c.critic_batch), generator), generator)
-        base.set_rate(self.actor_optimizer, base.cosine(c.rate, step, c.policy_steps))
+        base.set_rate(self.actor_optimizer, base.cosine(c.actor_rate or c.rate, step, c.policy_steps))
         for _ in range(c.actor_updates):
             batch = data.sample(self.shape(c.actor_batch), generator)
             metrics.update(self.update_actor(batch, step / c.policy_steps, generator))

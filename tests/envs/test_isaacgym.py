@@ -99,3 +99,38 @@ def test_box_frame_is_the_courses():
     box = Box((1.0, 2.0, 3.0), (0.5, 0.25, 0.125))
     vertices, _ = box_mesh([box], np.zeros(3))
     assert np.allclose(vertices.min(0), [0.5, 1.75, 2.875]) and np.allclose(vertices.max(0), [1.5, 2.25, 3.125])
+
+
+def test_doctor_measures_and_reports():
+    found = run("-m", "deploy.doctor", "--isaacgym")
+    assert "DOF order" in found.stdout and "FL_hip_joint" in found.stdout, found.stdout + found.stderr
+    lines = [x for x in found.stdout.split("Isaac Gym\n")[1].splitlines() if x.startswith("  ")]
+    assert len(lines) >= 13 and all(x.startswith("  ok") for x in lines), found.stdout
+    absent = run("-m", "deploy.doctor", "--isaacgym", standin=False)
+    assert absent.returncode == 1 and "needs NVIDIA's Isaac Gym Preview 4" in absent.stderr
+
+
+def test_doctor_notices_what_contradicts_the_back_end(monkeypatch):
+    """A simulation that reports angular velocities in the body frame and includes friction fails by name."""
+    from deploy.doctor_isaacgym import examine
+    from tests.envs.test_simulator import isaacgym_stand_in
+
+    class Other:
+        def __init__(self, *args, **options):
+            self.__dict__["sim"] = isaacgym_stand_in(*args, **options)
+
+        def __getattr__(self, name):
+            return getattr(self.__dict__["sim"], name)
+
+        def write(self, ids, state):
+            from dataclasses import replace
+
+            from envs.go2.geometry import rotation_matrix
+
+            spin = state.base_angular_velocity
+            turned = (rotation_matrix(state.base_quaternion) @ spin[..., None])[..., 0]
+            self.__dict__["sim"].write(ids, replace(state, base_angular_velocity=turned))
+
+    verdicts = {name: right for name, right, _ in examine(Other)}
+    assert verdicts["angular velocity is in the world frame"] is False
+    assert verdicts["free fall"] is True
