@@ -22,16 +22,15 @@ class RslRlEnv(VecEnv):
         self.max_episode_length, self.device = env.max_episode_length, env.device
         self.cfg: Dict[str, Any] = env.config.to_dict()
         self.episode_length_buf = env.episode_length
-        self.observation = env.reset()
 
     def get_observations(self) -> TensorDict:
         """Return the present observation groups."""
-        groups = {"policy": self.observation, "privileged": self.env.privileged()}
+        groups = {"policy": self.env.observation, "privileged": self.env.privileged()}
         return TensorDict(groups, batch_size=[self.num_envs], device=self.device)
 
     def step(self, actions: torch.Tensor) -> Tuple[TensorDict, torch.Tensor, torch.Tensor, Dict[str, Any]]:
         """Step with PPO actions (N, 12), times the action unit; only a true time limit bootstraps, being stuck ends like a fall."""
-        self.observation, reward, cost, terminated, truncated, info = self.env.step(actions * self.action_unit)
+        _, reward, cost, terminated, truncated, info = self.env.step(actions * self.action_unit)
         self.episode_length_buf = self.env.episode_length
         extras = {"time_outs": (truncated & ~info["stuck"]).float(), "cost": cost, "info": info}
         return self.get_observations(), reward, (terminated | truncated).long(), extras

@@ -18,12 +18,13 @@ import time
 from collections import deque
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 import torch
 import tyro
 
 from data_collection.expert_config import CONFIG_DIR, ExpertConfig, load_config
+from data_collection.ppo import installed_version, make_learner
 from envs.go2.parkour import Go2Parkour
 from go2_sevpo.checkpoint import load_checkpoint, save_checkpoint
 from go2_sevpo.policy import GaussianPolicy, save_policy
@@ -33,12 +34,12 @@ ACTION_UNIT = 0.25
 """Environment actions per unit of PPO's Gaussian: 0.3 rad, the field's usual action scale."""
 
 
-def policy_of(actor: Dict[str, torch.Tensor], hidden: Tuple[int, ...]) -> GaussianPolicy:
-    """The deployable policy from rsl_rl's actor state (``mlp.*``, ``distribution.log_std_param``)."""
-    depth = len(hidden)
-    sizes = [actor["mlp.0.weight"].shape[1], *hidden, actor[f"mlp.{2 * depth}.weight"].shape[0]]
-    policy = GaussianPolicy(sizes, actor["distribution.log_std_param"].exp(), ACTION_UNIT)
-    policy.mlp.load_state_dict({k[4:]: v for k, v in actor.items() if k.startswith("mlp.")})
+def policy_of(actor: Dict[str, torch.Tensor]) -> GaussianPolicy:
+    """The deployable policy from an actor as :meth:`data_collection.ppo.Learner.actor` gives it."""
+    weights = {k: v for k, v in actor.items() if k != "std"}
+    layers = [v for k, v in weights.items() if k.endswith("weight")]
+    policy = GaussianPolicy([layers[0].shape[1], *(w.shape[0] for w in layers)], actor["std"], ACTION_UNIT)
+    policy.mlp.load_state_dict(weights)
     return policy
 
 
@@ -46,32 +47,23 @@ def write_policy(out: Path) -> None:
     """Write ``policy_last.safetensors``, which go2-export reads, from the run's checkpoint and configuration."""
     state = load_checkpoint(out / "checkpoint.safetensors", CHECKPOINT_KIND)
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
-    actor = state["algorithm"]["actor_state_dict"]
     info = {
         "algorithm": "ppo", "seed": config["seed"], "iterations": state["iteration"], "steps": state["steps"],
         "config": {"env": config["env"], "ppo": config["ppo"]},
     }  # fmt: skip
     observations = state["env"]["buffers"]["observation"][:256]
-    save_policy(out / "policy_last.safetensors", policy_of(actor, tuple(config["ppo"]["hidden"])), observations, info)
+    save_policy(out / "policy_last.safetensors", policy_of(state["actor"]), observations, info)
 
 
 class Trainer:
     """The PPO loop: rollouts, updates, annealing, logs, checkpoints that resume exactly."""
 
     def __init__(self, config: ExpertConfig, out: Path, seed: int) -> None:
-        from rsl_rl.runners import OnPolicyRunner
-
-        from data_collection.rsl_rl_adapter import RslRlEnv
-
         torch.manual_seed(seed)
         self.config, self.out = config, out
         self.env = Go2Parkour(replace(config.env, seed=seed), auto_reset=True)
-        self.adapter = RslRlEnv(self.env, ACTION_UNIT)
-        self.runner = OnPolicyRunner(self.adapter, config.ppo.to_rsl_rl(), log_dir=None, device=str(self.env.device))
-        self.alg = self.runner.alg
-        if self.alg.symmetry:
-            # rsl_rl evaluates the mirror loss for its log even when only augmentation is used: a seventh of the update.
-            self.alg.symmetry.compute_loss = lambda *_: torch.zeros((), device=self.env.device)
+        self.env.reset()
+        self.learner = make_learner(self.env, config.ppo, ACTION_UNIT)
         self.iteration, self.steps, self.seconds = 0, 0, 0.0
         self.finished: deque = deque(maxlen=400)
 
@@ -79,20 +71,30 @@ class Trainer:
         """Write ``checkpoint.safetensors``: networks, optimiser, environment, random states."""
         state = {
             "iteration": self.iteration, "steps": self.steps, "seconds": self.seconds,
-            "algorithm": self.alg.save(), "learning_rate": self.alg.learning_rate,
+            "algorithm": self.learner.state_dict(), "actor": self.learner.actor(),
+            "rsl_rl": installed_version(), "learning_rate": self.learner.learning_rate,
             "torch_rng": torch.get_rng_state(), "cuda_rng": self._cuda_rng(), "env": self.env.state_dict(), "finished": list(self.finished),
         }  # fmt: skip
         save_checkpoint(self.out / "checkpoint.safetensors", CHECKPOINT_KIND, state)
         write_policy(self.out)
 
     def load(self) -> None:
-        """Go on from ``checkpoint.safetensors``."""
+        """Go on from ``checkpoint.safetensors``.
+
+        Raises:
+            ValueError: it was written with another major version of rsl_rl.
+        """
         state = load_checkpoint(self.out / "checkpoint.safetensors", CHECKPOINT_KIND)
-        self.alg.load(state["algorithm"], None, strict=True)
-        self.alg.learning_rate = state["learning_rate"]
+        found, present = state.get("rsl_rl", "5"), installed_version()
+        if found.split(".")[0] != present.split(".")[0]:
+            raise ValueError(
+                f"{self.out} was begun with rsl_rl {found}, installed is {present}: their states do not fit"
+            )
+        self.learner.load_state_dict(state["algorithm"])
+        self.learner.learning_rate = state["learning_rate"]
         self.iteration, self.steps, self.seconds = state["iteration"], state["steps"], state["seconds"]
         self.finished.extend(state["finished"])
-        self.adapter.observation = self.env.load_state_dict(state["env"])
+        self.env.load_state_dict(state["env"])
         torch.set_rng_state(state["torch_rng"])
         if state.get("cuda_rng") is not None and self.env.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self.env.device)
@@ -103,29 +105,29 @@ class Trainer:
     def _anneal(self) -> float:
         """Set entropy weight for this iteration and return the learning rate's cap."""
         p, share = self.config.ppo, min(self.iteration / max(self.config.ppo.iterations, 1), 1.0)
-        self.alg.entropy_coef = p.entropy[0] + share * (p.entropy[1] - p.entropy[0])
+        self.learner.entropy = p.entropy[0] + share * (p.entropy[1] - p.entropy[0])
         return p.max_learning_rate[0] * (p.max_learning_rate[1] / p.max_learning_rate[0]) ** share
 
     def iterate(self) -> Dict[str, float]:
         """One rollout and one update; returns what to log."""
         cap = self._anneal()
-        self.alg.learning_rate = min(self.alg.learning_rate, cap)
-        obs = self.adapter.get_observations()
-        self.alg.train_mode()
+        self.learner.learning_rate = min(self.learner.learning_rate, cap)
         start = time.perf_counter()
         rewards, costs = 0.0, 0.0
         terms: Dict[str, float] = {}
         with torch.no_grad():
             for _ in range(self.config.ppo.steps_per_iteration):
-                obs, reward, done, extras = self.adapter.step(self.alg.act(obs))
-                self.alg.process_env_step(obs, reward, done, extras)
-                rewards, costs = rewards + float(reward.mean()), costs + float(extras["cost"].mean())
-                self._note_finished(done, extras["info"])
-            for name, value in extras["info"]["reward_terms"].items():
+                _, reward, cost, terminated, truncated, info = self.env.step(self.learner.act() * ACTION_UNIT)
+                done = terminated | truncated
+                # Only a true time limit bootstraps; being stuck ends like a fall.
+                self.learner.note(reward, done.long(), (truncated & ~info["stuck"]).float())
+                rewards, costs = rewards + float(reward.mean()), costs + float(cost.mean())
+                self._note_finished(done, info)
+            for name, value in info["reward_terms"].items():
                 terms[f"reward/{name}"] = float(value.mean())
-            self.alg.compute_returns(obs)
+            self.learner.finish()
         middle = time.perf_counter()
-        losses = self.alg.update()
+        losses = self.learner.update()
         end = time.perf_counter()
         self.iteration += 1
         self.steps += self.env.num_envs * self.config.ppo.steps_per_iteration
@@ -134,9 +136,9 @@ class Trainer:
             "iteration": self.iteration, "steps": self.steps, "seconds": self.seconds,
             "rate": self.env.num_envs * self.config.ppo.steps_per_iteration / (end - start),
             "learn_share": (end - middle) / (end - start), "reward": rewards, "cost": costs,
-            "learning_rate": self.alg.learning_rate, "std": float(self.alg.get_policy().output_std.detach().mean()),
+            "learning_rate": self.learner.learning_rate, "std": self.learner.std(),
         }  # fmt: skip
-        row.update({f"loss/{k}": float(v) for k, v in losses.items()})
+        row.update({f"loss/{k}": v for k, v in losses.items()})
         row.update(terms)
         row.update(self._progress())
         return row
