@@ -5,13 +5,24 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint install doctor clean
+.PHONY: demo test test-py38 lint install doctor clean
 
 demo: install
 	$(BIN)/go2-demo
 
 test: install lint
 	$(BIN)/python -m pytest -n 2
+
+# The suite on Python 3.8, as beside Isaac Gym: an interpreter from pyenv or PATH.
+PYTHON38 ?= $(shell ls $$(pyenv root 2>/dev/null)/versions/3.8*/bin/python 2>/dev/null | tail -1 || true)
+PYTHON38 := $(or $(PYTHON38),$(shell command -v python3.8))
+
+test-py38:
+	@test -n "$(PYTHON38)" || { echo "no Python 3.8 found; get one with: pyenv install 3.8   (or set PYTHON38=/path/to/python3.8)"; exit 1; }
+	$(PYTHON38) -m venv .venv38
+	.venv38/bin/python -m pip install --quiet --upgrade pip
+	.venv38/bin/python -m pip install --quiet --constraint requirements/constraints-isaacgym.txt --editable ".[expert]" scipy pytest pytest-xdist
+	.venv38/bin/python -m pytest -n 2 -p no:cacheprovider
 
 lint: install
 	$(BIN)/ruff check .

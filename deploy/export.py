@@ -21,6 +21,8 @@ from go2_sevpo.onnx_policy import OnnxPolicy
 from go2_sevpo.policy import CHOICES, Policy, load_policy
 
 OPSET = 17
+OLD_OPSET = 16
+"""Of torch 1.12, beside Isaac Gym: layer normalisation is then written as its parts."""
 TOLERANCE = 1e-5
 
 
@@ -38,8 +40,12 @@ def _trace(policy: Policy, observations: torch.Tensor, candidates: int, out: Pat
         warnings.simplefilter("ignore")
         torch.onnx.export(
             policy, example, str(out), input_names=["observation", "noise"],
-            output_names=["action", "cost_value", "candidate"], dynamic_axes=axes, opset_version=OPSET, **options,
+            output_names=["action", "cost_value", "candidate"], dynamic_axes=axes, opset_version=OPSET if _new_torch() else OLD_OPSET, **options,
         )  # fmt: skip
+
+
+def _new_torch() -> bool:
+    return tuple(int(x) for x in torch.__version__.split("+")[0].split(".")[:2]) >= (1, 13)
 
 
 def _action_size(policy: Policy) -> int:

@@ -224,4 +224,8 @@ def polyak(target: nn.Module, source: nn.Module, rate: float) -> None:
     with torch.no_grad():
         a: Tuple[torch.Tensor, ...] = tuple(target.parameters())
         b: Tuple[torch.Tensor, ...] = tuple(source.parameters())
-        torch._foreach_lerp_(a, b, rate)
+        if hasattr(torch, "_foreach_lerp_"):
+            torch._foreach_lerp_(a, b, rate)
+        else:  # torch 1.12, beside Isaac Gym
+            for x, y in zip(a, b):
+                x.lerp_(y, rate)

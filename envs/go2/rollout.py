@@ -108,7 +108,7 @@ def _record(
 
 def _columns(log: _Log) -> Dict[str, np.ndarray]:
     world = torch.cat(log.world)
-    order = torch.argsort(world, stable=True)
+    order = torch.sort(world, stable=True).indices
     scalars = torch.cat(log.scalars)[order].numpy()
     return {
         "observations": torch.cat(log.obs)[order].numpy(),

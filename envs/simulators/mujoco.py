@@ -14,13 +14,13 @@ from typing import Any, Dict, List, Optional, Sequence
 import mujoco
 import numpy as np
 import torch
-from mujoco import rollout as mj_rollout
 
 from envs.go2 import robot as r
 from envs.go2.course import Course
 from envs.go2.scene import scene_xml
 from envs.simulators.base import Dynamics, RobotState, SimulationError
 from envs.simulators.rendering import CourseRenderer
+from envs.simulators.rolling import make_rollout
 
 _FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS.value
 _COURSE_FIELDS = (
@@ -72,7 +72,7 @@ class MujocoSimulator:
         self._models: List[Any] = [self._compile(self.courses[0], physics_dt) for _ in range(num_envs)]
         threads = threads or os.cpu_count() or 1
         self._data = [mujoco.MjData(first) for _ in range(threads)]
-        self._rollout = mj_rollout.Rollout(nthread=threads if threads > 1 else 0)
+        self._rollout = make_rollout(threads)
         self._scratch = mujoco.MjData(first)
         self._nstate = mujoco.mj_stateSize(first, _FULL)
         # MuJoCo order of our canonical joints; the actuators are declared in canonical order already.

@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pytest
 
+pytest.importorskip("scipy")
+
 from offline_training.reproduce.figure2 import Figure2, eq4, eq5, example, least_cost, paper_mdp, random_mdp, run, solve
 
 
