@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import warnings
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 import tyro
 
+from deploy.torch_actor import read_actor, read_layout
 from deploy.unitree import write_deploy_yaml
 from envs.contracts import contract_for
 from go2_sevpo.checkpoint import CheckpointError
@@ -116,7 +118,7 @@ class Args:
     """Export a trained run to one ONNX file."""
 
     run: tyro.conf.Positional[Path]
-    """Run directory of go2-train or go2-train-expert, or a policy file."""
+    """Run directory of go2-train or go2-train-expert, a policy file, or a PPO checkpoint model_N.pt of legged_gym or rsl_rl."""
     out: Path = Path("policy.onnx")
     """ONNX file to write."""
     candidates: Optional[int] = None
@@ -125,6 +127,8 @@ class Args:
     """How a candidate is chosen: first, argmin_cost or argmax_reward; the run's own if not given."""
     temperature: Optional[float] = None
     """Sampling temperature; the run's own if not given."""
+    layout: Optional[Path] = None
+    """What the weights of a .pt checkpoint mean (deploy/torch_actor.py); our own task's layout if not given."""
     best: bool = False
     """Export the best policy of the evaluations during training instead of the last."""
 
@@ -139,6 +143,8 @@ def export_run(args: Args) -> Dict[str, Any]:
     path = args.run if args.run.is_file() else args.run / f"policy_{'best' if args.best else 'last'}.safetensors"
     if args.choice is not None and args.choice not in CHOICES:
         raise ContractError(f"choice is '{args.choice}', expected one of {', '.join(CHOICES)}")
+    if path.suffix == ".pt":
+        return _export_torch_actor(path, args)
     policy, observations, info = load_policy(path, args.choice, args.temperature)
     contract = contract_for(info.get("environment") or (info.get("dataset") or {}).get("environment"))
     sampler = policy.sampler
@@ -146,6 +152,27 @@ def export_run(args: Args) -> Dict[str, Any]:
     contract.update({"kind": info.get("algorithm", "?"), "sampler": sampler, "provenance": info})
     found = write_onnx(policy, contract, observations, args.out)
     if contract["robot"] == "unitree_go2":
+        write_deploy_yaml(contract, args.out)
+    return found
+
+
+def _export_torch_actor(path: Path, args: Args) -> Dict[str, Any]:
+    """Export an actor trained elsewhere; parity is shown on random observations, for there are no logged ones."""
+    layout = read_layout(args.layout)
+    policy = read_actor(path, layout)
+    size = policy.sizes[0]
+    contract = {**contract_for(None), **layout["contract"]}
+    if contract["observation"]["size"] != size:
+        raise ContractError(
+            f"the actor of {path} takes {size} numbers, the environment's observation has {contract['observation']['size']}; "
+            "give the observation it was trained on in the layout's contract"
+        )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    provenance = {"algorithm": "ppo", "source": path.name, "sha256": digest, "layout": layout}
+    contract.update({"kind": "ppo", "sampler": {**policy.sampler, "candidates": 1}, "provenance": provenance})
+    observations = torch.randn(256, size, generator=torch.Generator().manual_seed(0))
+    found = write_onnx(policy, contract, observations, args.out)
+    if contract["robot"] == "unitree_go2" and not layout["contract"]:
         write_deploy_yaml(contract, args.out)
     return found
 

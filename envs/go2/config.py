@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from envs.go2.course import KINDS, Shape
 from envs.go2.rewards import RewardWeights
@@ -65,6 +65,8 @@ class ParkourConfig:
     physics_dt: float = 0.005
     simulator: str = "mujoco"
     """Physics back end (:data:`envs.simulators.registry.SIMULATORS`)."""
+    device: Optional[str] = None
+    """For back ends that can choose: cpu, cuda:0; their own choice if None."""
     shape: Shape = field(default_factory=Shape)
     """Departures from the courses' definition, for measuring limits."""
     randomization: Randomization = field(default_factory=Randomization)

@@ -50,8 +50,9 @@ class Go2Parkour:
         self.pool = CoursePool(config)
         self.courses = self.pool.courses
         self.sim = make_simulator(
-            config.simulator, config.num_envs, self.courses, config.threads, config.physics_dt, self._first_payload()
-        )
+            config.simulator, config.num_envs, self.courses, config.threads, config.physics_dt, self._first_payload(),
+            config.device,
+        )  # fmt: skip
         self.device = self.sim.device
         self.maps = TerrainMaps(self.courses, self.device)
         self.waypoints, self.last_waypoint, self.waypoint_roll = (x.to(self.device) for x in self.pool.tables())

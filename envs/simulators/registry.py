@@ -14,7 +14,7 @@ SIMULATORS = ("mujoco", "mujoco-warp", "isaacgym")
 
 def make_simulator(
     name: str, num_envs: int, courses: Sequence[Course], threads: int = 0, physics_dt: float = 0.005,
-    payload: Optional[torch.Tensor] = None,
+    payload: Optional[torch.Tensor] = None, device: Optional[str] = None,
 ) -> Simulator:  # fmt: skip
     """Make the back end called ``name``. ``payload`` (num_envs,), kg, is for those that cannot change masses later.
 
@@ -22,15 +22,17 @@ def make_simulator(
         ValueError: an unknown name, a back end that is not installed, or arguments it does not accept.
     """
     if name == "mujoco":
+        if device not in (None, "cpu"):
+            raise ValueError(f"the simulator mujoco runs on the CPU, device is '{device}'")
         from envs.simulators.mujoco import MujocoSimulator
 
         return MujocoSimulator(num_envs, courses, threads, physics_dt)
     if name == "mujoco-warp":
         from envs.simulators.mujoco_warp import MujocoWarpSimulator
 
-        return MujocoWarpSimulator(num_envs, courses, threads, physics_dt)
+        return MujocoWarpSimulator(num_envs, courses, threads, physics_dt, device)
     if name == "isaacgym":
         from envs.simulators.isaacgym import IsaacGymSimulator
 
-        return IsaacGymSimulator(num_envs, courses, threads, physics_dt, payload)
+        return IsaacGymSimulator(num_envs, courses, threads, physics_dt, payload, device)
     raise ValueError(f"unknown simulator '{name}', expected one of {', '.join(SIMULATORS)}")

@@ -51,10 +51,13 @@ VARIANTS: Dict[str, Dict[str, Any]] = {
     "noise prediction": {"prediction": "noise"},
     "alpha = 1": {"alpha": 1.0},
     "V_c not floored in (7)": {"floor": False},
+    "tau = 0.9 (Table 8)": {"tau": 0.9},
     "tau = 0.7": {"tau": 0.7},
+    "critics' rate constant": {"critic_decay": False},
+    "stage 1 of 10000 steps": {"critic_steps": 10000},
     "l = delta = 1": {"limit": 1.0, "delta": 1.0},
-    "l = delta = 0.2": {"limit": 0.2, "delta": 0.2},
-    "temperature 0.5": {"temperature": 0.5},
+    "l = delta = 0.5": {"limit": 0.5, "delta": 0.5},
+    "temperature 1": {"temperature": 1.0},
 }  # fmt: skip
 """Name: what differs from the preset."""
 
@@ -62,6 +65,7 @@ ACTING: Tuple[Tuple[str, int], ...] = (("first", 1), ("argmin_cost", 16), ("argm
 
 STAGE_ONE = (
     "tau", "gamma", "alpha", "cost_scale", "bootstrap", "critic_steps", "critic_batch", "rate", "target_rate", "floor", "critic_hidden",
+    "critic_decay",
 )  # fmt: skip
 """Settings that decide what stage 1 learns."""
 
@@ -152,6 +156,8 @@ def train_variant(args: Sweep, name: str) -> None:
             play.evaluate(algorithm.policy(choice, k), starts, n, args.seed + 2000 + k) for k in range(args.members)
         ]
         result["acting"][f"{choice}_{n}"] = play.summarise(members, starts)
+    agreement = [play.region_agreement(algorithm.policy("first", k), starts) for k in range(args.members)]
+    result["regions"] = {key: sum(a[key] for a in agreement) / len(agreement) for key in agreement[0]}
     write_atomically(out, json.dumps(result))
     print(figure1.line(result["acting"]["first_1"]), flush=True)
 
@@ -161,10 +167,11 @@ def table(results: List[Dict[str, Any]], args: Sweep) -> str:
     lines = [
         f"`go2-reproduce sweep --ratio {args.ratio:g}`: {args.members} training seeds, {args.starts} feasible and infeasible "
         "starts each. F: feasible starts safe and successful, in percent; V: violation steps from infeasible starts over the least "
-        "possible; P: the paper's start safe and successful, in percent.",
+        "possible; P: the paper's start safe and successful, in percent. Regions: percent of the feasible starts that V_c <= l calls safe, "
+        "and of the infeasible ones it calls unsafe.",
         "",
-        "| form | N = 1: P | F | V | argmin Q_c, N = 16: P | F | V | argmax Q_r within l, N = 16: P | F | V | clipped weights |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| form | N = 1: P | F | V | argmin Q_c, N = 16: P | F | V | argmax Q_r within l, N = 16: P | F | V | regions | clipped weights |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
         cells = []
@@ -174,6 +181,8 @@ def table(results: List[Dict[str, Any]], args: Sweep) -> str:
                 f"{100 * s['paper']['safe_success']['rate']:.0f}", f"{100 * s['feasible']['safe_success']['rate']:.1f}",
                 f"{s['infeasible']['ratio']:.2f}",
             ]  # fmt: skip
+        regions = result["regions"]
+        cells.append(f"{100 * regions['feasible_called_safe']:.0f} / {100 * regions['infeasible_called_unsafe']:.0f}")
         lines.append(f"| {result['name']} | {' | '.join(cells)} | {100 * result['clipped_share']:.1f}% |")
     return "\n".join(lines) + "\n"
 

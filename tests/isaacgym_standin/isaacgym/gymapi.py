@@ -8,7 +8,7 @@ import torch
 from isaacgym._robot import Robot
 from isaacgym.gymtorch import Handle
 
-SIM_PHYSX, UP_AXIS_Z, DOF_MODE_EFFORT, DOMAIN_SIM, CC_ALL_SUBSTEPS = 1, 1, 3, 2, 2
+SIM_PHYSX, SIM_FLEX, UP_AXIS_Z, DOF_MODE_EFFORT, DOMAIN_SIM, CC_ALL_SUBSTEPS = 1, 0, 1, 3, 2, 2
 SIBLINGS = "alphabetical"
 
 

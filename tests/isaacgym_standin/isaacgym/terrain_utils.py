@@ -1,0 +1,1 @@
+"""Terrain generators of Isaac Gym: none here, our courses bring their own meshes."""
