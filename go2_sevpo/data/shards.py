@@ -98,8 +98,18 @@ def shard_entry(path: Path, data: Episodes, info: Dict[str, Any]) -> Dict[str, A
     }
 
 
-def check_episodes(data: Episodes, name: str) -> None:
-    """Check shapes, finiteness and that flags and lengths agree.
+def true_successors(data: Episodes) -> np.ndarray:
+    """Whether a row's successor is the next row's observation, (N,) bool; true at the end of an episode by definition."""
+    obs, nxt = data.columns["observations"], data.columns["next_observations"]
+    same = np.ones(data.rows, dtype=bool)
+    same[:-1] = (nxt[:-1] == obs[1:]).all(axis=1)
+    same[np.cumsum(np.asarray(data.episodes["length"], dtype=np.int64)) - 1] = True
+    return same
+
+
+def check_episodes(data: Episodes, name: str, strict: bool = True) -> None:
+    """Check shapes, finiteness and that flags and lengths agree; if ``strict``, that successors are the following rows too
+    (files of others may keep something else there).
 
     Raises:
         DatasetError: saying what was found and what was expected.
@@ -123,6 +133,9 @@ def check_episodes(data: Episodes, name: str) -> None:
         raise DatasetError(
             f"{name}: {int(done.sum())} terminals or timeouts, expected exactly one at the end of each of {len(ends)} episodes"
         )
+    if strict and not true_successors(data).all():
+        row = int(np.flatnonzero(~true_successors(data))[0])
+        raise DatasetError(f"{name}: next_observations at row {row} differ from the following observations")
 
 
 def read_shard(path: Path) -> Episodes:

@@ -104,10 +104,21 @@ def test_episode_without_an_end_is_refused(tmp_path, episodes):
         shards.write_shard(tmp_path / "x.hdf5", episodes, {})
 
 
-def test_wrong_successors_are_refused(episodes):
+def test_shards_with_wrong_successors_are_refused(tmp_path, episodes):
     episodes.columns["next_observations"][3] += 1
-    with pytest.raises(DatasetError, match="next_observations differ"):
-        OfflineDataset([episodes])
+    with pytest.raises(DatasetError, match="next_observations at row 3 differ from the following observations"):
+        shards.write_shard(tmp_path / "x.hdf5", episodes, {})
+
+
+def test_successors_of_others_are_kept_as_they_are(episodes):
+    """Files of others may hold successors that are not the next row: every row gets back exactly what the file says."""
+    for row in (0, 3, 18, 40, 74):
+        episodes.columns["next_observations"][row] += 1 + row
+    data = OfflineDataset([episodes])
+    batch = data.rows(torch.arange(75))
+    for got, key in ((batch.obs, "observations"), (batch.next_obs, "next_observations")):
+        expected = (torch.from_numpy(episodes.columns[key]) - data.mean) / data.std
+        assert torch.allclose(got, expected.clamp(-10, 10), atol=1e-5)
 
 
 def test_merged_file_has_dsrl_keys_and_loads_the_same(folder, tmp_path):
