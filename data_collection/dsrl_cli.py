@@ -1,0 +1,178 @@
+"""DSRL's datasets (``go2-dsrl tasks | download | validate | mix``)."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional, Tuple, Union
+
+import tyro
+
+from go2_sevpo.data import dsrl, shards
+from go2_sevpo.data.dataset import read_dsrl
+from go2_sevpo.data.shards import DatasetError
+
+
+@dataclass
+class Tasks:
+    """List the tasks, their files and whether they are here."""
+
+
+@dataclass
+class Download:
+    """Fetch a task's file; goes on where it was interrupted."""
+
+    task: tyro.conf.Positional[str]
+    folder: Optional[Path] = None
+    """Where to put it; $DSRL_DATASET_DIR or DSRL's own cache if not given."""
+    host: str = dsrl.HOST
+    sha256: Optional[str] = None
+    """Refuse the file if its checksum is another one."""
+
+
+@dataclass
+class Validate:
+    """Check a task's file and show what it holds."""
+
+    task: tyro.conf.Positional[str]
+    path: Optional[Path] = None
+    """The file, or a folder that has it."""
+
+
+@dataclass
+class Mix:
+    """Write a mix of safe and unsafe trajectories as one file that DSRL's, OSRL's and our loaders read."""
+
+    task: tyro.conf.Positional[str]
+    out: Path
+    ratio: Tuple[float, float] = (1.0, 1.0)
+    """Safe to unsafe; the paper's are 8 1, 1 1 and 1 3."""
+    path: Optional[Path] = None
+    limit: float = 10.0
+    """A trajectory is safe if its cost is at most this."""
+    safe_samples: Optional[int] = None
+    """Safe transitions; the paper's number for the task if not given."""
+    seed: int = 0
+
+
+Command = Union[Tasks, Download, Validate, Mix]
+
+
+def download(task: dsrl.Task, folder: Path, host: str, sha256: Optional[str] = None) -> str:
+    """Fetch into ``NAME.part``, going on where it ends; check it; give it its name. Returns the checksum.
+
+    Raises:
+        DatasetError: the host does not answer, or the file is damaged or not the one expected.
+    """
+    out, part = folder / task.file_name, folder / (task.file_name + ".part")
+    if out.is_file():
+        return shards.sha256(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    have = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(f"{host}/{task.file_name}", headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            if answer.status != 206:
+                have = 0  # the host sends the whole file
+            _receive(answer, part, have, have + int(answer.headers.get("Content-Length") or 0))
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # 416: nothing is left to send
+            raise DatasetError(f"{request.full_url}: {error}; the part is kept as {part}") from None
+    except (urllib.error.URLError, OSError) as error:
+        raise DatasetError(
+            f"{request.full_url}: {error}; what arrived is kept as {part}, the same command goes on"
+        ) from None
+    found = shards.sha256(part)
+    if sha256 is not None and found != sha256:
+        raise DatasetError(f"{part} has SHA-256 {found}, expected {sha256}; delete it and try again")
+    dsrl.validate(part, task)
+    os.replace(part, out)
+    return found
+
+
+def _receive(answer: Any, part: Path, have: int, total: int) -> None:
+    start, done, shown = time.perf_counter(), have, 0.0
+    with open(part, "ab" if have else "wb") as handle:
+        while True:
+            block = answer.read(1 << 20)
+            if not block:
+                break
+            handle.write(block)
+            done += len(block)
+            seconds = time.perf_counter() - start
+            if seconds - shown > 5:
+                shown, rate = seconds, (done - have) / seconds
+                print(
+                    f"{done / 1e6:.0f} of {total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s, ETA {(total - done) / rate:.0f} s",
+                    flush=True,
+                )
+    if total and done < total:
+        raise OSError(f"the connection ended after {done} of {total} bytes")
+
+
+def _listing() -> str:
+    lines = [f"{'task':20s} {'observation':>11s} {'action':>6s} {'trajectories':>12s}  file"]
+    for task in dsrl.TASKS.values():
+        try:
+            where = str(dsrl.find_file(task))
+        except DatasetError:
+            where = f"{task.file_name} (not here)"
+        lines.append(f"{task.name:20s} {task.num_obs:11d} {task.num_actions:6d} {task.trajectories:12d}  {where}")
+    return "\n".join(lines)
+
+
+def run(command: Command) -> str:
+    """Carry out one command; returns what to print.
+
+    Raises:
+        DatasetError: saying what was found and what was expected.
+    """
+    if isinstance(command, Tasks):
+        return _listing()
+    task = dsrl.find_task(command.task)
+    if isinstance(command, Download):
+        folder = command.folder or dsrl.folders()[0]
+        digest = download(task, folder, command.host.rstrip("/"), command.sha256)
+        return f"{folder / task.file_name}: SHA-256 {digest}"
+    path = dsrl.find_file(task, command.path)
+    if isinstance(command, Validate):
+        found = dsrl.validate(path, task)
+        shown = ", ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items())
+        return f"{path}: valid; {shown}"
+    safe, unsafe = command.ratio
+    if safe <= 0 or unsafe <= 0:
+        raise DatasetError(f"ratio is {safe:g} to {unsafe:g}, expected two positive numbers")
+    data, samples = read_dsrl(path), command.safe_samples or task.safe_samples
+    mix = dsrl.draw_mix(data, command.limit, safe / unsafe, samples, command.seed)
+    info = {
+        "task": task.name, "source": path.name, "source_sha256": shards.sha256(path), "ratio": [safe, unsafe],
+        "limit": command.limit, "safe_samples": samples, "seed": command.seed,
+    }  # fmt: skip
+    made = dsrl.write_mix(data, mix, command.out, info)
+    return "\n".join(
+        f"{name}: {made[name]['trajectories']} trajectories ({made[name]['different']} different of {made[name]['available']}), "
+        f"{made[name]['transitions']} transitions"
+        for name in ("safe", "unsafe")
+    )
+
+
+def main() -> None:
+    """Entry point of ``go2-dsrl``."""
+    command = tyro.extras.subcommand_cli_from_dict(
+        {"tasks": Tasks, "download": Download, "validate": Validate, "mix": Mix}
+    )
+    try:
+        print(run(command))
+    except KeyboardInterrupt:
+        sys.exit("\ngo2-dsrl: stopped; the same command goes on")
+    except (DatasetError, OSError) as error:
+        sys.exit(f"go2-dsrl: {error}")
+
+
+if __name__ == "__main__":
+    main()
