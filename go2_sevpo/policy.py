@@ -102,14 +102,15 @@ class DiffusionPolicy(nn.Module):
 
 
 class GaussianPolicy(nn.Module):
-    """A PPO or TD3 actor behind the same interface: action = clip(unit * (mean + std * noise[:, 0, 0]), -1, 1).
+    """A PPO, TD3 or CPQ actor behind the same interface: action = clip(unit * (mean + std * noise[:, 0, 0]), -1, 1).
 
-    ``squash`` passes the mean through tanh first, as TD3's actors do.
+    ``squash`` passes the mean through tanh first, as TD3's actors do. Without a ``normalizer`` observations are taken raw.
     """
 
     def __init__(
-        self, sizes: Sequence[int], std: torch.Tensor, unit: float, activation: str = "elu", squash: bool = False
-    ) -> None:
+        self, sizes: Sequence[int], std: torch.Tensor, unit: float, activation: str = "elu", squash: bool = False,
+        normalizer: Optional[Normalizer] = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         if activation not in ("elu", "relu"):
             raise ValueError(f"unknown activation '{activation}', expected elu or relu")
@@ -120,19 +121,22 @@ class GaussianPolicy(nn.Module):
         self.mlp = nn.Sequential(*layers, nn.Tanh()) if squash else nn.Sequential(*layers)
         self.sizes, self.unit, self.activation, self.squash = list(sizes), unit, activation, squash
         self.register_buffer("std", std.clone())
+        self.normalizer = normalizer
 
     def forward(
         self, observation: torch.Tensor, noise: torch.Tensor
     ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See :class:`DiffusionPolicy`; there is no cost value (0) and one candidate."""
-        action = self.mlp(observation) + self.std * noise[:, 0, 0]
+        obs = observation if self.normalizer is None else self.normalizer(observation)
+        action = self.mlp(obs) + self.std * noise[:, 0, 0]
         zero = observation[:, 0] * 0.0
         return (self.unit * action).clamp(-1.0, 1.0), zero, zero.long()
 
     def describe(self) -> Dict[str, Any]:
         """Plain data from which :func:`load_policy` rebuilds the module's shape."""
         shape = {"type": "gaussian", "sizes": self.sizes, "unit": self.unit}
-        return {**shape, "activation": self.activation, "squash": self.squash}
+        shape.update({"activation": self.activation, "squash": self.squash})
+        return {**shape, "normalizer": self.normalizer is not None}
 
     @property
     def sampler(self) -> Dict[str, Any]:
@@ -170,10 +174,10 @@ def load_policy(
 
 
 def _empty_gaussian(shape: Dict[str, Any]) -> GaussianPolicy:
-    std = torch.ones(shape["sizes"][-1])
-    return GaussianPolicy(
-        shape["sizes"], std, shape["unit"], shape.get("activation", "elu"), shape.get("squash", False)
-    )
+    std, n = torch.ones(shape["sizes"][-1]), shape["sizes"][0]
+    normalizer = Normalizer(torch.zeros(n), torch.ones(n)) if shape.get("normalizer") else None
+    activation, squash = shape.get("activation", "elu"), shape.get("squash", False)
+    return GaussianPolicy(shape["sizes"], std, shape["unit"], activation, squash, normalizer)
 
 
 def _empty_diffusion(shape: Dict[str, Any], choice: Optional[str], temperature: Optional[float]) -> DiffusionPolicy:

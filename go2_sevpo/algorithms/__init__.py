@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Dict, Optional, Tuple, Type
 
 from go2_sevpo.algorithms.bc import BcChoice, BcChoiceConfig, BcConfig, BehaviorCloning
+from go2_sevpo.algorithms.coptidice import Coptidice, CoptidiceConfig
+from go2_sevpo.algorithms.cpq import Cpq, CpqConfig
 from go2_sevpo.algorithms.fisor import Fisor, FisorConfig
 from go2_sevpo.algorithms.sevpo import Sevpo, SevpoConfig
 from go2_sevpo.data.dataset import OfflineDataset
@@ -15,6 +17,8 @@ ALGORITHMS: Dict[str, Tuple[Type[Any], Type[Any], Dict[str, Any]]] = {
     "bc": (BehaviorCloning, BcConfig, {}),
     "bc-safe": (BehaviorCloning, BcConfig, {"safe_only": True}),
     "bc-choice": (BcChoice, BcChoiceConfig, {}),
+    "cpq": (Cpq, CpqConfig, {}),
+    "coptidice": (Coptidice, CoptidiceConfig, {}),
 }
 """Name: class, configuration class, what the name fixes."""
 

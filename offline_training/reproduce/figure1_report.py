@@ -21,7 +21,7 @@ from go2_sevpo.policy import DiffusionPolicy
 from offline_training.reproduce import reach_avoid as play
 
 NAMES = {
-    "sevpo": "SEVPO", "fisor": "FISOR", "bc-safe": "cloning, safe episodes", "bc-choice": "cloning + Q_c choice",
+    "sevpo": "SEVPO", "fisor": "FISOR", "bc-safe": "cloning, safe episodes", "cpq": "CPQ", "coptidice": "COptiDICE", "bc-choice": "cloning + Q_c choice",
 }  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def draw_trajectories(
                 axis_values, axis_values, true_value, levels=[0.5], colors="k", linestyles="--", linewidths=0.9
             )
             for k, policy in enumerate(policies[ratio, name]):
-                if policy.cost_value is not None:
+                if getattr(policy, "cost_value", None) is not None:
                     with torch.no_grad():
                         value = policy.cost_value(policy.normalizer(task.observe(states))).reshape(shape).numpy()
                     axis.contour(

@@ -71,7 +71,7 @@ def play(
     policy: DiffusionPolicy, starts: torch.Tensor, candidates: int, seed: int, keep_paths: bool = False
 ) -> Tuple[Episodes, List[np.ndarray]]:
     """One episode from each start with N ``candidates``; finished worlds are not computed further."""
-    n, steps, actions = len(starts), policy.diffusion.steps, task.NUM_ACTIONS
+    n, steps, actions = len(starts), policy.sampler["steps"], task.NUM_ACTIONS
     draw = torch.Generator().manual_seed(seed)
     state, active = starts.clone(), torch.arange(n)
     violations, outcome = torch.zeros(n), torch.full((n,), 2)
@@ -104,7 +104,7 @@ def rate(hits: np.ndarray) -> Dict[str, Any]:
 
 def region_agreement(policy: DiffusionPolicy, starts: Starts) -> Dict[str, float]:
     """Share of feasible starts the policy's cost value calls safe, and of infeasible ones it calls unsafe."""
-    if policy.cost_value is None:
+    if getattr(policy, "cost_value", None) is None:
         return {}
     with torch.no_grad():
         value = [policy.cost_value(policy.normalizer(task.observe(s))) for s in (starts.feasible, starts.infeasible)]

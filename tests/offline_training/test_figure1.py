@@ -28,6 +28,8 @@ sevpo: {critic_steps: 20, policy_steps: 20, critic_hidden: [16, 16], critic_batc
 fisor: {steps: 20, critic_hidden: [16, 16], critic_batch: 32, actor_batch: 32, actor: mlp, width: 16, depth: 2, dropout: 0.0}
 bc: {steps: 20, batch: 32, width: 16, depth: 2}
 bc-choice: {critic_steps: 20, steps: 20, critic_hidden: [16, 16], critic_batch: 32, batch: 32, width: 16, depth: 2}
+cpq: {steps: 20, batch: 32, hidden: [16, 16], vae_hidden: 16}
+coptidice: {steps: 20, batch: 32, hidden: [16, 16]}
 """
 
 
@@ -100,7 +102,7 @@ def test_episodes_are_counted_as_they_went():
     assert [len(p) - 1 for p in paths] == found.steps.tolist()
 
 
-@pytest.mark.parametrize("name", ["sevpo", "fisor", "bc-choice", "bc-safe", "bc"])
+@pytest.mark.parametrize("name", ["sevpo", "fisor", "bc-choice", "bc-safe", "bc", "cpq", "coptidice"])
 def test_any_algorithm_exports_through_the_same_path_and_plays_the_same(place, tmp_path, name):
     run = tmp_path / "run"
     sets = ["cost_limit=0.0"] if name == "bc-safe" else []
@@ -119,7 +121,7 @@ def test_any_algorithm_exports_through_the_same_path_and_plays_the_same(place, t
     )
     assert action.shape == (8, 2)
     assert np.abs(action).max() <= 1
-    assert candidate.max() < policy.candidates == (1 if name in ("bc", "bc-safe") else 4)
+    assert candidate.max() < policy.candidates == (4 if name in ("sevpo", "fisor", "bc-choice") else 1)
 
 
 def test_the_command_resumes_and_leaves_table_json_and_pictures(place, tmp_path, capsys):

@@ -1,0 +1,149 @@
+"""CPQ: constraints-penalised Q-learning (Xu, Zhan, Zhu: AAAI 2022). As published, where public code is not.
+
+The reward value is backed up through actions that keep the cost value within the limit only; the cost value is pushed up on actions unlike
+the data. Public code (OSRL) takes that push from the target network without a gradient, so that it does nothing, and draws the actions
+before the tanh; here it acts on the trained critic, at actions the policy can really take.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Tuple
+
+import torch
+from torch import nn
+
+from go2_sevpo import regions
+from go2_sevpo.algorithms import base
+from go2_sevpo.data.dataset import Batch, OfflineDataset
+from go2_sevpo.gaussian import SquashedGaussian, Vae, policy_layers
+from go2_sevpo.networks import Critic, Normalizer, polyak
+from go2_sevpo.policy import GaussianPolicy
+
+
+@dataclass(frozen=True)
+class CpqConfig:
+    """Hyper-parameters; the values are OSRL's."""
+
+    episode_limit: float = 10.0
+    """l: cost per episode, converted by :func:`regions.state_limit` over ``horizon``."""
+    limit: Optional[float] = None
+    """If given, replaces the converted ``episode_limit``, in units of discounted cost value."""
+    horizon: int = 1000
+    gamma: float = 0.99
+    cost_scale: float = 1.0
+    ood_actions: int = 10
+    ood_quantile: float = 0.75
+    """Sampled actions with a VAE divergence from this quantile of the batch on count as unlike the data."""
+    ood_margin: float = 1.5
+    """The cost value of such actions is pushed towards this times the limit, at least."""
+    vae_beta: float = 0.5
+    vae_hidden: int = 400
+    # training
+    steps: int = 100000
+    batch: int = 512
+    actor_rate: float = 1e-4
+    rate: float = 1e-3
+    target_rate: float = 0.005
+    hidden: Tuple[int, ...] = (256, 256)
+
+
+class Cpq(base.State):
+    """Actor, two reward critics, two cost critics (the larger counts), a VAE and the weight alpha."""
+
+    stages = ("policy",)
+    modules = ("actor", "q_r", "q_r_target", "q_c", "q_c_target", "vae", "weight")
+    optimizers = ("actor_optimizer", "critic_optimizer", "vae_optimizer", "weight_optimizer")
+
+    def __init__(self, config: CpqConfig, data: OfflineDataset, members: Optional[int] = None) -> None:
+        c = self.config = config
+        self.members, self.device, self.n_act = members, data.device, data.num_actions
+        s, a, hidden = data.num_obs, data.num_actions, list(c.hidden)
+        self.actor = SquashedGaussian(s, a, hidden, members).to(self.device)
+        self.q_r, self.q_c = (Critic(s, a, hidden, members=members).to(self.device) for _ in range(2))
+        self.q_r_target, self.q_c_target = base.frozen_copy(self.q_r), base.frozen_copy(self.q_c)
+        self.vae = Vae(s, a, c.vae_hidden, members).to(self.device)
+        # log alpha, one per member, in a module so that it is saved like everything else.
+        self.weight = nn.ParameterList([nn.Parameter(torch.zeros(self.shape(1)[:-1], device=self.device))])
+        self.actor_optimizer = base.adam(self.actor.parameters(), c.actor_rate)
+        self.critic_optimizer = base.adam([*self.q_r.parameters(), *self.q_c.parameters()], c.rate)
+        self.vae_optimizer = base.adam(self.vae.parameters(), c.rate)
+        self.weight_optimizer = base.adam(self.weight.parameters(), c.rate)
+        self.normalizer = base.make_normalizer(data)
+        converted = regions.state_limit(c.episode_limit, c.gamma, c.horizon, c.cost_scale)
+        self.limit = converted if c.limit is None else c.limit
+
+    def steps(self, stage: str) -> int:
+        """See :class:`base.Algorithm`."""
+        return self.config.steps
+
+    def _noise(self, obs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return torch.randn((*obs.shape[:-1], self.n_act), generator=generator, device=obs.device)
+
+    def update(self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator) -> Dict[str, Any]:
+        """See :class:`base.Algorithm`."""
+        batch = data.sample(self.shape(self.config.batch), generator)
+        z = torch.randn((*batch.act.shape[:-1], self.vae.latent), generator=generator, device=self.device)
+        vae_loss = self.vae.loss(batch.obs, batch.act, z, self.config.vae_beta)
+        base.descend(self.vae_optimizer, base.loss_of(vae_loss))
+        metrics = self.update_critics(batch, generator)
+        act = self.actor.sample(batch.obs, self._noise(batch.obs, generator))
+        q_r, q_c = self.q_r(batch.obs, act).amin(0), self.q_c(batch.obs, act).amax(0)
+        # Where the policy's action breaks the limit there is nothing to gain from reward; Q_c itself is not descended.
+        actor_loss = -(q_c <= self.limit).float() * q_r
+        base.descend(self.actor_optimizer, base.loss_of(actor_loss))
+        return {**metrics, **base.summary(vae_loss=vae_loss, actor_loss=actor_loss, q_c_policy=q_c)}
+
+    def ood_value(self, obs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Mean cost value per member, (K,) or scalar, of policy actions unlike the data; with a gradient to Q_c."""
+        c, n = self.config, self.config.ood_actions
+        wide = obs.unsqueeze(-2).expand(*obs.shape[:-1], n, obs.shape[-1]).flatten(-3, -2)
+        with torch.no_grad():
+            act = self.actor.sample(wide, self._noise(wide, generator))
+            kl = self.vae.divergence(wide, act)
+            far = (kl >= torch.quantile(kl, c.ood_quantile, dim=-1, keepdim=True)).float()
+        return base.mean_over(self.q_c(wide, act).mean(0), far)
+
+    def update_critics(self, batch: Batch, generator: torch.Generator) -> Dict[str, Any]:
+        """Both critics on one batch, and alpha by dual ascent."""
+        c = self.config
+        with torch.no_grad():
+            act = self.actor.sample(batch.next_obs, self._noise(batch.next_obs, generator))
+            next_c = self.q_c_target(batch.next_obs, act).amax(0)
+            next_r = self.q_r_target(batch.next_obs, act).amin(0)
+            go_on = c.gamma * (1.0 - batch.terminal)
+            target_r = batch.reward + go_on * (next_c <= self.limit).float() * next_r
+            target_c = c.cost_scale * batch.cost + go_on * next_c
+            alpha = self.weight[0].clamp(-5.0, 5.0).exp()
+        r_loss = (self.q_r(batch.obs, batch.act) - target_r).square().sum(0)
+        c_loss = (self.q_c(batch.obs, batch.act) - target_c).square().sum(0)
+        outside = self.ood_value(batch.obs, generator)
+        gap = outside - c.ood_margin * self.limit
+        base.descend(self.critic_optimizer, base.loss_of(r_loss + c_loss) - (alpha * gap).sum())
+        # alpha grows while actions unlike the data look cheaper than the margin.
+        base.descend(self.weight_optimizer, (self.weight[0].clamp(-5.0, 5.0).exp() * gap.detach()).sum())
+        with torch.no_grad():
+            self.weight[0].clamp_(-5.0, 5.0)
+        polyak(self.q_r_target, self.q_r, c.target_rate)
+        polyak(self.q_c_target, self.q_c, c.target_rate)
+        return base.summary(q_r_loss=r_loss, q_c_loss=c_loss, q_r=target_r, q_c=target_c, q_c_ood=outside, alpha=alpha)
+
+    def policy(self, choice: Optional[str] = None, member: int = 0) -> GaussianPolicy:
+        """See :class:`base.Algorithm`: tanh of the mean; ``choice`` has no meaning here."""
+        return deterministic(self.one(self.actor, member), self.normalizer, self.n_act)
+
+
+def deterministic(actor: SquashedGaussian, normalizer: Normalizer, n_act: int) -> GaussianPolicy:
+    """A squashed Gaussian actor's mean as a deployable policy."""
+    layers = policy_layers(actor.body)
+    sizes = [layers[0].in_features, *(x.out_features for x in layers[:-1]), n_act]
+    policy = GaussianPolicy(sizes, torch.zeros(n_act), 1.0, "relu", True, normalizer)
+    linear = [m for m in policy.mlp if isinstance(m, nn.Linear)]
+    for target, source in zip(linear, layers):
+        rows = target.out_features  # the last layer's first half is the mean
+        target.weight.data.copy_(source.weight.data[:rows])
+        target.bias.data.copy_(source.bias.data[:rows])
+    return policy.eval()
+
+
+__all__ = ["Cpq", "CpqConfig", "deterministic"]

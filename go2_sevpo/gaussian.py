@@ -1,0 +1,85 @@
+"""Plain networks and the tanh-squashed Gaussian actor of the baselines that are not diffusion policies."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Optional, Sequence, Tuple
+
+import torch
+from torch import nn
+
+from go2_sevpo.networks import linear
+
+LOG_STD = (-5.0, 2.0)
+
+
+class Mlp(nn.Module):
+    """ReLU network (B, in) -> (B, out); with ``members`` K all carry K before B."""
+
+    def __init__(self, n_in: int, hidden: Sequence[int], n_out: int, members: Optional[int] = None) -> None:
+        super().__init__()
+        sizes, layers = [n_in, *hidden], []
+        for a, b in zip(sizes[:-1], sizes[1:]):
+            layers += [linear(a, b, members), nn.ReLU()]
+        self.net = nn.Sequential(*layers, linear(sizes[-1], n_out, members))
+
+    def forward(self, *parts: torch.Tensor) -> torch.Tensor:
+        """Apply the network to the parts, joined."""
+        return self.net(torch.cat(parts, dim=-1))
+
+
+class SquashedGaussian(nn.Module):
+    """a = tanh(mean(s) + std(s) e): the mean and log standard deviation from one network."""
+
+    def __init__(self, n_obs: int, n_act: int, hidden: Sequence[int], members: Optional[int] = None) -> None:
+        super().__init__()
+        self.body = Mlp(n_obs, hidden, 2 * n_act, members)
+
+    def parameters_of(self, obs: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation (B, A) before the tanh."""
+        mean, log_std = self.body(obs).chunk(2, dim=-1)
+        return mean, log_std.clamp(*LOG_STD).exp()
+
+    def sample(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Actions (B, A) from standard normal ``noise`` (B, A); gradients flow."""
+        mean, std = self.parameters_of(obs)
+        return torch.tanh(mean + std * noise)
+
+    def log_prob(self, obs: torch.Tensor, act: torch.Tensor) -> torch.Tensor:
+        """Log-likelihood (B,) of actions in [-1, 1] *after* the tanh; actions at the bounds count as just inside."""
+        mean, std = self.parameters_of(obs)
+        a = act.clamp(-1 + 1e-4, 1 - 1e-4)
+        x = torch.atanh(a)
+        normal = -0.5 * ((x - mean) / std).square() - std.log() - 0.5 * math.log(2 * math.pi)
+        return (normal - torch.log(1 - a.square())).sum(-1)
+
+
+class Vae(nn.Module):
+    """Conditional variational auto-encoder of actions: encoder (s, a) -> z, decoder (s, z) -> a."""
+
+    def __init__(self, n_obs: int, n_act: int, hidden: int, members: Optional[int] = None) -> None:
+        super().__init__()
+        self.latent = 2 * n_act
+        self.encoder = Mlp(n_obs + n_act, (hidden, hidden), 2 * self.latent, members)
+        self.decoder = Mlp(n_obs + self.latent, (hidden, hidden), n_act, members)
+
+    def encode(self, obs: torch.Tensor, act: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation (B, Z) of the latent."""
+        mean, log_std = self.encoder(obs, act).chunk(2, dim=-1)
+        return mean, log_std.clamp(-4.0, 15.0).exp()
+
+    def divergence(self, obs: torch.Tensor, act: torch.Tensor) -> torch.Tensor:
+        """KL (B,) of the latent from the standard normal: large where the pair is unlike the data."""
+        mean, std = self.encode(obs, act)
+        return 0.5 * (mean.square() + std.square() - 2 * std.log() - 1).sum(-1)
+
+    def loss(self, obs: torch.Tensor, act: torch.Tensor, noise: torch.Tensor, beta: float) -> torch.Tensor:
+        """Squared reconstruction error plus ``beta`` times the divergence, (B,)."""
+        mean, std = self.encode(obs, act)
+        decoded = torch.tanh(self.decoder(obs, mean + std * noise))
+        return (decoded - act).square().sum(-1) + beta * self.divergence(obs, act)
+
+
+def policy_layers(module: Any) -> Any:
+    """The linear layers of an :class:`Mlp` in order."""
+    return [m for m in module.net if not isinstance(m, nn.ReLU)]
