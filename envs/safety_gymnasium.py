@@ -1,0 +1,173 @@
+"""Safety-Gymnasium's nine tasks of the paper as plain gymnasium environments, and playing policies on them.
+
+``make("CarGoal1")`` gives an environment whose ``step`` returns five values with the cost in ``info["cost"]`` and whose episodes are 1000
+steps long. Extra ``safety``; see :mod:`envs.safety_compat` for what makes the package run here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from envs import safety_compat
+from go2_sevpo.data.dsrl import EPISODE_STEPS, TASKS, Task, find_task
+
+VELOCITY = {
+    "AntVelocity": ("safety_ant_velocity_v1", "SafetyAntVelocityEnv"),
+    "HalfCheetahVelocity": ("safety_half_cheetah_velocity_v1", "SafetyHalfCheetahVelocityEnv"),
+    "SwimmerVelocity": ("safety_swimmer_velocity_v1", "SafetySwimmerVelocityEnv"),
+}
+
+
+def _build(task: Task) -> Any:
+    safety_compat.install_package()
+    with safety_compat.cured(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package's own, about deprecated things it uses
+        if task.name in VELOCITY:
+            module, name = VELOCITY[task.name]
+            whole = __import__(f"safety_gymnasium.tasks.safe_velocity.{module}", fromlist=[name])
+            return getattr(whole, name)()
+        from safety_gymnasium.builder import Builder
+
+        safety_compat.quicken_resets()
+        return Builder(task.env_id, {"agent_name": "Car"})
+
+
+class SafetyEnv(gymnasium.Env):
+    """One task; see the module. ``render`` returns an image (height, width, 3) uint8 drawn by MuJoCo.
+
+    Raises:
+        DatasetError: no such task.
+        ImportError: Safety-Gymnasium is not installed.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
+
+    def __init__(self, task: str, render_mode: Optional[str] = None, width: int = 480, height: int = 360) -> None:
+        self.task = find_task(task)
+        self.render_mode, self._size = render_mode, (height, width)
+        self._env = _build(self.task)
+        n, a = self.task.num_obs, self._env.action_space
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (n,), np.float32)
+        self.action_space = gymnasium.spaces.Box(a.low.astype(np.float32), a.high.astype(np.float32), dtype=np.float32)
+        self._steps, self._renderer = 0, None
+        self._drawn: Any = None
+
+    def reset(self, *, seed: Optional[int] = None, options: Any = None) -> Tuple[np.ndarray, Dict[str, Any]]:
+        """Start an episode."""
+        super().reset(seed=seed)
+        self._steps = 0
+        # Navigation tasks build their world anew at every reset, with all that needs curing.
+        with safety_compat.cured(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            obs, _ = self._env.reset(seed=seed)
+        return np.asarray(obs, dtype=np.float32), {}
+
+    def step(self, action: np.ndarray) -> Tuple[np.ndarray, float, bool, bool, Dict[str, Any]]:
+        """One step; ``info["cost"]`` is its cost."""
+        action = np.clip(np.asarray(action, dtype=np.float64), self.action_space.low, self.action_space.high)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            obs, reward, cost, terminated, truncated, info = self._env.step(action)
+        self._steps += 1
+        truncated = bool(truncated) or self._steps >= EPISODE_STEPS
+        return (
+            np.asarray(obs, dtype=np.float32),
+            float(reward),
+            bool(terminated),
+            truncated,
+            {**info, "cost": float(cost)},
+        )
+
+    def _physics(self) -> Tuple[Any, Any]:
+        env = self._env
+        return (env.task.model, env.task.data) if hasattr(env, "task") else (env.model, env.data)
+
+    def render(self) -> np.ndarray:
+        """An image of the present state."""
+        model, data = self._physics()
+        if self._drawn is not model:
+            self.close()
+            height, width = self._size
+            model.vis.global_.offwidth, model.vis.global_.offheight = max(width, 640), max(height, 480)
+            self._renderer, self._drawn = mujoco.Renderer(model, height, width), model
+        names = [model.camera(k).name for k in range(model.ncam)]
+        camera = next((n for n in ("fixedfar", "track") if n in names), -1)
+        self._renderer.update_scene(data, camera)
+        return self._renderer.render()
+
+    def close(self) -> None:
+        """Free the graphics."""
+        if self._renderer is not None:
+            self._renderer.close()
+        self._renderer = self._drawn = None
+
+
+def make(task: str, **options: Any) -> SafetyEnv:
+    """A task by its short name, Safety-Gymnasium's or DSRL's id."""
+    return SafetyEnv(task, **options)
+
+
+def env_id(task: str) -> str:
+    """Gymnasium's name of a task."""
+    found = find_task(task)
+    return f"go2_sevpo/Safety{found.name}-v{found.version}"
+
+
+for _task in TASKS:
+    if env_id(_task) not in gymnasium.registry:
+        gymnasium.register(id=env_id(_task), entry_point="envs.safety_gymnasium:SafetyEnv", kwargs={"task": _task})
+
+
+@dataclass
+class Played:
+    """Per episode: return, cost and steps, each (E,)."""
+
+    returns: np.ndarray
+    costs: np.ndarray
+    steps: np.ndarray
+
+
+Act = Callable[[np.ndarray], np.ndarray]
+"""Observations (N, S) to actions (N, A)."""
+
+
+def play(task: str, act: Act, episodes: int, seed: int, processes: int = 0) -> Played:
+    """Play ``episodes`` episodes, each with a seed of its own, in as many worlds side by side (at most 16).
+
+    ``processes`` > 0 steps the worlds in processes of their own. Results do not depend on how many there are if ``act`` treats rows
+    alike and independently.
+    """
+    worlds = min(episodes, 16)
+    makers = [lambda: SafetyEnv(task)] * worlds
+    mode = gymnasium.vector.AutoresetMode.DISABLED
+    vector: Any = (
+        gymnasium.vector.AsyncVectorEnv(makers, autoreset_mode=mode)
+        if processes > 0
+        else gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=mode)
+    )
+    found: List[Tuple[float, float, int]] = []
+    try:
+        while len(found) < episodes:
+            first, n = len(found), min(worlds, episodes - len(found))
+            obs, _ = vector.reset(seed=[seed * 100_003 + first + k for k in range(worlds)])
+            live, totals = np.ones(worlds, dtype=bool), np.zeros((worlds, 3))
+            while live[:n].any():
+                obs, reward, terminated, truncated, info = vector.step(np.asarray(act(obs), dtype=np.float32))
+                totals[live] += np.stack([reward, info["cost"], np.ones(worlds)], axis=1)[live]
+                ended = live & (terminated | truncated)
+                live &= ~ended
+                if ended.any() and live[:n].any():
+                    # Ended worlds must not be stepped on: they start anew and are not counted.
+                    again, _ = vector.reset(options={"reset_mask": ended})
+                    obs = np.where(ended[:, None], again, obs)
+            found += [(float(r), float(c), int(s)) for r, c, s in totals[:n]]
+    finally:
+        vector.close()
+    returns, costs, steps = zip(*found)
+    return Played(np.array(returns), np.array(costs), np.array(steps))
