@@ -12,11 +12,26 @@ from typing import Any, Dict, Optional, Protocol, Sequence
 
 import torch
 
+from envs.go2 import robot as r
 from envs.go2.course import Course
 
 
 class SimulationError(RuntimeError):
     """The physics produced something unusable (a non-finite state, an overflow)."""
+
+
+def physics_steps(num_envs: int, courses: Sequence[Course], physics_dt: float) -> int:
+    """Physics steps in a control step, after checking what every back end is made from.
+
+    Raises:
+        ValueError: no course, no world, or a physics step that does not divide the control step.
+    """
+    if num_envs < 1 or not courses:
+        raise ValueError(f"got {num_envs} worlds and {len(courses)} courses, expected at least one of each")
+    steps = round(r.CONTROL_DT / physics_dt)
+    if steps < 1 or abs(steps * physics_dt - r.CONTROL_DT) > 1e-9:
+        raise ValueError(f"physics step is {physics_dt} s, expected a divisor of the control step {r.CONTROL_DT} s")
+    return steps
 
 
 @dataclass

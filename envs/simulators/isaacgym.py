@@ -21,7 +21,7 @@ import torch
 from envs.go2 import robot as r
 from envs.go2.course import Box, Course
 from envs.go2.model_files import ASSET_DIR
-from envs.simulators.base import Dynamics, RobotState, SimulationError
+from envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
 from envs.simulators.early import MISSING
 from envs.simulators.rendering import CourseRenderer
 
@@ -98,11 +98,7 @@ class IsaacGymSimulator:
         payload: Optional[torch.Tensor] = None, device: Optional[str] = None, viewer: bool = False,
     ) -> None:  # fmt: skip
         self._api, self._gymtorch = load_isaacgym()
-        if num_envs < 1 or not courses:
-            raise ValueError(f"got {num_envs} worlds and {len(courses)} courses, expected at least one of each")
-        self._substeps = round(r.CONTROL_DT / physics_dt)
-        if self._substeps < 1 or abs(self._substeps * physics_dt - r.CONTROL_DT) > 1e-9:
-            raise ValueError(f"physics step is {physics_dt} s, expected a divisor of the control step {r.CONTROL_DT} s")
+        self._substeps = physics_steps(num_envs, courses, physics_dt)
         self.num_envs, self.courses = num_envs, list(courses)
         self.device = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
         self.fixed_payload = (torch.zeros(num_envs) if payload is None else payload).float().to(self.device)

@@ -18,7 +18,7 @@ import torch
 from envs.go2 import robot as r
 from envs.go2.course import Course
 from envs.go2.scene import scene_xml
-from envs.simulators.base import Dynamics, RobotState, SimulationError
+from envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
 from envs.simulators.rendering import CourseRenderer
 from envs.simulators.rolling import make_rollout
 
@@ -61,11 +61,7 @@ class MujocoSimulator:
     def __init__(
         self, num_envs: int, courses: Sequence[Course], threads: int = 0, physics_dt: float = r.PHYSICS_DT
     ) -> None:
-        if num_envs < 1 or not courses:
-            raise ValueError(f"got {num_envs} worlds and {len(courses)} courses, expected at least one of each")
-        self._substeps = round(r.CONTROL_DT / physics_dt)
-        if self._substeps < 1 or abs(self._substeps * physics_dt - r.CONTROL_DT) > 1e-9:
-            raise ValueError(f"physics step is {physics_dt} s, expected a divisor of the control step {r.CONTROL_DT} s")
+        self._substeps = physics_steps(num_envs, courses, physics_dt)
         self.num_envs, self.courses = num_envs, list(courses)
         self._pool = [self._compile(c, physics_dt) for c in self.courses]
         first = self._pool[0]

@@ -19,7 +19,7 @@ from envs.go2 import robot as r
 from envs.go2.course import Course
 from envs.go2.geometry import rotation_matrix, to_body
 from envs.go2.scene import scene_xml
-from envs.simulators.base import Dynamics, RobotState, SimulationError
+from envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
 from envs.simulators.rendering import CourseRenderer
 
 CONTACTS_PER_WORLD = 32
@@ -77,11 +77,7 @@ class MujocoWarpSimulator:
         import warp as wp
 
         self._wp = wp
-        if num_envs < 1 or not courses:
-            raise ValueError(f"got {num_envs} worlds and {len(courses)} courses, expected at least one of each")
-        self._substeps = round(r.CONTROL_DT / physics_dt)
-        if self._substeps < 1 or abs(self._substeps * physics_dt - r.CONTROL_DT) > 1e-9:
-            raise ValueError(f"physics step is {physics_dt} s, expected a divisor of the control step {r.CONTROL_DT} s")
+        self._substeps = physics_steps(num_envs, courses, physics_dt)
         self.num_envs, self.courses = num_envs, list(courses)
         self.device = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
         self._warp_device = wp.device_from_torch(self.device)
