@@ -49,7 +49,7 @@ def measure(args: Args) -> Dict[str, float]:
     seconds = {"environment": 0.0, "raw": 0.0, "policy": 0.0}
     for k in range(args.steps + 20):
         start = time.perf_counter()
-        action, _ = act(obs)
+        action, _ = act(obs, torch.zeros(len(obs)))
         middle = time.perf_counter()
         before = sim.state_dict()
         control = np.repeat((env.default + 1.2 * action.clamp(-1, 1)).numpy().astype(np.float64)[:, None], 4, axis=1)

@@ -19,8 +19,8 @@ from deploy.unitree import write_deploy_yaml
 from envs.contracts import contract_for
 from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.contract import CONTRACT_KEY, ContractError, dump_contract
-from go2_sevpo.onnx_policy import OnnxPolicy
-from go2_sevpo.policy import CHOICES, Policy, load_policy
+from go2_sevpo.onnx_policy import COST_INPUT, INPUTS, OUTPUTS, OnnxPolicy
+from go2_sevpo.policy import CHOICES, BudgetPolicy, Policy, act, load_policy
 
 OPSET = 17
 OLD_OPSET = 16
@@ -31,18 +31,21 @@ TOLERANCE = 1e-5
 def _trace(policy: Policy, observations: torch.Tensor, candidates: int, out: Path) -> None:
     """Write the bare ONNX graph with free batch and candidate axes."""
     shape = (2, candidates, int(policy.sampler["steps"]), _action_size(policy))
-    example = (observations[:2].contiguous(), torch.zeros(shape))
-    axes = {
+    example, names = (observations[:2].contiguous(), torch.zeros(shape)), list(INPUTS)
+    if policy.needs_cost:
+        example, names = (*example, torch.zeros(2)), [*names, COST_INPUT]
+    axes: Dict[str, Dict[int, str]] = {COST_INPUT: {0: "batch"}} if policy.needs_cost else {}
+    axes.update({
         "observation": {0: "batch"}, "noise": {0: "batch", 1: "candidates"},
         "action": {0: "batch"}, "cost_value": {0: "batch"}, "candidate": {0: "batch"},
-    }  # fmt: skip
+    })  # fmt: skip
     # The tracing exporter keeps candidate count and batch symbolic through reshape; newer torch must be asked for it.
     options: Dict[str, Any] = {"dynamo": False} if "dynamo" in torch.onnx.export.__code__.co_varnames else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            policy, example, str(out), input_names=["observation", "noise"],
-            output_names=["action", "cost_value", "candidate"], dynamic_axes=axes, opset_version=OPSET if _new_torch() else OLD_OPSET, **options,
+            policy, example, str(out), input_names=names,
+            output_names=list(OUTPUTS), dynamic_axes=axes, opset_version=OPSET if _new_torch() else OLD_OPSET, **options,
         )  # fmt: skip
 
 
@@ -52,7 +55,7 @@ def _new_torch() -> bool:
 
 def _action_size(policy: Policy) -> int:
     shape = policy.describe()
-    return shape["sizes"][-1] if shape["type"] == "gaussian" else shape["action_size"]
+    return shape["action_size"] if shape["type"] == "diffusion" else shape["sizes"][-1]
 
 
 def write_onnx(policy: Policy, contract: Dict[str, Any], observations: torch.Tensor, out: Path) -> Dict[str, float]:
@@ -98,9 +101,10 @@ def parity(policy: Policy, session: OnnxPolicy, observations: torch.Tensor, seed
     random = logged.mean(0) + (logged.std(0) + 0.1) * torch.randn(256, logged.shape[1], generator=generator)
     obs = torch.cat([logged, random])
     noise = torch.randn(session.noise_shape(len(obs)), generator=generator)
+    spent = torch.linspace(0.0, 20.0, len(obs))
     with torch.no_grad():
-        action, value, candidate = (x.numpy() for x in policy(obs, noise))
-    got_action, got_value, got_candidate = session.act(obs.numpy(), noise.numpy())
+        action, value, candidate = (x.numpy() for x in act(policy, obs, noise, spent))
+    got_action, got_value, got_candidate = session.act(obs.numpy(), noise.numpy(), spent.numpy())
     differ = candidate != got_candidate
     if differ.mean() > 0.01:
         raise ContractError(
@@ -129,6 +133,8 @@ class Args:
     """Sampling temperature; the run's own if not given."""
     layout: Optional[Path] = None
     """What the weights of a .pt checkpoint mean (deploy/torch_actor.py); our own task's layout if not given."""
+    budget: Optional[float] = None
+    """Cost allowed per episode, for policies that are given a budget (ccac); the run's own if not given."""
     best: bool = False
     """Export the best policy of the evaluations during training instead of the last."""
 
@@ -146,6 +152,12 @@ def export_run(args: Args) -> Dict[str, Any]:
     if path.suffix == ".pt":
         return _export_torch_actor(path, args)
     policy, observations, info = load_policy(path, args.choice, args.temperature)
+    if args.budget is not None:
+        if not isinstance(policy, BudgetPolicy) or args.budget < 0:
+            raise ContractError(
+                f"budget {args.budget:g} for a {info.get('algorithm', '?')} policy, expected 0 or more for a ccac one"
+            )
+        policy.budget = args.budget
     contract = contract_for(info.get("environment") or (info.get("dataset") or {}).get("environment"))
     sampler = policy.sampler
     sampler["candidates"] = args.candidates or (info.get("candidates", 1) if sampler["choice"] != "first" else 1)

@@ -150,7 +150,7 @@ def inference_time(policy: OnnxPolicy, calls: int = 300) -> Dict[str, float]:
     times = []
     for k in range(calls + 20):
         start = time.perf_counter()
-        policy.act(obs, noise)
+        policy.act(obs, noise, np.zeros(1, np.float32))
         if k >= 20:
             times.append(1000 * (time.perf_counter() - start))
     return {"inference_ms_p50": float(np.percentile(times, 50)), "inference_ms_p99": float(np.percentile(times, 99))}

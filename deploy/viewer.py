@@ -32,7 +32,7 @@ def view(policy: OnnxPolicy, args: Any) -> None:
         env = evaluation_env(args, 1, episode)
         model = mujoco.MjModel.from_xml_string(scene_xml(env.courses[0], visuals=True))
         data = mujoco.MjData(model)
-        obs = env.reset(args.seed + episode)
+        obs, spent = env.reset(args.seed + episode), torch.zeros(1)
         try:
             window = mujoco.viewer.launch_passive(model, data, show_left_ui=False, show_right_ui=False)
         except Exception as error:
@@ -44,8 +44,9 @@ def view(policy: OnnxPolicy, args: Any) -> None:
                 window.cam.distance, window.cam.azimuth, window.cam.elevation = 2.6, 125.0, -18.0
             while window.is_running() and bool(env.active.any()):
                 start = time.perf_counter()
-                action, _ = act(obs)
-                obs, *_ = env.step(torch.clamp(action, -1.0, 1.0))
+                action, _ = act(obs, spent)
+                obs, _, cost, *_ = env.step(torch.clamp(action, -1.0, 1.0))
+                spent = spent + cost
                 data.qpos[:] = env.sim.visual_state(0)[1]
                 mujoco.mj_forward(model, data)
                 window.sync()

@@ -80,6 +80,33 @@ class Vae(nn.Module):
         return (decoded - act).square().sum(-1) + beta * self.divergence(obs, act)
 
 
+class PairVae(nn.Module):
+    """Conditional variational auto-encoder of pairs: encoder (s, a, condition) -> z, decoder (z, condition) -> (s, a)."""
+
+    def __init__(
+        self, n_obs: int, n_act: int, n_condition: int, latent: int, hidden: int, members: Optional[int] = None
+    ) -> None:
+        super().__init__()
+        self.latent, self.n_obs = latent, n_obs
+        self.encoder = Mlp(n_obs + n_act + n_condition, (hidden, hidden), 2 * latent, members)
+        self.decoder = Mlp(latent + n_condition, (hidden, hidden), n_obs + n_act, members)
+
+    def decode(self, z: torch.Tensor, condition: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Observations (B, S), normalised, and actions (B, A) in [-1, 1] of latents (B, Z)."""
+        out = self.decoder(z, condition)
+        return out[..., : self.n_obs], torch.tanh(out[..., self.n_obs :])
+
+    def loss(
+        self, obs: torch.Tensor, act: torch.Tensor, condition: torch.Tensor, noise: torch.Tensor, beta: float
+    ) -> torch.Tensor:
+        """Squared reconstruction error plus ``beta`` times the divergence from the standard normal, (B,)."""
+        mean, log_std = self.encoder(obs, act, condition).chunk(2, dim=-1)
+        std = log_std.clamp(-4.0, 15.0).exp()
+        found_obs, found_act = self.decode(mean + std * noise, condition)
+        error = (found_obs - obs).square().sum(-1) + (found_act - act).square().sum(-1)
+        return error + beta * 0.5 * (mean.square() + std.square() - 2 * std.log() - 1).sum(-1)
+
+
 def policy_layers(module: Any) -> Any:
     """The linear layers of an :class:`Mlp` in order."""
     return [m for m in module.net if not isinstance(m, nn.ReLU)]

@@ -13,6 +13,8 @@ from go2_sevpo.contract import CONTRACT_KEY, ContractError
 
 SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "policies"
 INPUTS, OUTPUTS = ("observation", "noise"), ("action", "cost_value", "candidate")
+COST_INPUT = "spent_cost"
+"""Third input of policies with a cost budget: the episode's cost so far, (B,)."""
 
 
 def find_policy(name: Union[str, Path]) -> Path:
@@ -58,7 +60,8 @@ class OnnxPolicy:
                 f"{path} is not an ONNX file onnxruntime can load: {str(error).splitlines()[0]}"
             ) from error
         found = tuple(x.name for x in self.session.get_inputs()), tuple(x.name for x in self.session.get_outputs())
-        if found != (INPUTS, OUTPUTS):
+        self.needs_cost = found[0] == (*INPUTS, COST_INPUT)
+        if found[1] != OUTPUTS or (found[0] != INPUTS and not self.needs_cost):
             raise ContractError(f"{path} has inputs {found[0]} and outputs {found[1]}, expected {INPUTS} and {OUTPUTS}")
         text = self.session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY)
         if text is None:
@@ -82,13 +85,23 @@ class OnnxPolicy:
         """Shape (B, N, T, A) of the noise input."""
         return (batch, self.candidates, self.steps, self.num_actions)
 
-    def act(self, observation: np.ndarray, noise: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def act(
+        self, observation: np.ndarray, noise: np.ndarray, spent_cost: Optional[np.ndarray] = None
+    ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return action (B, A), cost value (B,) and candidate (B,).
 
-        An action that is not finite becomes zero, the default pose held by the damped PD law, and is counted in
+        ``spent_cost`` (B,) is the episodes' cost so far, which only policies with a cost budget need. An action that is not finite becomes zero, the default pose held by the damped PD law, and is counted in
         ``non_finite``.
+
+        Raises:
+            ContractError: the policy has a cost budget and ``spent_cost`` is not given.
         """
-        action, value, candidate = self.session.run(None, {"observation": observation, "noise": noise})
+        inputs = {"observation": observation, "noise": noise}
+        if self.needs_cost:
+            if spent_cost is None:
+                raise ContractError(f"{self.path} keeps a cost budget: it needs the episode's cost so far, found none")
+            inputs[COST_INPUT] = spent_cost
+        action, value, candidate = self.session.run(None, inputs)
         bad = ~np.isfinite(action).all(axis=1)
         if bad.any():
             action = np.where(bad[:, None], 0.0, action).astype(np.float32)

@@ -24,6 +24,9 @@ class DiffusionPolicy(nn.Module):
     Q_r among those with Q_c <= ``limit``, the least Q_c where there is none).
     """
 
+    needs_cost = False
+    """Whether the episode's cost so far is a third input."""
+
     def __init__(
         self,
         normalizer: Normalizer,
@@ -107,6 +110,8 @@ class GaussianPolicy(nn.Module):
     ``squash`` passes the mean through tanh first, as TD3's actors do. Without a ``normalizer`` observations are taken raw.
     """
 
+    needs_cost = False
+
     def __init__(
         self, sizes: Sequence[int], std: torch.Tensor, unit: float, activation: str = "elu", squash: bool = False,
         normalizer: Optional[Normalizer] = None,
@@ -144,7 +149,50 @@ class GaussianPolicy(nn.Module):
         return {"kind": "gaussian", "steps": 1, "temperature": 1.0, "choice": "first", "noise_scale": 0.0}
 
 
+def budget_feature(budget: torch.Tensor, scale: float) -> torch.Tensor:
+    """How networks see cost budgets (B,): budget / (budget + scale), (B, 1) in [0, 1)."""
+    return (budget / (budget + scale)).unsqueeze(-1)
+
+
+class BudgetPolicy(GaussianPolicy):
+    """An actor that also sees what is left of its cost budget; it has a third input ``spent_cost`` (B,), the episode's cost so far.
+
+    ``budget`` is the cost allowed per episode; ``sizes`` counts the budget as one more observation.
+    """
+
+    needs_cost = True
+
+    def __init__(self, sizes: Sequence[int], normalizer: Normalizer, budget: float, scale: float) -> None:
+        super().__init__(sizes, torch.zeros(sizes[-1]), 1.0, "relu", True, normalizer)
+        self.budget, self.scale = budget, scale
+
+    def forward(  # type: ignore[override]
+        self, observation: torch.Tensor, noise: torch.Tensor, spent_cost: torch.Tensor
+    ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """See :class:`DiffusionPolicy`; the cost value is what is left of the budget, and there is one candidate."""
+        assert self.normalizer is not None
+        left = (self.budget - spent_cost).clamp(min=0.0)
+        action = self.mlp(torch.cat([self.normalizer(observation), budget_feature(left, self.scale)], dim=-1))
+        return (action + self.std * noise[:, 0, 0]).clamp(-1.0, 1.0), left, (observation[:, 0] * 0.0).long()
+
+    def describe(self) -> Dict[str, Any]:
+        """See :class:`GaussianPolicy`."""
+        return {**super().describe(), "type": "budget", "budget": self.budget, "scale": self.scale}
+
+    @property
+    def sampler(self) -> Dict[str, Any]:
+        """See :class:`GaussianPolicy`; says that the cost of the episode so far is an input."""
+        return {**super().sampler, "cost_budget": self.budget}
+
+
 Policy = Union[DiffusionPolicy, GaussianPolicy]
+
+
+def act(
+    policy: Policy, observation: torch.Tensor, noise: torch.Tensor, spent_cost: torch.Tensor
+) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ask any policy; ``spent_cost`` (B,), the episodes' cost so far, reaches those that need it."""
+    return policy(observation, noise, spent_cost) if policy.needs_cost else policy(observation, noise)
 
 
 def save_policy(path: Union[str, Path], policy: Policy, observations: torch.Tensor, info: Dict[str, Any]) -> None:
@@ -163,7 +211,10 @@ def load_policy(
     """
     state = load_checkpoint(path, POLICY_KIND)
     shape, weights = state["shape"], state["weights"]
-    policy = _empty_gaussian(shape) if shape["type"] == "gaussian" else _empty_diffusion(shape, choice, temperature)
+    if shape["type"] == "diffusion":
+        policy: Policy = _empty_diffusion(shape, choice, temperature)
+    else:
+        policy = _empty_gaussian(shape)
     try:
         policy.load_state_dict(weights)
     except RuntimeError as error:
@@ -177,6 +228,10 @@ def _empty_gaussian(shape: Dict[str, Any]) -> GaussianPolicy:
     std, n = torch.ones(shape["sizes"][-1]), shape["sizes"][0]
     normalizer = Normalizer(torch.zeros(n), torch.ones(n)) if shape.get("normalizer") else None
     activation, squash = shape.get("activation", "elu"), shape.get("squash", False)
+    if shape["type"] == "budget":
+        n -= 1
+        normalizer = Normalizer(torch.zeros(n), torch.ones(n))
+        return BudgetPolicy(shape["sizes"], normalizer, shape["budget"], shape["scale"])
     return GaussianPolicy(shape["sizes"], std, shape["unit"], activation, squash, normalizer)
 
 

@@ -11,9 +11,11 @@ import torch
 
 from envs.go2.config import ParkourConfig
 from envs.go2.parkour import Go2Parkour
+from envs.go2.rollout import Policy as Actor
 from envs.go2.rollout import run_episodes
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.policy import Policy
+from go2_sevpo.policy import act as ask
 
 Evaluator = Callable[[Policy], Dict[str, float]]
 GO2 = "go2_sevpo/Go2Parkour-v0"
@@ -34,18 +36,16 @@ def courses_of(manifest: Dict[str, Any]) -> Tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def torch_actor(
-    policy: Policy, candidates: int, seed: int
-) -> Callable[[torch.Tensor], Tuple[torch.Tensor, torch.Tensor]]:
+def torch_actor(policy: Policy, candidates: int, seed: int) -> Actor:
     """A policy module as :data:`envs.go2.rollout.Policy`, with its own stream of noise."""
     generator = torch.Generator().manual_seed(seed)
     sampler = policy.sampler
     n = candidates if sampler["choice"] != "first" else 1
 
-    def act(obs: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    def act(obs: torch.Tensor, spent_cost: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         noise = torch.randn(len(obs), n, sampler["steps"], 12, generator=generator) * sampler["noise_scale"]
         with torch.no_grad():
-            action, value, _ = policy(obs.cpu(), noise)
+            action, value, _ = ask(policy, obs.cpu(), noise, spent_cost.cpu())
         return torch.nan_to_num(action), value
 
     return act

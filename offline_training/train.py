@@ -35,7 +35,7 @@ class Args:
     out: Path
     """Run folder."""
     algorithm: str = "sevpo"
-    """sevpo, fisor, bc (cloning, all data), bc-safe (cloning, safe episodes only), bc-choice (cloning, candidate by Q_c), cpq or coptidice."""
+    """sevpo, fisor, bc (cloning, all data), bc-safe (cloning, safe episodes only), bc-choice (cloning, candidate by Q_c), cpq, coptidice or ccac."""
     preset: str = "laptop"
     """laptop, paper (Table 8), or a YAML file."""
     seed: int = 0

@@ -10,8 +10,8 @@ import torch
 
 from envs.go2.parkour import Go2Parkour
 
-Policy = Callable[[torch.Tensor], Tuple[torch.Tensor, torch.Tensor]]
-"""Observations (N, S) of the active worlds to actions (N, A) and cost values (N,)."""
+Policy = Callable[[torch.Tensor, torch.Tensor], Tuple[torch.Tensor, torch.Tensor]]
+"""Observations (N, S) of the active worlds and the cost of their episodes so far (N,) to actions (N, A) and cost values (N,)."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ def run_episodes(
     while bool(env.active.any()):
         ids = env.active.nonzero()[:, 0]
         action, values = torch.zeros(n, env.num_actions, device=device), torch.zeros(n, device=device)
-        action[ids], values[ids] = (x.to(device) for x in policy(obs[ids]))
+        action[ids], values[ids] = (x.to(device) for x in policy(obs[ids], totals["cost"][ids]))
         action = action.clamp(-1.0, 1.0)
         nxt, reward, cost, terminated, truncated, info = env.step(action)
         steps += len(ids)
@@ -125,9 +125,9 @@ def onnx_policy(policy: Any, seed: int, noise_scale: float) -> Policy:
     """Wrap an :class:`go2_sevpo.onnx_policy.OnnxPolicy` with its own stream of noise, times ``noise_scale``."""
     generator = torch.Generator().manual_seed(seed + 1_000_003)
 
-    def act(obs: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+    def act(obs: torch.Tensor, spent_cost: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         noise = torch.randn(policy.noise_shape(len(obs)), generator=generator) * noise_scale
-        action, value, _ = policy.act(obs.cpu().numpy(), noise.numpy())
+        action, value, _ = policy.act(obs.cpu().numpy(), noise.numpy(), spent_cost.cpu().numpy())
         return torch.from_numpy(action), torch.from_numpy(value)
 
     return act

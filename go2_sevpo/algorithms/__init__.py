@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Optional, Tuple, Type
 
 from go2_sevpo.algorithms.bc import BcChoice, BcChoiceConfig, BcConfig, BehaviorCloning
+from go2_sevpo.algorithms.ccac import Ccac, CcacConfig
 from go2_sevpo.algorithms.coptidice import Coptidice, CoptidiceConfig
 from go2_sevpo.algorithms.cpq import Cpq, CpqConfig
 from go2_sevpo.algorithms.fisor import Fisor, FisorConfig
@@ -19,6 +20,7 @@ ALGORITHMS: Dict[str, Tuple[Type[Any], Type[Any], Dict[str, Any]]] = {
     "bc-choice": (BcChoice, BcChoiceConfig, {}),
     "cpq": (Cpq, CpqConfig, {}),
     "coptidice": (Coptidice, CoptidiceConfig, {}),
+    "ccac": (Ccac, CcacConfig, {}),
 }
 """Name: class, configuration class, what the name fixes."""
 

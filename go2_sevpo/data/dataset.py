@@ -78,6 +78,7 @@ class OfflineDataset:
         self.reward, self.cost = column("rewards"), column("costs")
         self.terminal, self.timeout = column("terminals"), column("timeouts")
         self.episodes = {k: np.concatenate([np.asarray(p.episodes[k]) for p in parts]) for k in parts[0].episodes}
+        self._cost_to_go: Optional[torch.Tensor] = None
         self.num_obs, self.num_actions = self.frames.shape[1], self.act.shape[1]
 
     def __len__(self) -> int:
@@ -98,6 +99,17 @@ class OfflineDataset:
             self.frames[self.first[index]], self.act[index], self.reward[index], self.cost[index], self.frames[self.second[index]],
             self.terminal[index], self.timeout[index],
         )  # fmt: skip
+
+    @property
+    def cost_to_go(self) -> torch.Tensor:
+        """Undiscounted cost of every transition and those after it in its episode, (M,); computed once."""
+        if self._cost_to_go is None:
+            cost = self.cost.double().cpu()
+            lengths = torch.from_numpy(np.asarray(self.episodes["length"], dtype=np.int64))
+            after_end = torch.cumsum(cost, 0)[torch.cumsum(lengths, 0) - 1]
+            before = torch.cumsum(cost, 0) - cost
+            self._cost_to_go = (torch.repeat_interleave(after_end, lengths) - before).float().to(self.device)
+        return self._cost_to_go
 
     def episode_of_row(self) -> torch.Tensor:
         """Episode number of every transition, (M,)."""

@@ -28,6 +28,7 @@ TITLES = {
     "bc-choice": "cloning + $Q_c$ choice",
     "cpq": "CPQ",
     "coptidice": "COptiDICE",
+    "ccac": "CCAC",
 }
 """Trained algorithms; plain cloning is ``bc-choice`` with one candidate."""
 
@@ -44,7 +45,7 @@ class Figure1:
     """Training preset (offline_training/configs) or YAML file."""
     ratios: Tuple[float, ...] = (19, 10, 5)
     algorithms: Tuple[str, ...] = ("sevpo", "fisor", "bc-choice")
-    """Also: bc-safe, cpq, coptidice. Plain cloning is bc-choice with one candidate."""
+    """Also: bc-safe, cpq, coptidice, ccac. Plain cloning is bc-choice with one candidate."""
     members: int = 10
     """Training seeds, side by side in one process."""
     safe: int = 100_000

@@ -11,7 +11,7 @@ import torch
 from envs import reach_avoid as task
 from envs.reach_avoid_truth import Truth, certify
 from go2_sevpo.metrics import wilson
-from go2_sevpo.policy import DiffusionPolicy
+from go2_sevpo.policy import DiffusionPolicy, act
 
 OUTCOMES = "slt"
 """Codes of how an episode ended: in the goal (s), off the map (l), out of time (t)."""
@@ -80,7 +80,7 @@ def play(
     for k in range(task.MAX_STEPS):
         noise = torch.randn(len(active), candidates, steps, actions, generator=draw)
         with torch.no_grad():
-            action = policy(task.observe(state[active]), noise)[0]
+            action = act(policy, task.observe(state[active]), noise, violations[active])[0]
         moved = task.advance(state[active], action)
         state[active] = moved
         violations[active] += task.in_hazard(moved).float()
