@@ -1,4 +1,4 @@
-"""DSRL's datasets (``go2-dsrl tasks | download | validate | mix``)."""
+"""DSRL's datasets (``go2-dsrl tasks | download | validate | mix | generate``)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,20 @@ class Mix:
     seed: int = 0
 
 
-Command = Union[Tasks, Download, Validate, Mix]
+@dataclass
+class Generate:
+    """Make data in DSRL's layout with scripted and searched behaviour, where DSRL's own are not at hand. Not comparable with DSRL's."""
+
+    task: tyro.conf.Positional[str]
+    """CarGoal1, CarGoal2, HalfCheetahVelocity or SwimmerVelocity."""
+    out: Optional[Path] = None
+    """HDF5 file; data/generated_TASK_EPISODES.hdf5 if not given."""
+    episodes: int = 400
+    seed: int = 0
+    processes: int = 2
+
+
+Command = Union[Tasks, Download, Validate, Mix, Generate]
 
 
 def download(task: dsrl.Task, folder: Path, host: str, sha256: Optional[str] = None) -> str:
@@ -126,6 +139,21 @@ def _listing() -> str:
     return "\n".join(lines)
 
 
+def _generate(task: dsrl.Task, command: Generate) -> str:
+    from data_collection import safety_data
+
+    out = command.out or Path("data") / safety_data.file_name(task, command.episodes)
+    if out.exists():
+        raise DatasetError(f"{out} exists; give another --out")
+    made = safety_data.generate(
+        task, command.episodes, command.seed, out, command.processes, lambda t: print(t, flush=True)
+    )
+    return (
+        f"{out}: {made['transitions']} transitions, {made['safe_episodes']} of {made['episodes']} episodes cost at most 10, "
+        f"return {made['return_mean']:.1f} (greatest {made['return_max']:.1f}), cost {made['cost_mean']:.1f} (greatest {made['cost_max']:.0f})"
+    )
+
+
 def run(command: Command) -> str:
     """Carry out one command; returns what to print.
 
@@ -139,6 +167,8 @@ def run(command: Command) -> str:
         folder = command.folder or dsrl.folders()[0]
         digest = download(task, folder, command.host.rstrip("/"), command.sha256)
         return f"{folder / task.file_name}: SHA-256 {digest}"
+    if isinstance(command, Generate):
+        return _generate(task, command)
     path = dsrl.find_file(task, command.path)
     if isinstance(command, Validate):
         found = dsrl.validate(path, task)
@@ -164,7 +194,7 @@ def run(command: Command) -> str:
 def main() -> None:
     """Entry point of ``go2-dsrl``."""
     command = tyro.extras.subcommand_cli_from_dict(
-        {"tasks": Tasks, "download": Download, "validate": Validate, "mix": Mix}
+        {"tasks": Tasks, "download": Download, "validate": Validate, "mix": Mix, "generate": Generate}
     )
     try:
         print(run(command))

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import tyro
 
+from deploy import play_safety
 from deploy.report import write_report
 from deploy.video import record_video
 from deploy.worlds import evaluation_env, noise_scale
@@ -34,7 +35,7 @@ WORLDS = 250
 
 @dataclass
 class Args:
-    """Play a policy on a course and report success and fall rates."""
+    """Play a policy on a course and report success and fall rates; Safety-Gymnasium policies on their task (course and physics do not apply)."""
 
     policy: tyro.conf.Positional[str]
     """ONNX file, or the name of a shipped policy (expert, weak)."""
@@ -59,6 +60,8 @@ class Args:
     """Domain randomisation, pushes and sensor noise."""
     video: bool = False
     """Write video.mp4 of the first episode."""
+    limit: float = 10.0
+    """Safety-Gymnasium: cost an episode may have."""
     viewer: bool = False
     """Open MuJoCo's viewer and play there instead (needs a screen)."""
 
@@ -159,6 +162,9 @@ def inference_time(policy: OnnxPolicy, calls: int = 300) -> Dict[str, float]:
 def play(args: Args) -> Dict[str, Any]:
     """Run the command: evaluate, write report and video; returns the report."""
     policy = OnnxPolicy(find_policy(args.policy), candidates=args.candidates)
+    task = play_safety.task_of(policy.contract)
+    if task is not None:
+        return play_safety.play_safety(policy, task, args)
     if args.viewer:
         from deploy.viewer import view
 
@@ -197,9 +203,12 @@ def main() -> None:
         report = play(args)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ContractError, ValueError, SimulationError, RuntimeError) as error:
+    except (ContractError, ValueError, SimulationError, RuntimeError, ImportError) as error:
         sys.exit(f"go2-play: {error}")
-    if report:
+    if "task" in report:
+        print(play_safety.show(report))
+        print(f"report: {args.out / 'report.json'}")
+    elif report:
         print(show(report))
         print(f"report: {args.out / 'report.html'}")
 

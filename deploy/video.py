@@ -35,8 +35,6 @@ def record_video(policy: OnnxPolicy, args: Any, path: Path, width: int = 640, he
             flush=True,
         )
         return None
-    import imageio
-
     env = evaluation_env(args, 1)
     frames: List[np.ndarray] = []
 
@@ -51,8 +49,15 @@ def record_video(policy: OnnxPolicy, args: Any, path: Path, width: int = 640, he
     finally:
         env.close()
     frames.extend(frames[-1:] * (FPS // 2))
+    return write_mp4(path, frames)
+
+
+def write_mp4(path: Path, frames: List[np.ndarray], fps: int = FPS) -> Path:
+    """Write images (height, width, 3) uint8 as a film."""
+    import imageio
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    with imageio.get_writer(str(path), fps=FPS, codec="libx264", quality=7, macro_block_size=8) as writer:
+    with imageio.get_writer(str(path), fps=fps, codec="libx264", quality=7, macro_block_size=8) as writer:
         for image in frames:
             writer.append_data(image)
     return path

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Callable, Dict, Optional
 
 from envs import reach_avoid
 from envs.go2.contract import environment_contract as go2_contract
-from go2_sevpo.contract import ContractError
+from go2_sevpo.contract import CONTRACT_VERSION, ContractError
+from go2_sevpo.data.tasks import TASKS, Task
 
 GO2 = "go2_sevpo/Go2Parkour-v0"
+
+CONTROL_DT = {"Ant": 0.05, "Car": 0.04, "HalfCheetah": 0.05, "Swimmer": 0.04}
+"""s, by agent (Safety-Gymnasium's models)."""
+
+
+def safety_contract(task: Task) -> Dict[str, Any]:
+    """What a policy for a Safety-Gymnasium task promises."""
+    robot, dt = next((k, v) for k, v in CONTROL_DT.items() if task.name.startswith(k))
+    return {
+        "contract_version": CONTRACT_VERSION, "robot": robot, "environment": task.registered_id, "control_dt": dt, "action_clip": 1.0,
+        "observation": {"name": task.env_id, "size": task.num_obs},
+    }  # fmt: skip
+
 
 CONTRACTS: Dict[str, Callable[[], Dict[str, Any]]] = {
     GO2: go2_contract,
     reach_avoid.ENV_ID: reach_avoid.environment_contract,
+    **{t.registered_id: functools.partial(safety_contract, t) for t in TASKS.values()},
 }
 
 

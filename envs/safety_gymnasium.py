@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 
 from envs import safety_compat
-from go2_sevpo.data.dsrl import EPISODE_STEPS, TASKS, Task, find_task
+from go2_sevpo.data.tasks import EPISODE_STEPS, TASKS, Task, find_task
 
 VELOCITY = {
     "AntVelocity": ("safety_ant_velocity_v1", "SafetyAntVelocityEnv"),
@@ -115,8 +115,7 @@ def make(task: str, **options: Any) -> SafetyEnv:
 
 def env_id(task: str) -> str:
     """Gymnasium's name of a task."""
-    found = find_task(task)
-    return f"go2_sevpo/Safety{found.name}-v{found.version}"
+    return find_task(task).registered_id
 
 
 for _task in TASKS:
@@ -133,8 +132,8 @@ class Played:
     steps: np.ndarray
 
 
-Act = Callable[[np.ndarray], np.ndarray]
-"""Observations (N, S) to actions (N, A)."""
+Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Observations (N, S) and the episodes' cost so far (N,) to actions (N, A)."""
 
 
 def play(task: str, act: Act, episodes: int, seed: int, processes: int = 0) -> Played:
@@ -158,7 +157,9 @@ def play(task: str, act: Act, episodes: int, seed: int, processes: int = 0) -> P
             obs, _ = vector.reset(seed=[seed * 100_003 + first + k for k in range(worlds)])
             live, totals = np.ones(worlds, dtype=bool), np.zeros((worlds, 3))
             while live[:n].any():
-                obs, reward, terminated, truncated, info = vector.step(np.asarray(act(obs), dtype=np.float32))
+                obs, reward, terminated, truncated, info = vector.step(
+                    np.asarray(act(obs, totals[:, 1].astype(np.float32)), dtype=np.float32)
+                )
                 totals[live] += np.stack([reward, info["cost"], np.ones(worlds)], axis=1)[live]
                 ended = live & (terminated | truncated)
                 live &= ~ended

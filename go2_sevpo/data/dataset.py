@@ -12,6 +12,7 @@ import torch
 
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, Episodes
+from go2_sevpo.data.tasks import task_of_file
 
 MIN_STD = 0.05
 """Floor of the observation scale, so that a nearly constant number is not blown up."""
@@ -133,6 +134,11 @@ def load(*folders: Union[str, Path], device: Union[str, torch.device] = "cpu") -
     for path in map(Path, folders):
         if path.is_file():
             parts.append(read_dsrl(path))
+            task = task_of_file(path)
+            if task is not None:
+                manifests.append(
+                    {"environment": {"name": task.registered_id}, "shards": [{"sha256": shards.sha256(path)}]}
+                )
             continue
         manifest = shards.read_manifest(path)
         parts += [shards.read_shard(path / e["file"]) for e in manifest["shards"]]

@@ -172,7 +172,8 @@ def test_pictures_show_the_scene():
 def test_playing_does_not_depend_on_how_worlds_are_stepped(processes, monkeypatch):
     monkeypatch.setattr("envs.safety_gymnasium.EPISODE_STEPS", 25)
 
-    def act(obs):
+    def act(obs, spent_cost):
+        assert spent_cost.shape == (len(obs),) and (spent_cost >= 0).all()
         return np.tanh(obs[:, :2])
 
     if processes:
@@ -187,6 +188,6 @@ def test_playing_does_not_depend_on_how_worlds_are_stepped(processes, monkeypatc
         obs, _ = env.reset(seed=7 * 100_003 + k)
         total = cost = 0.0
         for _ in range(25):
-            obs, reward, _, _, info = env.step(act(obs[None])[0])
+            obs, reward, _, _, info = env.step(act(obs[None], np.zeros(1))[0])
             total, cost = total + reward, cost + info["cost"]
         assert (found.returns[k], found.costs[k]) == (pytest.approx(total, abs=1e-5), cost)

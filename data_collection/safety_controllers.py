@@ -1,0 +1,164 @@
+"""Behaviour for generated Safety-Gymnasium data: scripted lidar driving, and linear policies found by random search.
+
+Neither is meant to be good: together they must cover careful and careless behaviour in the same states.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Callable, List, Tuple
+
+import numpy as np
+
+GOAL_LIDAR, HAZARD_LIDAR = slice(24, 40), slice(40, 56)
+"""Of CarGoal1 and CarGoal2's observation; 16 bins each, counter-clockwise from the body's x axis."""
+LIDAR_RANGE = 3.0
+"""m: a bin's value is 1 - distance / range."""
+FORWARD = -0.5 * np.pi
+"""The car drives along its -y axis when both wheels turn forwards."""
+BIN_ANGLES = (np.arange(16) + 0.5) * (2.0 * np.pi / 16)
+
+
+def wrap(angle: np.ndarray) -> np.ndarray:
+    """Angle in [-pi, pi)."""
+    return (angle + np.pi) % (2.0 * np.pi) - np.pi
+
+
+@dataclass(frozen=True)
+class Driver:
+    """Drives to the goal's lidar and around hazards nearer than ``margin`` (m, from their centres; 0 ignores them)."""
+
+    margin: float
+    speed: float = 1.0
+    noise: float = 0.0
+
+    def act(self, obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Wheel commands (2,) in [-1, 1] for one observation (72,)."""
+        goal, hazard = obs[GOAL_LIDAR], obs[HAZARD_LIDAR]
+        way = np.array([goal @ np.cos(BIN_ANGLES), goal @ np.sin(BIN_ANGLES)])
+        # Beyond the lidar's range the goal is nowhere: drive on in a wide curve.
+        bearing = np.arctan2(way[1], way[0]) if goal.max() > 0 else FORWARD + 0.3
+        distance = LIDAR_RANGE * (1.0 - hazard)
+        ahead = np.abs(wrap(BIN_ANGLES - bearing)) < 0.6 * np.pi
+        near = np.where(ahead & (hazard > 0), distance, np.inf)
+        k = int(near.argmin())
+        if near[k] < self.margin:
+            side = np.sign(wrap(bearing - BIN_ANGLES[k])) or 1.0
+            tangent = BIN_ANGLES[k] + side * 0.5 * np.pi
+            # Well inside the margin away from the hazard, at its edge along it.
+            away = np.clip((self.margin - near[k]) / max(self.margin - 0.2, 1e-3), 0.0, 1.0)
+            bearing = tangent + side * 0.5 * np.pi * 0.6 * away
+        error = float(wrap(np.array(bearing - FORWARD)))
+        # Driving backwards saves a turn.
+        direction = 1.0
+        if abs(error) > 0.6 * np.pi:
+            direction, error = -1.0, float(wrap(np.array(error + np.pi)))
+        forward = direction * self.speed * max(np.cos(error), 0.1)
+        turn = np.clip(1.5 * error, -1.0, 1.0)
+        wheels = np.array([forward + turn, forward - turn]) + self.noise * rng.normal(size=2)
+        return np.clip(wheels, -1.0, 1.0).astype(np.float32)
+
+
+def random_driver(rng: np.random.Generator) -> Driver:
+    """Careless to careful, slow to fast."""
+    return Driver(float(rng.uniform(0.0, 1.1)), float(rng.uniform(0.4, 1.0)), float(rng.uniform(0.1, 0.4)))
+
+
+@dataclass
+class Linear:
+    """a = tanh-free linear policy on normalised observations, (A, S), with action noise."""
+
+    weights: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    noise: float = 0.0
+
+    def act(self, obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Actions (A,) in [-1, 1]."""
+        action = self.weights @ np.clip((obs - self.mean) / self.std, -5.0, 5.0)
+        return np.clip(action + self.noise * rng.normal(size=len(action)), -1.0, 1.0).astype(np.float32)
+
+
+class Statistics:
+    """Running mean and standard deviation of observations."""
+
+    def __init__(self, size: int) -> None:
+        self.n, self.mean, self.square = 0, np.zeros(size), np.zeros(size)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Take in rows (M, S)."""
+        self.n += len(rows)
+        change = rows - self.mean
+        self.mean = self.mean + change.sum(0) / self.n
+        self.square = self.square + (change * (rows - self.mean)).sum(0)
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard deviation (S,), never tiny."""
+        return np.sqrt(np.maximum(self.square / max(self.n - 1, 1), 1e-4))
+
+
+def rollout(
+    env: object, act: Callable[[np.ndarray], np.ndarray], seed: int, steps: int
+) -> Tuple[float, float, np.ndarray]:
+    """Return, cost and observations (T, S) of one episode of at most ``steps`` steps."""
+    obs, _ = env.reset(seed=seed)  # type: ignore[attr-defined]
+    total, cost, seen = 0.0, 0.0, []
+    for _ in range(steps):
+        seen.append(obs)
+        obs, reward, terminated, truncated, info = env.step(act(obs))  # type: ignore[attr-defined]
+        total, cost = total + reward, cost + info["cost"]
+        if terminated or truncated:
+            break
+    return total, cost, np.array(seen, dtype=np.float64)
+
+
+def random_search(
+    env: object,
+    n_obs: int,
+    n_act: int,
+    iterations: int,
+    seed: int,
+    penalty: float = 0.0,
+    directions: int = 16,
+    best: int = 8,
+    step: float = 0.02,
+    spread: float = 0.03,
+    horizon: int = 1000,
+    say: Callable[[str], None] = print,
+    keep: int = 6,
+) -> List[Linear]:
+    """Augmented random search (Mania et al. 2018, V2-t) for return - ``penalty`` x cost; snapshots from early to last."""  # fmt: skip
+    rng = np.random.default_rng(seed)
+    weights, statistics = np.zeros((n_act, n_obs)), Statistics(n_obs)
+    quiet = np.random.default_rng(0)
+    found: List[Linear] = []
+    marks = {round(x) for x in np.linspace(iterations / keep, iterations, keep)}
+    began = time.perf_counter()
+    for k in range(iterations):
+        deltas = rng.normal(size=(directions, n_act, n_obs))
+        scores, costs = np.zeros((directions, 2)), 0.0
+        mean, std, seen = statistics.mean.copy(), statistics.std, []
+        for i, delta in enumerate(deltas):
+            for j, sign in enumerate((1.0, -1.0)):
+                policy = Linear(weights + sign * spread * delta, mean, std)
+                total, cost, rows = rollout(
+                    env, lambda o, p=policy: p.act(o, quiet), seed * 1_000_003 + k * 100 + i, horizon
+                )
+                scores[i, j], costs = total - penalty * cost, costs + cost
+                seen.append(rows)
+        for rows in seen:
+            statistics.add(rows)
+        order = np.argsort(-scores.max(1))[:best]
+        sigma = scores[order].std() + 1e-6
+        slope = ((scores[order, 0] - scores[order, 1])[:, None, None] * deltas[order]).sum(0)
+        weights = weights + step / (best * sigma) * slope
+        if k + 1 in marks:
+            found.append(Linear(weights.copy(), statistics.mean.copy(), statistics.std.copy()))
+            eta = (time.perf_counter() - began) * (iterations - k - 1) / (k + 1)
+            say(
+                f"random search {k + 1}/{iterations}, penalty {penalty:g}: mean score {scores.mean():.0f}, "
+                f"cost {costs / (2 * directions):.0f}, ETA {eta:.0f} s"
+            )
+    return found

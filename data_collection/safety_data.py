@@ -1,0 +1,143 @@
+"""Generated data for Safety-Gymnasium tasks, in DSRL's layout (``go2-dsrl generate``). Not DSRL's data, and named so.
+
+Careful and careless behaviour in the same states: scripted drivers of many margins on the navigation tasks, linear policies from
+two random searches (with and without a penalty on cost) on the velocity tasks, all with action noise.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Tuple
+
+import h5py
+import numpy as np
+
+from data_collection.safety_controllers import Driver, Linear, random_driver, random_search
+from go2_sevpo.data import shards
+from go2_sevpo.data.dsrl import EPISODE_STEPS, Task
+from go2_sevpo.data.shards import DatasetError
+
+DRIVEN = ("CarGoal1", "CarGoal2")
+SEARCHED = {"HalfCheetahVelocity": 45, "SwimmerVelocity": 45}
+"""Iterations of each random search (32 episodes each)."""
+PENALTIES = (0.0, 1.0)
+
+
+def behaviours(task: Task, seed: int, say: Callable[[str], None]) -> Callable[[np.random.Generator], Any]:
+    """What draws the controller of an episode.
+
+    Raises:
+        DatasetError: there is no behaviour for this task.
+    """
+    if task.name in DRIVEN:
+        return random_driver
+    if task.name not in SEARCHED:
+        known = ", ".join((*DRIVEN, *SEARCHED))
+        raise DatasetError(f"no behaviour to generate data for {task.name} with, expected one of {known}")
+    from envs.safety_gymnasium import make
+
+    env, found = make(task.name), []
+    for penalty in PENALTIES:
+        policies = random_search(
+            env, task.num_obs, task.num_actions, SEARCHED[task.name], seed + 1, penalty, say=say, keep=9
+        )
+        found += policies[2:]  # the first snapshots hardly move
+    return _Snapshots(found)
+
+
+class _Snapshots:
+    """Draws one of several linear policies, and its noise."""
+
+    def __init__(self, policies: List[Linear]) -> None:
+        self.policies = policies
+
+    def __call__(self, rng: np.random.Generator) -> Linear:
+        p = self.policies[int(rng.integers(len(self.policies)))]
+        return Linear(p.weights, p.mean, p.std, float(rng.uniform(0.0, 0.3)))
+
+
+def describe(controller: Any) -> List[float]:
+    """What says how an episode was driven: margin, speed, noise; or the noise alone."""
+    if isinstance(controller, Driver):
+        return [round(x, 4) for x in (controller.margin, controller.speed, controller.noise)]
+    return [round(controller.noise, 4)]
+
+
+def one_episode(work: Tuple[str, Any, int, int]) -> Tuple[Dict[str, np.ndarray], List[float]]:
+    """Columns of one episode in DSRL's layout, and its controller."""
+    from envs.safety_gymnasium import make
+
+    name, draw, seed, number = work
+    rng = np.random.default_rng([seed, number])
+    controller = draw(rng)
+    env = _ENVS.setdefault(name, None) or make(name)
+    _ENVS[name] = env
+    rows: Dict[str, List[Any]] = {k: [] for k in shards.KEYS}
+    obs, _ = env.reset(seed=seed * 1_000_003 + number)
+    for _ in range(EPISODE_STEPS):
+        action = controller.act(obs, rng)
+        nxt, reward, terminated, truncated, info = env.step(action)
+        values = (obs, nxt, action, reward, info["cost"], terminated, truncated and not terminated)
+        for key, value in zip(ORDER, values):
+            rows[key].append(value)
+        obs = nxt
+        if terminated or truncated:
+            break
+    return {k: np.asarray(v, dtype=np.float32) for k, v in rows.items()}, describe(controller)
+
+
+ORDER = ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts")
+_ENVS: Dict[str, Any] = {}
+
+
+def file_name(task: Task, episodes: int) -> str:
+    """Of a generated file; never DSRL's."""
+    return f"generated_{task.name}_{episodes}.hdf5"
+
+
+def generate(
+    task: Task, episodes: int, seed: int, out: Path, processes: int, say: Callable[[str], None] = print
+) -> Dict[str, Any]:
+    """Write ``out`` (HDF5) and the JSON beside it that says how it was made; the same for any number of processes.
+
+    Raises:
+        DatasetError: no behaviour for the task, or nothing asked for.
+    """
+    if episodes < 1:
+        raise DatasetError(f"episodes is {episodes}, expected at least 1")
+    draw = behaviours(task, seed, say)
+    work = [(task.name, draw, seed, k) for k in range(episodes)]
+    began = time.perf_counter()
+    parts: List[Dict[str, np.ndarray]] = []
+    controllers: List[List[float]] = []
+    with multiprocessing.get_context("spawn").Pool(max(processes, 1)) as pool:
+        for columns, controller in pool.imap(one_episode, work):
+            parts.append(columns)
+            controllers.append(controller)
+            if len(parts) % 25 == 0 or len(parts) == episodes:
+                rate = len(parts) / (time.perf_counter() - began)
+                say(
+                    f"{task.name}: {len(parts)}/{episodes} episodes, {rate:.1f} episodes/s, ETA {(episodes - len(parts)) / rate:.0f} s"
+                )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(out.name + ".tmp")
+    with h5py.File(temporary, "w") as handle:
+        for key in shards.KEYS:
+            data = np.concatenate([p[key] for p in parts])
+            handle.create_dataset(key, data=data, compression="gzip", compression_opts=1)
+    os.replace(temporary, out)
+    costs, returns = (np.array([p[k].sum() for p in parts]) for k in ("costs", "rewards"))
+    safe = costs <= 10
+    made = {
+        "task": task.name, "generated": True, "note": "made by go2-dsrl generate; not a DSRL file", "seed": seed, "episodes": episodes,
+        "transitions": int(sum(len(p["rewards"]) for p in parts)), "controllers": controllers,
+        "safe_episodes": int(safe.sum()), "return_mean": float(returns.mean()), "return_max": float(returns.max()),
+        "safe_return_max": float(returns[safe].max()) if safe.any() else None, "cost_mean": float(costs.mean()),
+        "cost_max": float(costs.max()), "sha256": shards.sha256(out),
+    }  # fmt: skip
+    shards.write_atomically(out.with_suffix(".json"), json.dumps(made, indent=1))
+    return made

@@ -1,0 +1,113 @@
+"""Play a policy on its Safety-Gymnasium task: return, cost, DSRL's normalised scores, failure rate (part of ``go2-play``)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Callable, Dict
+
+import numpy as np
+
+from envs.contracts import contract_for
+from go2_sevpo.contract import check_contract
+from go2_sevpo.data.dsrl import normalised_cost
+from go2_sevpo.data.shards import write_atomically
+from go2_sevpo.data.tasks import TASKS, Task
+from go2_sevpo.metrics import wilson
+from go2_sevpo.onnx_policy import OnnxPolicy
+
+
+def task_of(contract: Dict[str, Any]) -> Any:
+    """The Safety-Gymnasium task a policy is for, None if it is for something else."""
+    return next((t for t in TASKS.values() if t.registered_id == contract.get("environment")), None)
+
+
+def actor(policy: OnnxPolicy, seed: int, noise_scale: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """The policy as :data:`envs.safety_gymnasium.Act`, with its own stream of noise."""
+    rng = np.random.default_rng(seed + 1_000_003)
+
+    def act(obs: np.ndarray, spent_cost: np.ndarray) -> np.ndarray:
+        noise = noise_scale * rng.normal(size=policy.noise_shape(len(obs)))
+        return policy.act(np.asarray(obs, np.float32), noise.astype(np.float32), spent_cost)[0]
+
+    return act
+
+
+def scores(task: Task, returns: np.ndarray, costs: np.ndarray, limit: float) -> Dict[str, Any]:
+    """DSRL's scores and the paper's Table 3 over episodes' returns and costs (E,)."""
+    n, failed = len(returns), int((costs > limit).sum())
+    return {
+        "task": task.name, "episodes": n, "limit": limit,
+        "return_mean": float(returns.mean()), "return_std": float(returns.std()),
+        "cost_mean": float(costs.mean()), "cost_std": float(costs.std()), "cost_max": float(costs.max()),
+        "normalised_return": task.normalised_return(float(returns.mean())),
+        "normalised_cost": normalised_cost(float(costs.mean()), limit),
+        "failures": failed, "failure_rate": failed / n, "failure_interval": list(wilson(failed, n)),
+    }  # fmt: skip
+
+
+def play_safety(policy: OnnxPolicy, task: Task, args: Any) -> Dict[str, Any]:
+    """Play ``args.episodes`` episodes; writes ``report.json`` and, if asked for, ``video.mp4`` to ``args.out``.
+
+    Raises:
+        ContractError: the policy does not fit the task.
+        ValueError: bad arguments.
+    """
+    from envs import safety_gymnasium
+
+    check_contract(policy.contract, contract_for(task.registered_id), args.policy)
+    if args.episodes < 1:
+        raise ValueError(f"episodes is {args.episodes}, expected at least 1")
+    if args.limit < 0:
+        raise ValueError(f"limit is {args.limit:g}, expected 0 or more")
+    noise = float(policy.contract["sampler"].get("noise_scale", 1.0)) if args.noise is None else args.noise
+    policy.non_finite = 0
+    found = safety_gymnasium.play(task.name, actor(policy, args.seed, noise), args.episodes, args.seed)
+    report = {
+        "policy": policy.identity, "seed": args.seed, "candidates": policy.candidates, "noise_scale": noise,
+        **scores(task, found.returns, found.costs, args.limit),
+        "steps_mean": float(found.steps.mean()), "non_finite_actions": policy.non_finite,
+        "data": (policy.contract.get("provenance") or {}).get("dataset"),
+        "episodes_detail": [
+            {"return": float(r), "cost": float(c), "length": int(s)}
+            for r, c, s in zip(found.returns, found.costs, found.steps)
+        ],
+    }  # fmt: skip
+    args.out.mkdir(parents=True, exist_ok=True)
+    write_atomically(args.out / "report.json", json.dumps(report, indent=1))
+    if args.video:
+        record(policy, task, args, noise)
+    return report
+
+
+def record(policy: OnnxPolicy, task: Task, args: Any, noise: float) -> None:
+    """Film the first episode; says why where there are no graphics."""
+    from deploy.video import graphics_problem, write_mp4
+    from envs import safety_gymnasium
+
+    problem = graphics_problem()
+    if problem is not None:
+        print(f"no video: {problem}", flush=True)
+        return
+    env = safety_gymnasium.make(task.name)
+    act, frames, spent, done, k = actor(policy, args.seed, noise), [], 0.0, False, 0
+    obs, _ = env.reset(seed=args.seed * 100_003)
+    while not done:
+        obs, _, terminated, truncated, info = env.step(act(obs[None], np.array([spent], np.float32))[0])
+        spent, done, k = spent + info["cost"], terminated or truncated, k + 1
+        if k % 4 == 0:  # four times real time or faster
+            frames.append(env.render().copy())
+    env.close()
+    write_mp4(args.out / "video.mp4", frames)
+
+
+def show(report: Dict[str, Any]) -> str:
+    """The report as a few lines of text."""
+    low, high = report["failure_interval"]
+    return (
+        f"{report['task']}: return {report['return_mean']:.2f} +- {report['return_std']:.2f}, cost {report['cost_mean']:.2f} "
+        f"(largest {report['cost_max']:.0f})\n"
+        f"normalised return {report['normalised_return']:.3f}, normalised cost {report['normalised_cost']:.2f} at limit "
+        f"{report['limit']:g} (safe below 1)\n"
+        f"{100 * report['failure_rate']:.1f}% [{100 * low:.1f}, {100 * high:.1f}] of {report['episodes']} episodes cost more than "
+        f"{report['limit']:g}; N = {report['candidates']}"
+    )
