@@ -38,7 +38,7 @@ class Task:
 
     @property
     def registered_id(self) -> str:
-        """The environment's name in this project: gymnasium's and the contracts'.."""
+        """The environment's name in this project: gymnasium's and the contracts'."""
         return f"go2_sevpo/Safety{self.name}-v{self.version}"
 
     @property
