@@ -51,6 +51,8 @@ class Args:
     """torch threads; one is fastest for small networks beside other work."""
     candidates: int = 16
     """N, the number of candidates the exported policy draws by default."""
+    reward_scale: float = 1.0
+    """Rewards are multiplied by this; 0: by the longest episode's steps over the range of returns, as FISOR does."""
     log_every: int = 200
     save_every: int = 2000
     evaluate_every: int = 0
@@ -120,12 +122,13 @@ def train(args: Args) -> bool:
     if not args.dataset:
         raise ValueError("no dataset given, expected at least one folder or HDF5 file")
     data = load(*args.dataset, device=args.device)
+    scaled = {"reward_scale": data.scale_rewards(args.reward_scale)} if args.reward_scale != 1.0 else {}
     fall, success = data.episodes["fall"].mean(), data.episodes["success"].mean()
     print(f"{' + '.join(map(str, args.dataset))}: {len(data)} transitions, {len(data.episodes['length'])} episodes, "
           f"{100 * success:.0f}% successes, {100 * fall:.0f}% falls", flush=True)  # fmt: skip
     info = {
         "algorithm": args.algorithm, "preset": args.preset, "seed": args.seed, "candidates": args.candidates,
-        "members": args.members, "config": json.loads(json.dumps(asdict(config))), "dataset": dataset_identity(data, args.dataset),
+        "members": args.members, "config": json.loads(json.dumps(asdict(config))), "dataset": {**dataset_identity(data, args.dataset), **scaled},
     }  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "config.json").write_text(json.dumps(info, indent=1), encoding="utf-8")

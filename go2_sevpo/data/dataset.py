@@ -101,6 +101,25 @@ class OfflineDataset:
             self.terminal[index], self.timeout[index],
         )  # fmt: skip
 
+    def scale_rewards(self, factor: float) -> float:
+        """Multiply all rewards by ``factor``; 0 stands for the longest episode's steps over the range of returns (FISOR's). Returns it.
+
+        Raises:
+            DatasetError: a negative factor, or 0 where all returns are alike.
+        """
+        if factor == 0:
+            returns = np.asarray(self.episodes["return"], dtype=np.float64)
+            spread = float(returns.max() - returns.min())
+            if spread <= 0:
+                raise DatasetError(
+                    f"all episodes return {returns[0]:g}, expected different returns to scale rewards by"
+                )
+            factor = float(np.max(self.episodes["length"])) / spread
+        if factor < 0:
+            raise DatasetError(f"reward scale is {factor:g}, expected 0 or more")
+        self.reward *= factor
+        return factor
+
     @property
     def cost_to_go(self) -> torch.Tensor:
         """Undiscounted cost of every transition and those after it in its episode, (M,); computed once."""

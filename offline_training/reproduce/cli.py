@@ -13,18 +13,23 @@ import tyro
 from typing_extensions import Annotated
 
 from go2_sevpo.contract import ContractError
-from offline_training.reproduce import figure1, figure2, sweep, table5
+from offline_training.reproduce import figure1, figure2, safety_tables, sweep, table5
 
 Command = Union[
     Annotated[figure1.Figure1, tyro.conf.subcommand("figure1")],
     Annotated[figure2.Figure2, tyro.conf.subcommand("figure2")],
     Annotated[sweep.Sweep, tyro.conf.subcommand("sweep")],
+    Annotated[safety_tables.Table1, tyro.conf.subcommand("table1")],
+    Annotated[safety_tables.Table2, tyro.conf.subcommand("table2")],
+    Annotated[safety_tables.Table3, tyro.conf.subcommand("table3")],
+    Annotated[safety_tables.Table4, tyro.conf.subcommand("table4")],
     Annotated[table5.Table5, tyro.conf.subcommand("table5")],
 ]
 
 
 RUN: Dict[Any, Callable[[Any], Any]] = {
     figure1.Figure1: figure1.run, figure2.Figure2: figure2.run, sweep.Sweep: sweep.run, table5.Table5: table5.run,
+    **{t: safety_tables.run for t in (safety_tables.Table1, safety_tables.Table2, safety_tables.Table3, safety_tables.Table4)},
 }  # fmt: skip
 
 

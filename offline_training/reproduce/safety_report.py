@@ -1,0 +1,84 @@
+"""Tables 1 to 4 as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+
+from go2_sevpo.data.dsrl import find_task, normalised_cost
+from go2_sevpo.metrics import wilson
+
+NAMES = {
+    "sevpo": "SEVPO", "fisor": "FISOR", "cpq": "CPQ", "coptidice": "COptiDICE", "ccac": "CCAC", "bc": "cloning, all data",
+    "bc-safe": "cloning, safe episodes", "bc-choice": "cloning + Q_c choice",
+}  # fmt: skip
+
+
+def mean_interval(values: np.ndarray, seed: int = 0, draws: int = 2000) -> Tuple[float, float]:
+    """95% bootstrap interval of a mean over episodes (E,): costs are far from normal."""
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(len(values), size=(draws, len(values)))].mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def scored(rows: List[Dict[str, Any]]) -> Dict[str, Any]:
+    """Scores of all members' episodes of one training, and by member."""
+    task, limit = find_task(rows[0]["task"]), rows[0]["limit"]
+    returns, costs = (np.concatenate([r[k] for r in rows]).astype(float) for k in ("returns", "costs"))
+    reward = np.array([task.normalised_return(x) for x in returns])
+    cost = np.array([normalised_cost(x, limit) for x in costs])
+    failed = int((costs > limit).sum())
+    return {
+        "reward": float(reward.mean()), "reward_interval": mean_interval(reward), "cost": float(cost.mean()),
+        "cost_interval": mean_interval(cost), "safe": bool(cost.mean() < 1.0),
+        "cost_by_member": [normalised_cost(float(np.mean(r["costs"])), limit) for r in rows], "cost_max": float(costs.max()),
+        "failure_rate": failed / len(costs), "failure_interval": wilson(failed, len(costs)), "episodes": len(costs),
+    }  # fmt: skip
+
+
+def table(result: Dict[str, Any], worst: bool = False) -> str:
+    """One line per training; the safe method with the highest reward of each group is in bold."""
+    s = result["settings"]
+    generated = sorted({k.split()[0] for k, d in result["data"].items() if not d["dsrl"]})
+    lines = [
+        f"`{result['command']}`, preset {s['preset']}: {s['members']} training seeds, {s['episodes']} episodes each, last checkpoint. "
+        "Reward and cost normalised with DSRL's constants, 95% bootstrap intervals over episodes; safe: cost below 1. Bold: the "
+        "safe method with the highest reward. Failure: share of episodes that cost more than the limit (Wilson).",
+    ]  # fmt: skip
+    if generated:
+        lines += [
+            "",
+            f"**{', '.join(generated)}: generated data (`go2-dsrl generate`), not DSRL's.** Not comparable with published scores.",
+        ]
+    groups: Dict[Tuple[str, str], Dict[str, List[Dict[str, Any]]]] = {}
+    for row in result["rows"]:
+        groups.setdefault((row["task"], row["mix"]), {}).setdefault(row["label"], []).append(row)
+    columns = ["reward", "cost", "cost by seed", "safe", "greatest cost", "failure"]
+    columns = columns[:2] + columns[4:] if worst else columns
+    lines += ["", f"| task | safe:unsafe | method | {' | '.join(columns)} |", "|---" * (3 + len(columns)) + "|"]
+    for (task, mix), methods in groups.items():
+        found = {label: scored(rows) for label, rows in methods.items()}
+        safe = {label: f["reward"] for label, f in found.items() if f["safe"]}
+        best = max(safe, key=lambda k: safe[k]) if safe else None
+        for label, f in found.items():
+            title = NAMES.get(label, label)
+            lines.append(
+                f"| {task} | {mix} | {f'**{title}**' if label == best else title} | {' | '.join(_cells(f, worst))} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _cells(f: Dict[str, Any], worst: bool) -> List[str]:
+    def interval(name: str) -> str:
+        low, high = f[f"{name}_interval"]
+        return f"{f[name]:.2f} [{low:.2f}, {high:.2f}]"
+
+    low, high = f["failure_interval"]
+    failure = f"{100 * f['failure_rate']:.0f}% [{100 * low:.0f}, {100 * high:.0f}]"
+    scores = [interval("reward"), interval("cost")]
+    if worst:
+        return [*scores, f"{f['cost_max']:.0f}", failure]
+    by_member = ", ".join(f"{x:.2f}" for x in f["cost_by_member"])
+    return [*scores, by_member, "yes" if f["safe"] else "no", f"{f['cost_max']:.0f}", failure]

@@ -1,0 +1,270 @@
+"""Tables 1 to 4: Safety-Gymnasium tasks at several safe-to-unsafe ratios (``go2-reproduce table1 | table2 | table3 | table4``).
+
+DSRL's file of a task is used where it is present, generated data (``go2-dsrl generate``) otherwise, and every table says which. Each step is one
+of the project's commands in a process of its own; finished parts are not done again, and the tables share them: one ``out`` folder
+serves all four.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+from go2_sevpo.data import dsrl
+from go2_sevpo.data.shards import DatasetError, write_atomically
+from offline_training.reproduce.figure1 import plain
+from offline_training.reproduce.jobs import Job, run_all
+from offline_training.trainer import member_folder
+
+ALL = ("sevpo", "fisor", "cpq", "coptidice", "ccac", "bc-safe")
+
+
+@dataclass
+class SafetyTable:
+    """What the four tables have in common."""
+
+    out: Path = Path("runs/safety")
+    """Working folder of all four tables: data, runs, reports. Finished parts are not done again."""
+    tasks: Tuple[str, ...] = ("CarGoal1", "HalfCheetahVelocity")
+    """Tasks whose DSRL file is not here need generated data: CarGoal1, CarGoal2, HalfCheetahVelocity, SwimmerVelocity."""
+    dsrl: bool = True
+    """Use DSRL's files where they are ($DSRL_DATASET_DIR or ~/.dsrl/datasets); otherwise generated data everywhere."""
+    generated_episodes: int = 400
+    safe_samples: int = 150_000
+    """Safe transitions of a mix of generated data; of DSRL's the paper's numbers are taken."""
+    preset: str = "safety"
+    """safety (laptop size), paper (Table 8), or a YAML file."""
+    members: int = 2
+    """Training seeds, side by side."""
+    episodes: int = 20
+    """Evaluation episodes per training seed."""
+    candidates: int = 16
+    """N of the algorithms that choose among candidates."""
+    processes: int = 2
+    device: str = "cpu"
+    seed: int = 0
+
+
+@dataclass
+class Table1(SafetyTable):
+    """Every method on every task at every ratio: normalised reward and cost."""
+
+    algorithms: Tuple[str, ...] = ALL
+    mixes: Tuple[str, ...] = ("8:1", "1:1", "1:3")
+    limit: float = 10.0
+
+
+@dataclass
+class Table2(SafetyTable):
+    """SEVPO with and without the trust region of Eq. 15."""
+
+    mixes: Tuple[str, ...] = ("8:1", "1:1", "1:3")
+    limit: float = 10.0
+
+
+@dataclass
+class Table3(SafetyTable):
+    """The worst: greatest episode cost and failure rate on low-quality data."""
+
+    algorithms: Tuple[str, ...] = ("sevpo", "fisor")
+    mixes: Tuple[str, ...] = ("1:3",)
+    limit: float = 10.0
+
+
+@dataclass
+class Table4(SafetyTable):
+    """SEVPO at several cost limits."""
+
+    tasks: Tuple[str, ...] = ("CarGoal2",)
+    mixes: Tuple[str, ...] = ("1:3",)
+    limits: Tuple[float, ...] = (10.0, 20.0, 40.0)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: where, with what, and the limit it is judged by."""
+
+    task: str
+    mix: str
+    algorithm: str
+    label: str
+    settings: Tuple[str, ...]
+    limit: float
+
+    @property
+    def name(self) -> str:
+        """Unique among all tables' trainings."""
+        mix = self.mix.replace(":", "_")
+        return f"{self.task}_{mix}_{self.algorithm}" + "".join(f"_{s.replace('=', '')}" for s in self.settings)
+
+
+def cells(args: Any) -> List[Cell]:
+    """All trainings a table needs.
+
+    Raises:
+        ValueError: a mix that is not SAFE:UNSAFE.
+        DatasetError: an unknown task.
+    """
+    for mix in args.mixes:
+        ratio(mix)
+    found = []
+    for task in (dsrl.find_task(t).name for t in args.tasks):
+        for mix in args.mixes:
+            if isinstance(args, Table4):
+                for limit in args.limits:
+                    changed = () if limit == 10 else (f"episode_limit={limit:g}", f"episode_delta={limit:g}")
+                    found.append(Cell(task, mix, "sevpo", f"SEVPO, l = {limit:g}", changed, limit))
+            elif isinstance(args, Table2):
+                found.append(Cell(task, mix, "sevpo", "SEVPO", (), args.limit))
+                found.append(Cell(task, mix, "sevpo", "without trust region", ("trust_region=off",), args.limit))
+            else:
+                found += [Cell(task, mix, name, name, (), args.limit) for name in args.algorithms]
+    return found
+
+
+def ratio(mix: str) -> Tuple[float, float]:
+    """The two numbers of SAFE:UNSAFE.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        safe, unsafe = (float(x) for x in mix.split(":"))
+    except ValueError:
+        safe = unsafe = 0.0
+    if safe <= 0 or unsafe <= 0:
+        raise ValueError(f"mix '{mix}', expected SAFE:UNSAFE such as 8:1")
+    return safe, unsafe
+
+
+def source(args: Any, task: str) -> Tuple[Path, bool]:
+    """The file a task's mixes are drawn from, and whether it is DSRL's."""
+    if args.dsrl:
+        try:
+            return dsrl.find_file(dsrl.find_task(task)), True
+        except DatasetError:
+            pass
+    return args.out / "data" / f"generated_{task}_{args.generated_episodes}.hdf5", False
+
+
+def _mix_file(args: Any, task: str, mix: str) -> Path:
+    kind = "dsrl" if source(args, task)[1] else "generated"
+    return args.out / "data" / f"{kind}_{task}_{mix.replace(':', '_')}.hdf5"
+
+
+def _module(name: str, *arguments: Any) -> List[str]:
+    return [sys.executable, "-m", name, *map(str, arguments)]
+
+
+def data_jobs(args: Any) -> Tuple[List[Job], List[Job]]:
+    """Generations and mixes that are missing."""
+    generate, mixing = [], []
+    for task in dict.fromkeys(c.task for c in cells(args)):
+        path, published = source(args, task)
+        if not published and not path.is_file():
+            command = _module(
+                "data_collection.dsrl_cli", "generate", task, "--out", path, "--episodes", args.generated_episodes, "--seed", args.seed,
+                "--processes", args.processes,
+            )  # fmt: skip
+            generate.append(Job(f"generate {task}", command, args.out / f"generate_{task}.log"))
+        for mix in args.mixes:
+            out = _mix_file(args, task, mix)
+            if out.with_suffix(".json").is_file():
+                continue
+            command = _module(
+                "data_collection.dsrl_cli", "mix", task, "--path", path, "--out", out, "--ratio", *ratio(mix), "--seed", args.seed,
+                *([] if published else ["--safe-samples", args.safe_samples]),
+            )  # fmt: skip
+            mixing.append(Job(f"mix {task} {mix}", command, args.out / f"mix_{task}_{mix.replace(':', '_')}.log"))
+    return generate, mixing
+
+
+def train_jobs(args: Any) -> List[Job]:
+    """Trainings that are missing."""
+    found = []
+    for cell in cells(args):
+        run = args.out / "train" / cell.name
+        if (run / "finished").is_file():
+            continue
+        command = _module(
+            "offline_training.train_job", _mix_file(args, cell.task, cell.mix), "--out", run, "--algorithm", cell.algorithm,
+            "--preset", args.preset, "--seed", args.seed, "--members", args.members, "--device", args.device,
+            "--candidates", args.candidates, "--reward-scale", 0, *(["--set", *cell.settings] if cell.settings else []),
+        )  # fmt: skip
+        found.append(Job(f"train {cell.name}", command, args.out / f"train_{cell.name}.log"))
+    return found
+
+
+def _report(args: Any, cell: Cell, member: int) -> Path:
+    return args.out / "play" / f"{cell.name}_{member:02d}" / "report.json"
+
+
+def play_jobs(args: Any) -> List[Job]:
+    """Evaluations that are missing: export and play in one process."""
+    (args.out / "play").mkdir(parents=True, exist_ok=True)
+    found = []
+    for cell in cells(args):
+        for member in range(args.members):
+            report = _report(args, cell, member)
+            if report.is_file():
+                continue
+            policy = member_folder(args.out / "train" / cell.name, member) / "policy_last.safetensors"
+            onnx = report.parent.with_suffix(".onnx")
+            play = _module(
+                "deploy.play", onnx, "--episodes", args.episodes, "--seed", args.seed + 100 + member, "--limit", cell.limit,
+                "--out", report.parent,
+            )  # fmt: skip
+            command = _module(
+                "offline_training.reproduce.chain", json.dumps([_module("deploy.export", policy, "--out", onnx), play])
+            )
+            found.append(Job(f"play {report.parent.name}", command, args.out / "play" / f"{report.parent.name}.log"))
+    return found
+
+
+def run(args: Any) -> Dict[str, Any]:
+    """Everything; writes ``tableK.json`` and ``tableK.md``, returns what the former holds.
+
+    Raises:
+        ValueError: settings that are not understood, or a part that failed.
+    """
+    from offline_training.reproduce import safety_report
+
+    wanted = cells(args)
+    (args.out / "data").mkdir(parents=True, exist_ok=True)
+    generate, mixing = data_jobs(args)
+    run_all(generate, 1)  # each uses all processes
+    run_all(mixing, args.processes)
+    run_all(train_jobs(args), args.processes)
+    run_all(play_jobs(args), args.processes)
+    rows = []
+    for cell in wanted:
+        for member in range(args.members):
+            report = json.loads(_report(args, cell, member).read_text(encoding="utf-8"))
+            detail = report["episodes_detail"]
+            rows.append(
+                {
+                    "task": cell.task, "mix": cell.mix, "algorithm": cell.algorithm, "label": cell.label, "limit": cell.limit,
+                    "member": member, "returns": [round(e["return"], 4) for e in detail], "costs": [e["cost"] for e in detail],
+                }
+            )  # fmt: skip
+    name = type(args).__name__.lower()
+    result = {
+        "command": f"go2-reproduce {name}", "settings": plain(args), "rows": rows,
+        "data": {
+            f"{c.task} {c.mix}": {
+                "dsrl": source(args, c.task)[1],
+                **json.loads(_mix_file(args, c.task, c.mix).with_suffix(".json").read_text(encoding="utf-8")),
+            } for c in wanted
+        },
+        "configs": {
+            c.name: json.loads((args.out / "train" / c.name / "config.json").read_text(encoding="utf-8"))["config"] for c in wanted
+        },
+    }  # fmt: skip
+    write_atomically(args.out / f"{name}.json", json.dumps(result))
+    text = safety_report.table(result, worst=isinstance(args, Table3))
+    write_atomically(args.out / f"{name}.md", text)
+    print(text)
+    return result

@@ -1,0 +1,119 @@
+"""Tables 1 to 4: what is trained and how it is judged, the tables' text, and the whole chain of commands at a tiny size."""
+
+import importlib.util
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from go2_sevpo.data.dataset import load
+from go2_sevpo.data.shards import DatasetError
+from offline_training.reproduce import safety_report as report
+from offline_training.reproduce import safety_tables as tables
+from offline_training.reproduce.safety_tables import Table1, Table2, Table3, Table4
+
+TINY = """
+sevpo: {actor: mlp, width: 16, depth: 2, dropout: 0.0, prediction: clean, episode_limit: 10.0, episode_delta: 10.0, critic_steps: 4,
+  policy_steps: 4, critic_hidden: [16], critic_batch: 16, actor_batch: 16, actor_updates: 1, unsafe_samples: 4}
+ccac: {vae_steps: 4, steps: 4, batch: 16, hidden: [16], vae_hidden: 16, latent: 4}
+"""
+
+
+def generated(path, episodes=8, length=30):
+    """A file in the layout of generated CarGoal1 data: half the episodes cost nothing, half more than the limit."""
+    rng, rows = np.random.default_rng(0), episodes * length
+    unsafe = np.repeat(np.arange(episodes) % 2, length)
+    end = np.tile(np.arange(length) == length - 1, episodes)
+    obs = rng.normal(size=(rows, 72))
+    columns = {
+        "observations": obs, "next_observations": np.concatenate([obs[1:], obs[:1]]), "actions": rng.uniform(-1, 1, (rows, 2)),
+        "rewards": rng.normal(size=rows), "costs": unsafe, "terminals": 0 * end, "timeouts": end,
+    }  # fmt: skip
+    path.parent.mkdir(parents=True)
+    with h5py.File(path, "w") as handle:
+        for key, value in columns.items():
+            handle[key] = value.astype(np.float32)
+
+
+def test_tables_train_what_the_paper_compares():
+    one = tables.cells(Table1())
+    assert len(one) == 2 * 3 * 6 and {c.limit for c in one} == {10.0}
+    two = tables.cells(Table2(tasks=("CarGoal1",), mixes=("1:3",)))
+    assert [c.settings for c in two] == [(), ("trust_region=off",)]
+    four = tables.cells(Table4())
+    assert [(c.limit, c.settings) for c in four] == [
+        (10.0, ()), (20.0, ("episode_limit=20", "episode_delta=20")), (40.0, ("episode_limit=40", "episode_delta=40")),
+    ]  # fmt: skip
+    shared = {c.name for c in one} & {c.name for c in tables.cells(Table3())}
+    assert len(shared) == 4, "table 3 judges trainings of table 1 again"
+
+
+def test_settings_that_are_not_understood():
+    with pytest.raises(ValueError, match="mix '3', expected SAFE:UNSAFE"):
+        tables.cells(Table1(mixes=("3",)))
+    with pytest.raises(DatasetError, match="unknown task 'PointGoal1'"):
+        tables.cells(Table1(tasks=("PointGoal1",)))
+
+
+def rows(label, returns, costs, member=0):
+    return {
+        "task": "CarGoal1", "mix": "1:1", "algorithm": label, "label": label, "limit": 10.0, "member": member,
+        "returns": returns, "costs": costs,
+    }  # fmt: skip
+
+
+def test_bold_is_the_safe_method_with_the_highest_reward():
+    found = [
+        rows("sevpo", [20.0, 22.0], [0.0, 12.0]),
+        rows("fisor", [10.0, 12.0], [0.0, 0.0]),
+        rows("cpq", [39.0, 40.0], [30.0, 0.0]),
+    ]
+    result = {
+        "command": "go2-reproduce table1", "settings": {"preset": "safety", "members": 1, "episodes": 2}, "rows": found,
+        "data": {"CarGoal1 1:1": {"dsrl": False}},
+    }  # fmt: skip
+    text = report.table(result)
+    assert "| **SEVPO** | 0.53 [" in text and "**FISOR**" not in text and "**CPQ**" not in text
+    assert "generated data (`go2-dsrl generate`), not DSRL's" in text
+    score = report.scored(found[:1])
+    assert score["cost"] == pytest.approx(0.6) and score["cost_max"] == 12 and score["failure_rate"] == 0.5
+    worst = report.table(result, worst=True)
+    assert "greatest cost" in worst and "cost by seed" not in worst
+
+
+def test_mean_interval_covers_the_mean():
+    rng = np.random.default_rng(0)
+    hits = sum(low <= 1.0 <= high for low, high in (report.mean_interval(rng.exponential(size=60)) for _ in range(200)))
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_rewards_are_scaled_by_the_range_of_returns(tmp_path):
+    generated(tmp_path / "d" / "x.hdf5")
+    data = load(tmp_path / "d" / "x.hdf5")
+    before, returns = data.reward.clone(), data.episodes["return"]
+    factor = data.scale_rewards(0)
+    assert factor == pytest.approx(30 / (returns.max() - returns.min()), rel=1e-5)
+    assert np.allclose(data.reward, before * factor)
+    with pytest.raises(DatasetError, match="reward scale is -1"):
+        data.scale_rewards(-1)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("safety_gymnasium") is None, reason="Safety-Gymnasium is not installed")
+def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
+    monkeypatch.setenv("DSRL_DATASET_DIR", str(tmp_path / "nothing"))
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    args = Table1(
+        out=tmp_path / "out", tasks=("CarGoal1",), generated_episodes=8, safe_samples=100, preset=str(tmp_path / "tiny.yaml"),
+        members=1, episodes=1, candidates=2, algorithms=("sevpo", "ccac"), mixes=("1:1",),
+    )  # fmt: skip
+    generated(args.out / "data" / "generated_CarGoal1_8.hdf5")
+    result = tables.run(args)
+    assert [(r["algorithm"], len(r["returns"])) for r in result["rows"]] == [("sevpo", 1), ("ccac", 1)]
+    assert (
+        result["data"]["CarGoal1 1:1"]["dsrl"] is False and result["data"]["CarGoal1 1:1"]["safe"]["transitions"] >= 100
+    )
+    assert (args.out / "table1.md").read_text().count("| CarGoal1 | 1:1 |") == 2
+    config = json.loads((args.out / "train" / "CarGoal1_1_1_sevpo" / "config.json").read_text())
+    assert config["dataset"]["reward_scale"] > 0
+    assert not tables.train_jobs(args) and not tables.play_jobs(args) and tables.data_jobs(args) == ([], [])
