@@ -107,6 +107,15 @@ class PairVae(nn.Module):
         return error + beta * 0.5 * (mean.square() + std.square() - 2 * std.log() - 1).sum(-1)
 
 
+def copy_mean(layers: Any, mlp: nn.Module) -> None:
+    """Copy an actor's :func:`policy_layers` into a deployable network, of the last layer its first half: the mean."""
+    linear = [m for m in mlp.modules() if isinstance(m, nn.Linear)]
+    for target, source in zip(linear, layers):
+        rows = target.out_features
+        target.weight.data.copy_(source.weight.data[:rows])
+        target.bias.data.copy_(source.bias.data[:rows])
+
+
 def policy_layers(module: Any) -> Any:
     """The linear layers of an :class:`Mlp` in order."""
     return [m for m in module.net if not isinstance(m, nn.ReLU)]

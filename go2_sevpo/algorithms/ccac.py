@@ -19,7 +19,7 @@ from torch import nn
 from go2_sevpo import regions
 from go2_sevpo.algorithms import base
 from go2_sevpo.data.dataset import Batch, OfflineDataset
-from go2_sevpo.gaussian import Mlp, PairVae, SquashedGaussian, policy_layers
+from go2_sevpo.gaussian import Mlp, PairVae, SquashedGaussian, copy_mean, policy_layers
 from go2_sevpo.networks import Critic, polyak
 from go2_sevpo.policy import BudgetPolicy, budget_feature
 
@@ -177,11 +177,7 @@ class Ccac(base.State):
         layers = policy_layers(self.one(self.actor, member).body)
         sizes = [layers[0].in_features, *(x.out_features for x in layers[:-1]), self.n_act]
         policy = BudgetPolicy(sizes, self.normalizer, self.config.episode_limit, self.scale)
-        linear = [m for m in policy.mlp if isinstance(m, nn.Linear)]
-        for target, source in zip(linear, layers):
-            rows = target.out_features  # the last layer's first half is the mean
-            target.weight.data.copy_(source.weight.data[:rows])
-            target.bias.data.copy_(source.bias.data[:rows])
+        copy_mean(layers, policy.mlp)
         return policy.eval()
 
 

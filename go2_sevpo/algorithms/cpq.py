@@ -16,7 +16,7 @@ from torch import nn
 from go2_sevpo import regions
 from go2_sevpo.algorithms import base
 from go2_sevpo.data.dataset import Batch, OfflineDataset
-from go2_sevpo.gaussian import SquashedGaussian, Vae, policy_layers
+from go2_sevpo.gaussian import SquashedGaussian, Vae, copy_mean, policy_layers
 from go2_sevpo.networks import Critic, Normalizer, polyak
 from go2_sevpo.policy import GaussianPolicy
 
@@ -138,11 +138,7 @@ def deterministic(actor: SquashedGaussian, normalizer: Normalizer, n_act: int) -
     layers = policy_layers(actor.body)
     sizes = [layers[0].in_features, *(x.out_features for x in layers[:-1]), n_act]
     policy = GaussianPolicy(sizes, torch.zeros(n_act), 1.0, "relu", True, normalizer)
-    linear = [m for m in policy.mlp if isinstance(m, nn.Linear)]
-    for target, source in zip(linear, layers):
-        rows = target.out_features  # the last layer's first half is the mean
-        target.weight.data.copy_(source.weight.data[:rows])
-        target.bias.data.copy_(source.bias.data[:rows])
+    copy_mean(layers, policy.mlp)
     return policy.eval()
 
 
