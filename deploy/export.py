@@ -122,7 +122,7 @@ class Args:
     """Export a trained run to one ONNX file."""
 
     run: tyro.conf.Positional[Path]
-    """Run directory of go2-train or go2-train-expert, a policy file, or a PPO checkpoint model_N.pt of legged_gym or rsl_rl."""
+    """Run directory of go2-train or go2-train-expert, a policy file, or a PPO checkpoint model_N.pt of legged_gym, rsl_rl or extreme-parkour."""
     out: Path = Path("policy.onnx")
     """ONNX file to write."""
     candidates: Optional[int] = None
@@ -194,7 +194,7 @@ def main() -> None:
     args = tyro.cli(Args)
     try:
         found = export_run(args)
-    except (CheckpointError, ContractError) as error:
+    except (CheckpointError, ContractError, ValueError) as error:
         sys.exit(f"go2-export: {error}")
     print(f"{args.out}: torch and onnxruntime agree, largest action difference {found['action']:.1e}, "
           f"cost value {found['cost_value']:.1e}")  # fmt: skip

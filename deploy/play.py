@@ -63,7 +63,7 @@ class Args:
     limit: float = 10.0
     """Safety-Gymnasium: cost an episode may have."""
     viewer: bool = False
-    """Open MuJoCo's viewer and play there instead (needs a screen)."""
+    """Open MuJoCo's viewer (Isaac Gym's with that simulator) and play there instead (needs a screen)."""
 
 
 class Trace:

@@ -6,9 +6,12 @@ A checkpoint holds weights, not what they mean. The layout, a YAML file, says th
     activation: elu                 # elu or relu
     action_unit: 0.25               # environment actions per unit of the network's output
     contract: {...}                 # fields in which its environment differs from ours (observation, gains, ...)
+    squash: false                   # whether the actor ends in tanh
+    latent: history                 # extreme-parkour: history or privileged
+    estimator: true                 # extreme-parkour: explicit privileged values from the estimator
 
-Without a layout the actor is taken to be one that was trained on our own task (``go2_parkour`` in legged_gym). Only plain stacks of linear layers are
-understood; an encoder before the actor (extreme-parkour's scan and history encoders) is refused by name.
+Without a layout the actor is taken to be one that was trained on our own task (``go2_parkour`` in legged_gym). Stacks of linear layers are understood, and
+extreme-parkour's actors with scan, privileged and history encoders (:mod:`deploy.parkour_actor`); anything else before the actor is refused by name.
 """
 
 from __future__ import annotations
@@ -19,10 +22,13 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 import yaml
 
+from deploy.parkour_actor import ParkourMean, find_layers
 from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.policy import GaussianPolicy
 
-DEFAULTS: Dict[str, Any] = {"prefix": None, "activation": "elu", "action_unit": 0.25, "contract": {}}
+DEFAULTS: Dict[str, Any] = {
+    "prefix": None, "activation": "elu", "action_unit": 0.25, "contract": {}, "squash": False, "latent": "history", "estimator": True,
+}  # fmt: skip
 KNOWN: Tuple[Tuple[str, str], ...] = (
     ("model_state_dict", "actor."), ("actor_state_dict", "mlp."), ("model_state_dict", "actor.actor_backbone."),
 )  # fmt: skip
@@ -40,6 +46,8 @@ def read_layout(path: Optional[Path]) -> Dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"no layout at {path}")
     values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if values.get("latent", "history") not in ("history", "privileged"):
+        raise CheckpointError(f"latent is '{values['latent']}' in {path}, expected history or privileged")
     for key in values:
         if key not in DEFAULTS:
             raise CheckpointError(f"unknown key '{key}' in {path}, expected some of {', '.join(DEFAULTS)}")
@@ -63,13 +71,11 @@ def load_weights(path: Path) -> Dict[str, Any]:
     return state
 
 
-def _layers(state: Dict[str, torch.Tensor], prefix: str) -> List[Tuple[torch.Tensor, torch.Tensor]]:
-    found = []
-    for key in state:
-        rest = key[len(prefix) :] if key.startswith(prefix) else ""
-        if rest.endswith(".weight") and rest[: -len(".weight")].isdigit():
-            found.append((int(rest[: -len(".weight")]), key))
-    return [(state[k], state[k[: -len("weight")] + "bias"]) for _, k in sorted(found)]
+def _std(state: Dict[str, torch.Tensor], actions: int) -> torch.Tensor:
+    std = state.get("std", state.get("distribution.std_param"))
+    if std is None and "distribution.log_std_param" in state:
+        std = state["distribution.log_std_param"].exp()
+    return torch.ones(actions) if std is None else std
 
 
 def read_actor(path: Path, layout: Dict[str, Any]) -> GaussianPolicy:
@@ -84,29 +90,45 @@ def read_actor(path: Path, layout: Dict[str, Any]) -> GaussianPolicy:
         state = whole.get(key, whole if key not in whole and layout["prefix"] else {})
         prefix = layout["prefix"] or prefix
         tried.append(f"{key}/{prefix}N.weight")
-        layers = _layers(state, prefix)
+        layers = find_layers(state, prefix)
         if layers:
             break
     else:
         raise CheckpointError(
             f"{path} has no actor at {', '.join(sorted(set(tried)))}; its keys are {', '.join(whole)[:200]}"
         )
-    encoders = sorted({k.split(".")[0] + "." + k.split(".")[1] for k in state if "encoder" in k})
+    root = prefix[: -len("actor_backbone.")] if prefix.endswith("actor_backbone.") else prefix
+    encoders = sorted({k[len(root) :].split(".")[0] for k in state if k.startswith(root) and "encoder" in k})
     if encoders:
-        raise CheckpointError(
-            f"{path}: the actor has encoders ({', '.join(encoders)}), only stacks of linear layers are understood"
-        )
+        return _read_parkour_actor(path, whole, state, root, encoders, layout)
     sizes = [layers[0][0].shape[1], *(w.shape[0] for w, _ in layers)]
     for (weight, _), n in zip(layers, sizes):
         if weight.shape[1] != n:
             raise CheckpointError(f"{path}: a layer takes {weight.shape[1]} numbers, the one before gives {n}")
-    std = state.get("std", state.get("distribution.std_param"))
-    if std is None and "distribution.log_std_param" in state:
-        std = state["distribution.log_std_param"].exp()
     policy = GaussianPolicy(
-        sizes, torch.ones(sizes[-1]) if std is None else std, float(layout["action_unit"]), layout["activation"]
+        sizes, _std(state, sizes[-1]), float(layout["action_unit"]), layout["activation"], layout["squash"]
     )
     linear = [m for m in policy.mlp if isinstance(m, torch.nn.Linear)]
     for module, (weight, bias) in zip(linear, layers):
         module.weight.data, module.bias.data = weight.clone(), bias.clone()
+    return policy.eval()
+
+
+def _read_parkour_actor(
+    path: Path,
+    whole: Dict[str, Any],
+    state: Dict[str, torch.Tensor],
+    root: str,
+    encoders: List[str],
+    layout: Dict[str, Any],
+) -> GaussianPolicy:
+    known = {"scan_encoder", "priv_encoder", "history_encoder"}
+    if set(encoders) - known or "history_encoder" not in encoders:
+        raise CheckpointError(
+            f"{path}: the actor has encoders ({', '.join(encoders)}), only extreme-parkour's are understood "
+            f"({', '.join(sorted(known))}, of which history_encoder must be there)"
+        )
+    mean = ParkourMean(state, root, whole.get("estimator_state_dict"), layout, path)
+    policy = GaussianPolicy([mean.n_obs, mean.n_act], _std(state, mean.n_act), float(layout["action_unit"]))
+    policy.mlp = mean  # type: ignore[assignment]
     return policy.eval()

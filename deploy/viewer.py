@@ -1,4 +1,4 @@
-"""Play in MuJoCo's interactive viewer, in real time."""
+"""Play in an interactive viewer, in real time: MuJoCo's, or Isaac Gym's own where that simulates."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from envs.go2.rollout import onnx_policy
 from envs.go2.scene import scene_xml
 from go2_sevpo.onnx_policy import OnnxPolicy
 
+ISAACGYM_ROBOTS = 16
+
 
 def view(policy: OnnxPolicy, args: Any) -> None:
     """Show episode after episode until the window is closed.
@@ -22,6 +24,9 @@ def view(policy: OnnxPolicy, args: Any) -> None:
     Raises:
         RuntimeError: no screen to open a window on.
     """
+    if args.simulator == "isaacgym":
+        _view_isaacgym(policy, args)
+        return
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise RuntimeError("no screen to open a window on (DISPLAY is not set); use --video instead")
     import mujoco.viewer
@@ -56,3 +61,20 @@ def view(policy: OnnxPolicy, args: Any) -> None:
         episode += 1
         if closed:
             return
+
+
+def _view_isaacgym(policy: OnnxPolicy, args: Any) -> None:
+    """One simulation for all episodes (Isaac Gym bears one per process), several robots in it; the camera follows the first."""
+    env = evaluation_env(args, min(args.episodes, ISAACGYM_ROBOTS), viewer=True)
+    act = onnx_policy(policy, args.seed, noise_scale(args, policy))
+    window, episode = env.sim.window, 0
+    try:
+        while not window.closed:
+            obs, spent = env.reset(args.seed + episode), torch.zeros(env.num_envs, device=env.device)
+            while bool(env.active.any()) and not window.closed:
+                action, _ = act(obs, spent)
+                obs, _, cost, *_ = env.step(torch.clamp(action, -1.0, 1.0))
+                spent = spent + cost
+            episode += 1
+    finally:
+        env.close()

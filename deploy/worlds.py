@@ -12,7 +12,7 @@ EVALUATION_SEED = 5_000_000
 """Course seeds of play start here: apart from training (from 100 000) and collection (from 1 000 000) for seeds below 9000."""
 
 
-def evaluation_env(args: Any, worlds: int, first: int = 0, batch: int = 0) -> Go2Parkour:
+def evaluation_env(args: Any, worlds: int, first: int = 0, batch: int = 0, viewer: bool = False) -> Go2Parkour:
     """``worlds`` worlds for the episodes from number ``first`` on, each with a course of its own.
 
     ``args`` has course, difficulty, seed, threads, physics_dt, simulator and randomization (:class:`deploy.play.Args`).
@@ -24,6 +24,7 @@ def evaluation_env(args: Any, worlds: int, first: int = 0, batch: int = 0) -> Go
         num_envs=worlds, courses=(args.course,), difficulty=args.difficulty, variants=worlds, seed=args.seed + batch,
         course_seed=EVALUATION_SEED + args.seed * 10_000 + first, threads=args.threads if worlds > 1 else 1,
         physics_dt=args.physics_dt, simulator=args.simulator, randomization=Randomization() if args.randomization else Randomization.off(),
+        viewer=viewer,
     )  # fmt: skip
     return Go2Parkour(config)
 

@@ -67,6 +67,8 @@ class ParkourConfig:
     """Physics back end (:data:`envs.simulators.registry.SIMULATORS`)."""
     device: Optional[str] = None
     """For back ends that can choose: cpu, cuda:0; their own choice if None."""
+    viewer: bool = False
+    """Isaac Gym: open its window."""
     shape: Shape = field(default_factory=Shape)
     """Departures from the courses' definition, for measuring limits."""
     randomization: Randomization = field(default_factory=Randomization)

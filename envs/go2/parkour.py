@@ -51,7 +51,7 @@ class Go2Parkour:
         self.courses = self.pool.courses
         self.sim = make_simulator(
             config.simulator, config.num_envs, self.courses, config.threads, config.physics_dt, self._first_payload(),
-            config.device,
+            config.device, config.viewer,
         )  # fmt: skip
         self.device = self.sim.device
         self.maps = TerrainMaps(self.courses, self.device)

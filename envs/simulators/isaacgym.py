@@ -23,6 +23,7 @@ from envs.go2.course import Box, Course
 from envs.go2.model_files import ASSET_DIR
 from envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
 from envs.simulators.early import MISSING
+from envs.simulators.isaacgym_viewer import Window
 from envs.simulators.rendering import CourseRenderer
 
 CELL_LENGTH, CELL_WIDTH = 20.0, 5.0
@@ -86,7 +87,7 @@ class IsaacGymSimulator:
         physics_dt: physics step, s.
         payload: kg on each world's base, (num_envs,): masses cannot be changed once the simulation runs.
         device: ``cuda:0`` (PhysX and tensors on the GPU) or ``cpu``; the GPU by default where torch sees one.
-        viewer: open Isaac Gym's viewer.
+        viewer: open Isaac Gym's viewer (``window``), which follows world 0.
 
     Raises:
         ValueError: Isaac Gym is absent or was imported too late; no course, no world, or a physics step that does not
@@ -123,7 +124,7 @@ class IsaacGymSimulator:
         self._body = torch.zeros(n, len(r.CONTACT_BODIES), device=self.device)
         self._dirty = torch.zeros(n, dtype=torch.bool, device=self.device)
         self._pictures = CourseRenderer()
-        self._viewer = self._gym.create_viewer(self._sim, self._api.CameraProperties()) if viewer else None
+        self.window = Window(self._gym, self._api, self._sim) if viewer else None
         self.assign(torch.arange(n), self._course_of.clone())
         zeros = torch.zeros(n, 3)
         height = torch.tensor([0.0, 0.0, r.NOMINAL_BASE_HEIGHT]).repeat(n, 1)
@@ -314,9 +315,8 @@ class IsaacGymSimulator:
                 x[stands] = before[stands]
             self._dirty |= stands
         self._check(joint_targets)
-        if self._viewer is not None:
-            gym.step_graphics(sim)
-            gym.draw_viewer(self._viewer, sim, True)
+        if self.window is not None:
+            self.window.draw(self._root[0, :3].tolist())
 
     def _own(self) -> List[torch.Tensor]:
         return [self._root, self._dof, self._target, self._torque, self._foot, self._body]
@@ -372,9 +372,9 @@ class IsaacGymSimulator:
     def close(self) -> None:
         """See :class:`Simulator`."""
         self._pictures.close()
-        if self._viewer is not None:
-            self._gym.destroy_viewer(self._viewer)
-            self._viewer = None
+        if self.window is not None:
+            self.window.close()
+            self.window = None
         if self._sim is not None:
             self._gym.destroy_sim(self._sim)
             self._sim = None

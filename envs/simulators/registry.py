@@ -14,13 +14,16 @@ SIMULATORS = ("mujoco", "mujoco-warp", "isaacgym")
 
 def make_simulator(
     name: str, num_envs: int, courses: Sequence[Course], threads: int = 0, physics_dt: float = 0.005,
-    payload: Optional[torch.Tensor] = None, device: Optional[str] = None,
+    payload: Optional[torch.Tensor] = None, device: Optional[str] = None, viewer: bool = False,
 ) -> Simulator:  # fmt: skip
-    """Make the back end called ``name``. ``payload`` (num_envs,), kg, is for those that cannot change masses later.
+    """Make the back end called ``name``. ``payload`` (num_envs,), kg, is for those that cannot change masses later;
+    ``viewer`` opens a window of the simulator's own, which only Isaac Gym has.
 
     Raises:
         ValueError: an unknown name, a back end that is not installed, or arguments it does not accept.
     """
+    if viewer and name in SIMULATORS and name != "isaacgym":
+        raise ValueError(f"the simulator {name} has no window of its own")
     if name == "mujoco":
         if device not in (None, "cpu"):
             raise ValueError(f"the simulator mujoco runs on the CPU, device is '{device}'")
@@ -34,5 +37,5 @@ def make_simulator(
     if name == "isaacgym":
         from envs.simulators.isaacgym import IsaacGymSimulator
 
-        return IsaacGymSimulator(num_envs, courses, threads, physics_dt, payload, device)
+        return IsaacGymSimulator(num_envs, courses, threads, physics_dt, payload, device, viewer)
     raise ValueError(f"unknown simulator '{name}', expected one of {', '.join(SIMULATORS)}")

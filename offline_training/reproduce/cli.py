@@ -6,6 +6,7 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import signal
 import sys
 from typing import Any, Callable, Dict, Union
 
@@ -33,8 +34,14 @@ RUN: Dict[Any, Callable[[Any], Any]] = {
 }  # fmt: skip
 
 
+def _terminate(number: int, frame: Any) -> None:
+    """A kill ends the running parts as Ctrl-C does; by default they would be left behind."""
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Entry point of ``go2-reproduce``."""
+    signal.signal(signal.SIGTERM, _terminate)
     args = tyro.cli(Command, description="Reproduce a figure or table of the paper.")
     try:
         RUN[type(args)](args)

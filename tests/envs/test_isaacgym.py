@@ -12,6 +12,7 @@ import pytest
 from envs.go2.course import Box, make_course
 from envs.simulators.early import prepare, wants_isaacgym
 from envs.simulators.isaacgym import CELL_LENGTH, CELL_WIDTH, box_mesh, cell_origins, load_isaacgym
+from envs.simulators.registry import make_simulator
 
 ROOT = Path(__file__).resolve().parents[2]
 STANDIN = ROOT / "tests" / "isaacgym_standin"
@@ -93,6 +94,26 @@ def test_collects_and_plays_through_the_entry_points(tmp_path):
     )
     assert played.returncode == 0, played.stderr
     assert json.loads((out / "report.json").read_text())["success_rate"] == 1.0
+
+
+def test_viewer_runs_until_its_window_is_closed(tmp_path):
+    command = (
+        "-m",
+        "deploy.play",
+        "expert",
+        "--course",
+        "flat",
+        "--episodes",
+        "2",
+        "--viewer",
+        "--out",
+        tmp_path / "play",
+    )
+    seen = run(*command, "--simulator", "isaacgym")
+    assert seen.returncode == 0, seen.stderr
+    assert "10 frames drawn" in seen.stdout and not (tmp_path / "play").exists()
+    with pytest.raises(ValueError, match="the simulator mujoco has no window of its own"):
+        make_simulator("mujoco", 1, [make_course("flat", 0.0, 0)], viewer=True)
 
 
 def test_box_frame_is_the_courses():

@@ -115,6 +115,7 @@ class _Sim:
     def __init__(self, params):
         self.params, self.meshes, self.envs, self.ready = params, [], [], False
         self.fetched, self.set_since_step, self.forces, self.pending = True, set(), None, []
+        self.graphics_device, self.graphics_fresh = -1, False
 
     def build(self, env):
         """Compile the world of one actor."""
@@ -146,6 +147,20 @@ class _Sim:
             env.model.geom(f"ground_{k}").friction[0] = 0.5 * (ground + values.copy().pop())
 
 
+class _Viewer:
+    """A window nobody sees; its user closes it after ISAACGYM_STANDIN_FRAMES frames."""
+
+    def __init__(self, sim, properties):
+        if not isinstance(properties, CameraProperties):
+            raise GymError("create_viewer needs CameraProperties")
+        self.sim, self.drawn, self.frames = sim, 0, int(os.environ.get("ISAACGYM_STANDIN_FRAMES", 10))
+
+    def draw(self):
+        if self.drawn >= self.frames:
+            raise GymError("the viewer's window is closed")
+        self.drawn += 1
+
+
 class Gym:
     """See the method names of Isaac Gym."""
 
@@ -154,7 +169,9 @@ class Gym:
     def create_sim(self, compute_device, graphics_device, kind, params):
         if kind != SIM_PHYSX or params.use_gpu_pipeline or params.physx.use_gpu:
             raise GymError("the stand-in has PhysX's CPU pipeline only")
-        return _Sim(params)
+        sim = _Sim(params)
+        sim.graphics_device = graphics_device
+        return sim
 
     def _open(self, sim):
         if sim.ready:
@@ -362,7 +379,7 @@ class Gym:
             mujoco.mj_step(env.model, env.data)
             limit = env.dof_props["velocity"]
             env.data.qvel[env.vadr] = np.clip(env.data.qvel[env.vadr], -limit, limit)
-        sim.forces, sim.set_since_step, sim.fetched = None, set(), False
+        sim.forces, sim.set_since_step, sim.fetched, sim.graphics_fresh = None, set(), False, False
 
     def fetch_results(self, sim, wait):
         sim.fetched = True
@@ -370,7 +387,33 @@ class Gym:
     # ---- viewer --------------------------------------------------------------------------------------------
 
     def create_viewer(self, sim, properties):
-        raise GymError("the stand-in has no viewer")
+        self._closed(sim)
+        if sim.graphics_device < 0:
+            raise GymError("a viewer needs a graphics device in create_sim")
+        return _Viewer(sim, properties)
+
+    def viewer_camera_look_at(self, viewer, env, position, target):
+        if not isinstance(position, Vec3) or not isinstance(target, Vec3):
+            raise GymError("the camera's position and target must be Vec3")
+
+    def step_graphics(self, sim):
+        self._fresh(sim)
+        sim.graphics_fresh = True
+
+    def draw_viewer(self, viewer, sim, render_collision_meshes):
+        if not sim.graphics_fresh:
+            raise GymError("draw_viewer without step_graphics after the last simulate")
+        viewer.draw()
+
+    def sync_frame_time(self, sim):
+        self._closed(sim)
+
+    def query_viewer_has_closed(self, viewer):
+        return viewer.drawn >= viewer.frames
+
+    def destroy_viewer(self, viewer):
+        viewer.frames = 0
+        print(f"stand-in: {viewer.drawn} frames drawn", flush=True)
 
     def destroy_sim(self, sim):
         sim.envs = []

@@ -1,0 +1,40 @@
+"""Isaac Gym's own viewer, following one robot in real time."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+OFFSET = (-1.6, 2.2, 1.0)
+"""Camera relative to the robot, m."""
+
+
+class Window:
+    """A viewer of the simulation.
+
+    Raises:
+        ValueError: Isaac Gym could not open a window.
+    """
+
+    def __init__(self, gym: Any, api: Any, sim: Any) -> None:
+        self._gym, self._api, self._sim = gym, api, sim
+        self._viewer = gym.create_viewer(sim, api.CameraProperties())
+        if self._viewer is None:
+            raise ValueError("Isaac Gym could not open a viewer (no screen, or no Vulkan driver); use --video instead")
+
+    def draw(self, position: Sequence[float]) -> None:
+        """Draw the present state with the robot at ``position`` (3,), m, in the middle; waits until the simulation's clock is the wall's."""
+        x, y, z = position
+        camera = self._api.Vec3(x + OFFSET[0], y + OFFSET[1], z + OFFSET[2])
+        self._gym.viewer_camera_look_at(self._viewer, None, camera, self._api.Vec3(x, y, z))
+        self._gym.step_graphics(self._sim)
+        self._gym.draw_viewer(self._viewer, self._sim, True)
+        self._gym.sync_frame_time(self._sim)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the user has closed the window."""
+        return bool(self._gym.query_viewer_has_closed(self._viewer))
+
+    def close(self) -> None:
+        """Close the window."""
+        self._gym.destroy_viewer(self._viewer)
