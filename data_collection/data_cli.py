@@ -1,4 +1,4 @@
-"""Look after datasets (``go2-data validate | repair | info | card | merge``)."""
+"""Look after datasets (``go2-data validate | repair | info | card | merge | regions``)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Dict, Union
 import numpy as np
 import tyro
 
+from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.metrics import wilson
@@ -49,6 +50,18 @@ class Merge:
 
     dir: tyro.conf.Positional[Path]
     out: Path
+
+
+@dataclass
+class Regions:
+    """Say whether a trained policy calls states before a fall unsafe in time (regions.json, regions.png)."""
+
+    dir: tyro.conf.Positional[Path]
+    """Dataset, best one the policy was not trained on."""
+    policy: Path
+    """Run folder of go2-train, or its policy file."""
+    out: Path = Path("runs/regions")
+    seed: int = 0
 
 
 def _episodes(folder: Path, manifest: Dict[str, Any]) -> Dict[str, Dict[str, np.ndarray]]:
@@ -145,7 +158,7 @@ def card(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def run(command: Union[Validate, Repair, Info, Card, Merge]) -> str:
+def run(command: Union[Validate, Repair, Info, Card, Merge, Regions]) -> str:
     """Carry out one command; returns what to print.
 
     Raises:
@@ -164,6 +177,11 @@ def run(command: Union[Validate, Repair, Info, Card, Merge]) -> str:
         path = command.dir / "card.md"
         shards.write_atomically(path, card(command.dir))
         return f"{path} and {command.dir / 'histogram.png'}"
+    if isinstance(command, Regions):
+        from data_collection.region_report import region_report
+
+        file = command.policy / "policy_last.safetensors" if command.policy.is_dir() else command.policy
+        return region_report(command.dir, file, command.out, command.seed)
     if isinstance(command, Merge):
         return f"{command.out}: {shards.merge(command.dir, command.out)} transitions"
     return info(command.dir)
@@ -172,11 +190,11 @@ def run(command: Union[Validate, Repair, Info, Card, Merge]) -> str:
 def main() -> None:
     """Entry point of ``go2-data``."""
     command = tyro.extras.subcommand_cli_from_dict(
-        {"validate": Validate, "repair": Repair, "info": Info, "card": Card, "merge": Merge}
+        {"validate": Validate, "repair": Repair, "info": Info, "card": Card, "merge": Merge, "regions": Regions}
     )
     try:
         print(run(command))
-    except (DatasetError, OSError) as error:
+    except (DatasetError, CheckpointError, ValueError, OSError) as error:
         sys.exit(f"go2-data: {error}")
 
 
