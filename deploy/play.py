@@ -59,7 +59,7 @@ class Args:
     randomization: bool = True
     """Domain randomisation, pushes and sensor noise."""
     video: bool = False
-    """Write video.mp4 of the first episode."""
+    """Write video.mp4 of the first episode, and video.webp, a small animated picture."""
     limit: float = 10.0
     """Safety-Gymnasium: cost an episode may have."""
     viewer: bool = False

@@ -81,7 +81,7 @@ def play_safety(policy: OnnxPolicy, task: Task, args: Any) -> Dict[str, Any]:
 
 def record(policy: OnnxPolicy, task: Task, args: Any, noise: float) -> None:
     """Film the first episode; says why where there are no graphics."""
-    from deploy.video import graphics_problem, write_mp4
+    from deploy.video import graphics_problem, write_animation, write_mp4
     from envs import safety_gymnasium
 
     problem = graphics_problem()
@@ -97,6 +97,7 @@ def record(policy: OnnxPolicy, task: Task, args: Any, noise: float) -> None:
         if k % 4 == 0:  # four times real time or faster
             frames.append(env.render().copy())
     env.close()
+    write_animation(args.out / "video.webp", frames)
     write_mp4(args.out / "video.mp4", frames)
 
 

@@ -27,7 +27,10 @@ def graphics_problem() -> Optional[str]:
 
 
 def record_video(policy: OnnxPolicy, args: Any, path: Path, width: int = 640, height: int = 360) -> Optional[Path]:
-    """Render one episode to an mp4; returns its path, or None (with a line saying why) without graphics."""
+    """Render one episode to an mp4, and beside it to a small animated WebP for web pages; returns the film's path.
+
+    None (with a line saying why) without graphics.
+    """
     problem = graphics_problem()
     if problem:
         print(
@@ -49,6 +52,7 @@ def record_video(policy: OnnxPolicy, args: Any, path: Path, width: int = 640, he
     finally:
         env.close()
     frames.extend(frames[-1:] * (FPS // 2))
+    write_animation(path.with_suffix(".webp"), frames)
     return write_mp4(path, frames)
 
 
@@ -60,4 +64,18 @@ def write_mp4(path: Path, frames: List[np.ndarray], fps: int = FPS) -> Path:
     with imageio.get_writer(str(path), fps=fps, codec="libx264", quality=7, macro_block_size=8) as writer:
         for image in frames:
             writer.append_data(image)
+    return path
+
+
+def write_animation(path: Path, frames: List[np.ndarray], fps: int = FPS) -> Path:
+    """Write every second image (height, width, 3) uint8 at 60% of its size as an animated WebP that repeats."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = frames[0].shape[:2]
+    size = round(0.6 * width), round(0.6 * height)
+    images = [Image.fromarray(f).resize(size) for f in frames[::2]]
+    images[0].save(
+        str(path), save_all=True, append_images=images[1:], duration=round(2000 / fps), loop=0, quality=60, method=4
+    )
     return path

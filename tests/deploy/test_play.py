@@ -90,6 +90,7 @@ def test_video_shows_the_robot_moving(gaussian_onnx, tmp_path, short):
     if graphics_problem():
         pytest.skip(f"no graphics here: {graphics_problem()}")
     import imageio
+    from PIL import Image
 
     play(arguments(gaussian_onnx, tmp_path, episodes=1, video=True))
     with imageio.get_reader(tmp_path / "video.mp4") as reader:
@@ -99,6 +100,9 @@ def test_video_shows_the_robot_moving(gaussian_onnx, tmp_path, short):
     assert frames[0].std() > 20
     assert abs(frames[0].astype(float) - frames[8].astype(float)).mean() > 0.1
     assert "<video" in (tmp_path / "report.html").read_text()
+    with Image.open(tmp_path / "video.webp") as animation:
+        # The still frames at the end become one.
+        assert animation.n_frames >= len(frames) // 2 - 7 and animation.size == (384, 216)
 
 
 def test_command_line_prints_one_line_and_fails(tmp_path):
