@@ -1,4 +1,4 @@
-"""DSRL's datasets (``go2-dsrl tasks | download | validate | mix | generate``)."""
+"""DSRL's datasets (``go2-dsrl tasks | download | validate | mix | generate | collect``)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, Optional, Tuple, Union
 
 import tyro
 
+from go2_sevpo.contract import ContractError
 from go2_sevpo.data import dsrl, shards
 from go2_sevpo.data.dataset import read_dsrl
 from go2_sevpo.data.shards import DatasetError
@@ -73,7 +74,21 @@ class Generate:
     processes: int = 2
 
 
-Command = Union[Tasks, Download, Validate, Mix, Generate]
+@dataclass
+class Collect:
+    """Collect episodes with a policy file, in DSRL's layout."""
+
+    task: tyro.conf.Positional[str]
+    policy: tyro.conf.Positional[Path]
+    out: Path
+    episodes: int = 300
+    candidates: Optional[int] = None
+    """N; the policy's own if not given."""
+    seed: int = 0
+    processes: int = 2
+
+
+Command = Union[Tasks, Download, Validate, Mix, Generate, Collect]
 
 
 def download(task: dsrl.Task, folder: Path, host: str, sha256: Optional[str] = None) -> str:
@@ -139,15 +154,22 @@ def _listing() -> str:
     return "\n".join(lines)
 
 
-def _generate(task: dsrl.Task, command: Generate) -> str:
+def _make(task: dsrl.Task, command: Union[Generate, Collect]) -> str:
     from data_collection import safety_data
 
     out = command.out or Path("data") / safety_data.file_name(task, command.episodes)
     if out.exists():
         raise DatasetError(f"{out} exists; give another --out")
-    made = safety_data.generate(
-        task, command.episodes, command.seed, out, command.processes, lambda t: print(t, flush=True)
-    )
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    if isinstance(command, Collect):
+        made = safety_data.collect(
+            task, command.policy, command.episodes, command.seed, out, command.processes, command.candidates, say
+        )
+    else:
+        made = safety_data.generate(task, command.episodes, command.seed, out, command.processes, say)
     return (
         f"{out}: {made['transitions']} transitions, {made['safe_episodes']} of {made['episodes']} episodes cost at most 10, "
         f"return {made['return_mean']:.1f} (greatest {made['return_max']:.1f}), cost {made['cost_mean']:.1f} (greatest {made['cost_max']:.0f})"
@@ -167,8 +189,8 @@ def run(command: Command) -> str:
         folder = command.folder or dsrl.folders()[0]
         digest = download(task, folder, command.host.rstrip("/"), command.sha256)
         return f"{folder / task.file_name}: SHA-256 {digest}"
-    if isinstance(command, Generate):
-        return _generate(task, command)
+    if isinstance(command, (Generate, Collect)):
+        return _make(task, command)
     path = dsrl.find_file(task, command.path)
     if isinstance(command, Validate):
         found = dsrl.validate(path, task)
@@ -194,13 +216,20 @@ def run(command: Command) -> str:
 def main() -> None:
     """Entry point of ``go2-dsrl``."""
     command = tyro.extras.subcommand_cli_from_dict(
-        {"tasks": Tasks, "download": Download, "validate": Validate, "mix": Mix, "generate": Generate}
+        {
+            "tasks": Tasks,
+            "download": Download,
+            "validate": Validate,
+            "mix": Mix,
+            "generate": Generate,
+            "collect": Collect,
+        }
     )
     try:
         print(run(command))
     except KeyboardInterrupt:
         sys.exit("\ngo2-dsrl: stopped; the same command goes on")
-    except (DatasetError, OSError) as error:
+    except (DatasetError, ContractError, OSError) as error:
         sys.exit(f"go2-dsrl: {error}")
 
 

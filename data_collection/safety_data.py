@@ -11,15 +11,18 @@ import multiprocessing
 import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import h5py
 import numpy as np
 
 from data_collection.safety_controllers import Driver, Linear, random_driver, random_search
+from envs.contracts import contract_for
+from go2_sevpo.contract import check_contract
 from go2_sevpo.data import shards
 from go2_sevpo.data.dsrl import EPISODE_STEPS, Task
 from go2_sevpo.data.shards import DatasetError
+from go2_sevpo.onnx_policy import OnnxPolicy
 
 DRIVEN = ("CarGoal1", "CarGoal2")
 SEARCHED = ("HalfCheetahVelocity", "SwimmerVelocity")
@@ -64,10 +67,48 @@ class _Snapshots:
         return Linear(p.weights, p.mean, p.std, float(rng.uniform(0.0, 0.2)))
 
 
+class PolicyActor:
+    """A policy file as the controller of one episode, sampling as it would in use."""
+
+    def __init__(self, policy: OnnxPolicy, seed: int) -> None:
+        self.policy, self.seed, self.spent = policy, seed, 0.0
+        self.noise_scale = float(policy.contract["sampler"].get("noise_scale", 1.0))
+
+    def act(self, obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Action (A,) for one observation (S,)."""
+        noise = (self.noise_scale * rng.normal(size=self.policy.noise_shape(1))).astype(np.float32)
+        spent = np.array([self.spent], dtype=np.float32)
+        action: np.ndarray = self.policy.act(np.asarray(obs, np.float32)[None], noise, spent)[0][0]
+        return action
+
+    def spend(self, cost: float) -> None:
+        """Note a step's cost, which policies with a budget are told."""
+        self.spent += cost
+
+
+class PolicyDraw:
+    """Gives every episode the same policy; each process loads it once."""
+
+    def __init__(self, path: Path, candidates: Optional[int] = None) -> None:
+        self.path, self.candidates = path, candidates
+
+    def __call__(self, rng: np.random.Generator) -> PolicyActor:
+        """The controller of one episode."""
+        key = f"{self.path}:{self.candidates}"
+        if key not in _POLICIES:
+            _POLICIES[key] = OnnxPolicy(self.path, candidates=self.candidates)
+        return PolicyActor(_POLICIES[key], int(rng.integers(2**31)))
+
+
+_POLICIES: Dict[str, OnnxPolicy] = {}
+
+
 def describe(controller: Any) -> List[float]:
-    """What says how an episode was driven: margin, speed, noise; or the noise alone."""
+    """What says how an episode was driven: margin, speed, noise; or the noise alone; or the policy's seed."""
     if isinstance(controller, Driver):
         return [round(x, 4) for x in (controller.margin, controller.speed, controller.noise)]
+    if isinstance(controller, PolicyActor):
+        return [float(controller.seed)]
     return [round(controller.noise, 4)]
 
 
@@ -85,6 +126,9 @@ def one_episode(work: Tuple[str, Any, int, int]) -> Tuple[Dict[str, np.ndarray],
     for _ in range(EPISODE_STEPS):
         action = controller.act(obs, rng)
         nxt, reward, terminated, truncated, info = env.step(action)
+        spend = getattr(controller, "spend", None)
+        if spend is not None:
+            spend(info["cost"])
         values = (obs, nxt, action, reward, info["cost"], terminated, truncated and not terminated)
         for key, value in zip(ORDER, values):
             rows[key].append(value)
@@ -114,6 +158,45 @@ def generate(
     if episodes < 1:
         raise DatasetError(f"episodes is {episodes}, expected at least 1")
     draw = behaviours(task, seed, processes)
+    note = {"generated": True, "note": "made by go2-dsrl generate; not a DSRL file"}
+    return write_episodes(task, draw, episodes, seed, out, processes, note, say)
+
+
+def collect(
+    task: Task,
+    policy: Path,
+    episodes: int,
+    seed: int,
+    out: Path,
+    processes: int,
+    candidates: Optional[int] = None,
+    say: Callable[[str], None] = print,
+) -> Dict[str, Any]:
+    """Episodes of a policy file in the same layout: new data for another training.
+
+    Raises:
+        ContractError: the policy is not for the task.
+        DatasetError: nothing asked for.
+    """
+    if episodes < 1:
+        raise DatasetError(f"episodes is {episodes}, expected at least 1")
+    loaded = OnnxPolicy(policy, candidates=candidates)
+    check_contract(loaded.contract, contract_for(task.registered_id), str(policy))
+    note = {"generated": True, "note": "collected with a policy; not a DSRL file", "policy": loaded.identity}
+    return write_episodes(task, PolicyDraw(policy, candidates), episodes, seed, out, processes, note, say)
+
+
+def write_episodes(
+    task: Task,
+    draw: Callable[[np.random.Generator], Any],
+    episodes: int,
+    seed: int,
+    out: Path,
+    processes: int,
+    note: Dict[str, Any],
+    say: Callable[[str], None],
+) -> Dict[str, Any]:
+    """Play ``episodes`` episodes, each with a controller of its own from ``draw``; write them and what is known of them."""
     work = [(task.name, draw, seed, k) for k in range(episodes)]
     began = time.perf_counter()
     parts: List[Dict[str, np.ndarray]] = []
@@ -137,7 +220,7 @@ def generate(
     costs, returns = (np.array([p[k].sum() for p in parts]) for k in ("costs", "rewards"))
     safe = costs <= 10
     made = {
-        "task": task.name, "generated": True, "note": "made by go2-dsrl generate; not a DSRL file", "seed": seed, "episodes": episodes,
+        "task": task.name, **note, "seed": seed, "episodes": episodes,
         "transitions": int(sum(len(p["rewards"]) for p in parts)), "controllers": controllers,
         "safe_episodes": int(safe.sum()), "return_mean": float(returns.mean()), "return_max": float(returns.max()),
         "safe_return_max": float(returns[safe].max()) if safe.any() else None, "cost_mean": float(costs.mean()),

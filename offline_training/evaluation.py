@@ -18,6 +18,8 @@ from go2_sevpo.policy import Policy
 from go2_sevpo.policy import act as ask
 
 Evaluator = Callable[[Policy], Dict[str, float]]
+Rank = Callable[[Dict[str, float]], List[float]]
+"""What an evaluation found, as numbers that are compared from left to right; the greater is the better."""
 GO2 = "go2_sevpo/Go2Parkour-v0"
 COURSE_SEED = 9_000_000
 """Course seeds of evaluation during training: apart from those of collection and of go2-play."""
@@ -31,7 +33,9 @@ def courses_of(manifest: Dict[str, Any]) -> Tuple[str, ...]:
     """
     name = (manifest.get("environment") or {}).get("name")
     if name != GO2:
-        raise DatasetError(f"evaluation during training plays {GO2}, but the dataset is of {name or 'an unknown one'}")
+        raise DatasetError(
+            f"evaluation during training plays {GO2} or a Safety-Gymnasium task, but the dataset is of {name or 'an unknown one'}"
+        )
     found = {e["info"]["source"]["course"] for e in manifest["shards"]}
     return tuple(sorted(found))
 
@@ -77,11 +81,16 @@ def go2_evaluator(
     return evaluate
 
 
-class BestKeeper:
-    """Remembers each member's best evaluation: most successes, then least cost."""
+def go2_rank(found: Dict[str, float]) -> List[float]:
+    """Most successes, then least cost."""
+    return [found["success"], -found["cost"]]
 
-    def __init__(self, evaluate: Evaluator, every: int, out: Path) -> None:
-        self.evaluate, self.every, self.out = evaluate, every, out
+
+class BestKeeper:
+    """Remembers each member's best evaluation."""
+
+    def __init__(self, evaluate: Evaluator, every: int, out: Path, rank: Rank = go2_rank) -> None:
+        self.evaluate, self.every, self.out, self.rank = evaluate, every, out, rank
         self.best: Dict[int, List[float]] = {}
 
     def due(self, step: int, total: int) -> bool:
@@ -99,7 +108,7 @@ class BestKeeper:
             if new:
                 writer.writerow(row)
             writer.writerow(row.values())
-        score = [found["success"], -found["cost"]]
+        score = self.rank(found)
         better = member not in self.best or score > self.best[member]
         if better:
             self.best[member] = score

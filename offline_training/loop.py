@@ -1,20 +1,23 @@
 """Train, collect, train (``go2-loop``; the paper's Section D): more data from the learned policy once it is safe enough.
 
-Each step is one of the project's commands in a process of its own; finished steps are not done again.
+Each step is one of the project's commands in a process of its own; finished steps are not done again. The data says which world it is:
+folders of go2-collect are the Go2 courses, files in DSRL's layout a Safety-Gymnasium task.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import tyro
 
-from go2_sevpo.data.shards import write_atomically
+from go2_sevpo.data.shards import DatasetError, write_atomically
+from go2_sevpo.data.tasks import task_of_file
+from offline_training.loop_worlds import Go2World, SafetyWorld
 
 
 @dataclass
@@ -22,7 +25,7 @@ class Args:
     """Train on mixed data; if the policy is safe enough, collect with it and train on everything; repeat."""
 
     dataset: tyro.conf.Positional[Tuple[Path, ...]]
-    """Dataset folders to begin with."""
+    """Dataset folders of go2-collect, or Safety-Gymnasium files in DSRL's layout, to begin with."""
     out: Path
     """Working folder. The same command goes on after an interruption."""
     rounds: int = 2
@@ -30,8 +33,9 @@ class Args:
     courses: Tuple[str, ...] = ("simple", "hard")
     episodes: int = 300
     """Episodes collected per course and round."""
-    safe_enough: float = 0.5
-    """Largest fall rate, on any course, with which a policy may collect."""
+    safe_enough: Optional[float] = None
+    """Go2: largest fall rate, on any course, with which a policy may collect (0.5 if not given); Safety-Gymnasium: largest mean episode
+    cost over the limit (1)."""
     algorithm: str = "sevpo"
     preset: str = "laptop"
     play_episodes: int = 250
@@ -39,63 +43,31 @@ class Args:
     seed: int = 0
     simulator: str = "mujoco"
     threads: int = 0
+    limit: float = 10.0
+    """Safety-Gymnasium: cost an episode may have."""
+    evaluate_every: int = 0
+    """Safety-Gymnasium: steps between evaluations for learning curves; 0: none."""
+    evaluate_episodes: int = 10
 
 
-def _call(title: str, module: str, *arguments: Any) -> None:
-    print(f"\n=== {title}", flush=True)
-    status = subprocess.run([sys.executable, "-m", module, *map(str, arguments)], check=False).returncode
-    if status:
-        raise ValueError(f"{title} stopped with status {status}; the same command goes on from here")
+def world_of(args: Args) -> Union[Go2World, SafetyWorld]:
+    """What the data is of.
 
-
-def _train(args: Args, folder: Path, data: List[Path]) -> Path:
-    onnx = folder / "policy.onnx"
-    if not onnx.is_file():
-        names = " + ".join(p.name for p in data)
-        _call(
-            f"train on {names}", "offline_training.train_job", *data, "--out", folder / "train",
-            "--algorithm", args.algorithm, "--preset", args.preset, "--seed", args.seed,
-        )  # fmt: skip
-        _call("export", "deploy.export", folder / "train", "--out", onnx)
-    return onnx
-
-
-def _play(args: Args, folder: Path, onnx: Path) -> Dict[str, Dict[str, Any]]:
-    found = {}
-    for course in args.courses:
-        report = folder / f"play_{course}" / "report.json"
-        if not report.is_file():
-            _call(
-                f"play on {course}", "deploy.play", onnx, "--course", course, "--episodes", args.play_episodes,
-                "--seed", args.seed, "--threads", args.threads, "--simulator", args.simulator, "--out", report.parent,
-            )  # fmt: skip
-        whole = json.loads(report.read_text(encoding="utf-8"))
-        keys = (
-            "episodes",
-            "success_rate",
-            "success_interval",
-            "fall_rate",
-            "fall_interval",
-            "cost_mean",
-            "return_mean",
-        )
-        found[course] = {k: whole[k] for k in keys}
-    return found
-
-
-def _collect(args: Args, folder: Path, onnx: Path, number: int) -> List[Path]:
-    folders = []
-    for course in args.courses:
-        data = folder / f"data_{course}"
-        if not (data / "manifest.json").is_file():
-            # A seed of its own per round: courses no earlier collection has seen.
-            _call(
-                f"collect on {course}", "data_collection.collect", "--out", data, "--policy", onnx, "--course", course,
-                "--episodes", args.episodes, "--seed", args.seed + 1 + number, "--threads", args.threads,
-                "--simulator", args.simulator,
-            )  # fmt: skip
-        folders.append(data)
-    return folders
+    Raises:
+        ValueError: no dataset, or of several worlds.
+        DatasetError: a file whose task its name does not say.
+    """
+    if not args.dataset:
+        raise ValueError("no dataset given, expected at least one folder or file")
+    tasks = []
+    for path in args.dataset:
+        task = task_of_file(path) if path.is_file() else None
+        if path.is_file() and task is None:
+            raise DatasetError(f"{path} is not named after a Safety-Gymnasium task")
+        tasks.append(task)
+    if any(t is not tasks[0] for t in tasks):
+        raise ValueError(f"datasets of several worlds: {', '.join(t.name if t else 'Go2' for t in tasks)}")
+    return Go2World(args) if tasks[0] is None else SafetyWorld(args, tasks[0])
 
 
 def run(args: Args) -> List[Dict[str, Any]]:
@@ -104,51 +76,48 @@ def run(args: Args) -> List[Dict[str, Any]]:
     Raises:
         ValueError: no dataset, or a step that failed.
     """
-    if not args.dataset:
-        raise ValueError("no dataset given, expected at least one folder")
+    world = world_of(args)
+    enough = args.safe_enough if args.safe_enough is not None else (0.5 if isinstance(world, Go2World) else 1.0)
     data, rounds = list(args.dataset), []  # type: ignore[var-annotated]
     for number in range(args.rounds + 1):
         folder = args.out / f"round_{number}"
         folder.mkdir(parents=True, exist_ok=True)
-        onnx = _train(args, folder, data)
-        played = _play(args, folder, onnx)
-        falls = max(p["fall_rate"] for p in played.values())
-        allowed = falls <= args.safe_enough
+        onnx = world.train(folder, data)
+        played = world.play(folder, onnx)
+        danger = world.danger(played)
+        allowed = danger <= enough
         rounds.append({"round": number, "data": [str(p) for p in data], "played": played, "may_collect": allowed})
         write_atomically(args.out / "loop.json", json.dumps(rounds, indent=1))
-        write_atomically(args.out / "loop.md", table(rounds))
+        write_atomically(args.out / "loop.md", table(world, rounds))
         if number == args.rounds:
             break
         if not allowed:
-            print(
-                f"\nfall rate {100 * falls:.1f}% is above {100 * args.safe_enough:.1f}%: not safe enough to collect; stopped"
-            )
+            print(f"\n{world.measure} {danger:.3f} is above {enough:.3f}: not safe enough to collect; stopped")
             break
-        data += _collect(args, folder, onnx, number)
-    print("\n" + table(rounds))
+        data += world.collect(folder, onnx, number)
+    print("\n" + table(world, rounds))
     return rounds
 
 
-def table(rounds: List[Dict[str, Any]]) -> str:
+def table(world: Union[Go2World, SafetyWorld], rounds: List[Dict[str, Any]]) -> str:
     """Round by round, as Markdown."""
-
-    def rate(p: Dict[str, Any], key: str) -> str:
-        low, high = p[f"{key}_interval"]
-        return f"{100 * p[f'{key}_rate']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-    lines = ["| round | datasets | course | success % | fall % | cost | return |", "|---|---|---|---|---|---|---|"]
+    columns = ("round", "datasets", *world.columns)
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for entry in rounds:
-        for course, p in entry["played"].items():
-            lines.append(
-                f"| {entry['round']} | {len(entry['data'])} | {course} | {rate(p, 'success')} | {rate(p, 'fall')} | "
-                f"{p['cost_mean']:.2f} | {p['return_mean']:.1f} |"
-            )
+        for name, p in entry["played"].items():
+            lines.append(f"| {entry['round']} | {len(entry['data'])} | {name} | {' | '.join(world.cells(p))} |")
     return "\n".join(lines) + "\n"
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    """A kill ends the running step as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def main() -> None:
     """Entry point of ``go2-loop``."""
     args = tyro.cli(Args)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         run(args)
     except KeyboardInterrupt:

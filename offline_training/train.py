@@ -21,6 +21,7 @@ from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.data.dataset import OfflineDataset, load
 from go2_sevpo.data.shards import DatasetError
 from offline_training.evaluation import BestKeeper, courses_of, go2_evaluator
+from offline_training.safety_evaluation import safety_evaluator, safety_rank, safety_task
 from offline_training.trainer import CHECKPOINT, Trainer
 
 CONFIG_DIR = Path(__file__).parent / "configs"
@@ -58,9 +59,11 @@ class Args:
     evaluate_every: int = 0
     """Steps of the last stage between evaluations in simulation, which keep ``policy_best.safetensors`` beside the last; 0: none."""
     evaluate_episodes: int = 100
-    """Episodes on each course, always the same, apart from those of go2-play."""
+    """Episodes on each course (or of the task), always the same, apart from those of go2-play."""
     evaluate_courses: Tuple[str, ...] = ()
     """Courses to evaluate on; those of the dataset if empty."""
+    evaluate_limit: float = 10.0
+    """Safety-Gymnasium: cost an episode may have; the best is the safe policy with the greatest return."""
 
 
 def settings_of(args: Args) -> Dict[str, Any]:
@@ -147,6 +150,10 @@ def train(args: Args) -> bool:
 def _keeper(args: Args, data: OfflineDataset) -> Optional[BestKeeper]:
     if args.evaluate_every <= 0:
         return None
+    task = safety_task(data.manifest)
+    if task is not None:
+        found = safety_evaluator(task, args.evaluate_episodes, args.candidates, args.evaluate_limit)
+        return BestKeeper(found, args.evaluate_every, args.out, safety_rank(args.evaluate_limit))
     courses = args.evaluate_courses or courses_of(data.manifest)
     evaluator = go2_evaluator(courses, args.evaluate_episodes, args.candidates, threads=args.threads)
     return BestKeeper(evaluator, args.evaluate_every, args.out)

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+from typing import Any
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def main() -> None:
-    """Run them."""
+    """Run them; a kill ends the running one too."""
+    signal.signal(signal.SIGTERM, _interrupt)
     for command in json.loads(sys.argv[1]):
-        status = subprocess.run(command, check=False).returncode
+        process = subprocess.Popen(command)
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait()
+            sys.exit(130)
         if status:
             sys.exit(status)
 

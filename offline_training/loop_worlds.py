@@ -1,0 +1,148 @@
+"""What differs between the worlds of ``go2-loop``: how a policy is trained, played, judged safe enough, and collects."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+from go2_sevpo.data.tasks import Task
+
+
+def call(title: str, module: str, *arguments: Any) -> None:
+    """Run one of the project's commands.
+
+    Raises:
+        ValueError: it failed.
+    """
+    print(f"\n=== {title}", flush=True)
+    process = subprocess.Popen([sys.executable, "-m", module, *map(str, arguments)])
+    try:
+        status = process.wait()
+    except BaseException:
+        process.terminate()  # a training writes its checkpoint first
+        process.wait()
+        raise
+    if status:
+        raise ValueError(f"{title} stopped with status {status}; the same command goes on from here")
+
+
+def train(args: Any, folder: Path, data: List[Path], *more: Any) -> Path:
+    """Train on all ``data`` and export; returns the policy."""
+    onnx = folder / "policy.onnx"
+    if not onnx.is_file():
+        names = " + ".join(p.name for p in data)
+        call(
+            f"train on {names}", "offline_training.train_job", *data, "--out", folder / "train",
+            "--algorithm", args.algorithm, "--preset", args.preset, "--seed", args.seed, *more,
+        )  # fmt: skip
+        call("export", "deploy.export", folder / "train", "--out", onnx)
+    return onnx
+
+
+class Go2World:
+    """The Go2 courses: safe enough is a matter of falls."""
+
+    measure = "fall rate"
+
+    def __init__(self, args: Any) -> None:
+        self.args = args
+
+    def train(self, folder: Path, data: List[Path]) -> Path:
+        """See :func:`train`."""
+        return train(self.args, folder, data)
+
+    def play(self, folder: Path, onnx: Path) -> Dict[str, Dict[str, Any]]:
+        """Course: what the policy reached there."""
+        args, found = self.args, {}
+        keys = ("episodes", "success_rate", "success_interval", "fall_rate", "fall_interval", "cost_mean", "return_mean")  # fmt: skip
+        for course in args.courses:
+            report = folder / f"play_{course}" / "report.json"
+            if not report.is_file():
+                call(
+                    f"play on {course}", "deploy.play", onnx, "--course", course, "--episodes", args.play_episodes,
+                    "--seed", args.seed, "--threads", args.threads, "--simulator", args.simulator, "--out", report.parent,
+                )  # fmt: skip
+            whole = json.loads(report.read_text(encoding="utf-8"))
+            found[course] = {k: whole[k] for k in keys}
+        return found
+
+    def danger(self, played: Dict[str, Dict[str, Any]]) -> float:
+        """Greatest fall rate of any course."""
+        return max(float(p["fall_rate"]) for p in played.values())
+
+    def collect(self, folder: Path, onnx: Path, number: int) -> List[Path]:
+        """New data; a seed of its own per round: courses no earlier collection has seen."""
+        args, folders = self.args, []
+        for course in args.courses:
+            data = folder / f"data_{course}"
+            if not (data / "manifest.json").is_file():
+                call(
+                    f"collect on {course}", "data_collection.collect", "--out", data, "--policy", onnx, "--course", course,
+                    "--episodes", args.episodes, "--seed", args.seed + 1 + number, "--threads", args.threads,
+                    "--simulator", args.simulator,
+                )  # fmt: skip
+            folders.append(data)
+        return folders
+
+    def cells(self, p: Dict[str, Any]) -> List[str]:
+        """Columns of the table: success %, fall %, cost, return."""
+
+        def rate(key: str) -> str:
+            low, high = p[f"{key}_interval"]
+            return f"{100 * p[f'{key}_rate']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+        return [rate("success"), rate("fall"), f"{p['cost_mean']:.2f}", f"{p['return_mean']:.1f}"]
+
+    columns = ("course", "success %", "fall %", "cost", "return")
+
+
+class SafetyWorld:
+    """A Safety-Gymnasium task: safe enough is a matter of the mean episode cost over the limit."""
+
+    measure = "cost over the limit"
+    columns = ("task", "return", "cost", "greatest cost", "episodes over the limit %")
+
+    def __init__(self, args: Any, task: Task) -> None:
+        self.args, self.task = args, task
+
+    def train(self, folder: Path, data: List[Path]) -> Path:
+        """See :func:`train`; rewards are scaled as FISOR does, and learning curves kept if asked for."""
+        curve: List[Any] = []
+        if self.args.evaluate_every:
+            curve = ["--evaluate-every", self.args.evaluate_every, "--evaluate-episodes", self.args.evaluate_episodes]
+        return train(self.args, folder, data, "--reward-scale", 0, "--evaluate-limit", self.args.limit, *curve)
+
+    def play(self, folder: Path, onnx: Path) -> Dict[str, Dict[str, Any]]:
+        """The task: what the policy reached on it."""
+        report = folder / "play" / "report.json"
+        if not report.is_file():
+            call(
+                f"play on {self.task.name}", "deploy.play", onnx, "--episodes", self.args.play_episodes, "--seed", self.args.seed + 100,
+                "--limit", self.args.limit, "--out", report.parent,
+            )  # fmt: skip
+        whole = json.loads(report.read_text(encoding="utf-8"))
+        keys = ("episodes", "limit", "return_mean", "cost_mean", "cost_max", "normalised_return", "normalised_cost", "failure_rate", "failure_interval")  # fmt: skip
+        return {self.task.name: {k: whole[k] for k in keys}}
+
+    def danger(self, played: Dict[str, Dict[str, Any]]) -> float:
+        """Mean episode cost over the limit."""
+        return float(played[self.task.name]["normalised_cost"])
+
+    def collect(self, folder: Path, onnx: Path, number: int) -> List[Path]:
+        """New episodes; a seed of its own per round."""
+        out = folder / f"collected_{self.task.name}.hdf5"
+        if not out.with_suffix(".json").is_file():
+            call(
+                f"collect on {self.task.name}", "data_collection.dsrl_cli", "collect", self.task.name, onnx, "--out", out,
+                "--episodes", self.args.episodes, "--seed", 1000 * (self.args.seed + 1) + number, "--processes", self.args.threads or 2,
+            )  # fmt: skip
+        return [out]
+
+    def cells(self, p: Dict[str, Any]) -> List[str]:
+        """Columns of the table."""
+        low, high = p["failure_interval"]
+        failure = f"{100 * p['failure_rate']:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
+        return [f"{p['return_mean']:.2f}", f"{p['cost_mean']:.2f}", f"{p['cost_max']:.0f}", failure]

@@ -1,0 +1,196 @@
+"""Figure 4: train, collect, train on a Safety-Gymnasium task (``go2-reproduce figure4``).
+
+One ``go2-loop`` per training seed: SEVPO learns from a small mixed dataset, collects with what it learned if that is safe enough, learns
+again from everything, and so on. Each round trains from the start on all data so far.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List
+
+import h5py
+import numpy as np
+
+from go2_sevpo.data import dsrl
+from go2_sevpo.data.dataset import read_dsrl
+from go2_sevpo.data.shards import write_atomically
+from offline_training.reproduce import safety_tables
+from offline_training.reproduce.figure1 import plain
+from offline_training.reproduce.jobs import Job, run_all
+
+
+@dataclass
+class Figure4:
+    """Train-collect-train on a Safety-Gymnasium task: rewards and costs round by round, over training seeds."""
+
+    out: Path = Path("runs/safety")
+    """Working folder, shared with the tables; finished parts are not done again."""
+    task: str = "CarGoal1"
+    """The paper's is CarPush1."""
+    mix: str = "1:1"
+    """Safe to unsafe transitions of the first dataset."""
+    dsrl: bool = True
+    """Use DSRL's file where it is; otherwise generated data."""
+    generated_episodes: int = 400
+    safe_samples: int = 50_000
+    """Safe transitions of the first dataset, a small one (the paper's has 600 000 transitions in all)."""
+    rounds: int = 2
+    """Collections."""
+    collect_episodes: int = 100
+    safe_enough: float = 1.0
+    """Largest mean episode cost over the limit with which a policy may collect."""
+    preset: str = "safety"
+    seeds: int = 2
+    episodes: int = 20
+    """Evaluation episodes after each training."""
+    evaluate_every: int = 5000
+    """Steps between evaluations along a training, for the curves."""
+    evaluate_episodes: int = 10
+    limit: float = 10.0
+    processes: int = 2
+    seed: int = 0
+
+
+def first_data(args: Figure4) -> Path:
+    """The first dataset, made if it is missing."""
+    name = dsrl.find_task(args.task).name
+    path, published = safety_tables.source(args, name)
+    (args.out / "data").mkdir(parents=True, exist_ok=True)
+
+    def module(*arguments: Any) -> List[str]:
+        return [sys.executable, "-m", "data_collection.dsrl_cli", *map(str, arguments)]
+
+    if not published and not path.is_file():
+        command = module("generate", name, "--out", path, "--episodes", args.generated_episodes, "--seed", args.seed, "--processes", args.processes)  # fmt: skip
+        run_all([Job(f"generate {name}", command, args.out / f"generate_{name}.log")], 1)
+    out = args.out / "data" / f"figure4_{'dsrl' if published else 'generated'}_{name}_{args.mix.replace(':', '_')}.hdf5"
+    if not out.with_suffix(".json").is_file():
+        command = module(
+            "mix", name, "--path", path, "--out", out, "--ratio", *safety_tables.ratio(args.mix), "--seed", args.seed, "--safe-samples", args.safe_samples,
+        )  # fmt: skip
+        run_all([Job(f"mix {name} {args.mix}", command, args.out / "mix_figure4.log")], 1)
+    return out
+
+
+def _folder(args: Figure4, seed: int) -> Path:
+    return args.out / "figure4" / f"{args.task}_{args.mix.replace(':', '_')}_seed_{seed}"
+
+
+def loop_jobs(args: Figure4, data: Path) -> List[Job]:
+    """One loop per training seed."""
+    found = []
+    for k in range(args.seeds):
+        seed = args.seed + k
+        folder = _folder(args, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [
+            sys.executable, "-m", "offline_training.loop", str(data), "--out", str(folder), "--rounds", str(args.rounds), "--episodes",
+            str(args.collect_episodes), "--safe-enough", str(args.safe_enough), "--preset", args.preset, "--play-episodes", str(args.episodes),
+            "--seed", str(seed), "--threads", "1", "--limit", str(args.limit), "--evaluate-every", str(args.evaluate_every),
+            "--evaluate-episodes", str(args.evaluate_episodes),
+        ]  # fmt: skip
+        found.append(Job(f"loop of seed {seed}", command, folder / "loop.log"))
+    return found
+
+
+def episode_costs(path: Path) -> Dict[str, Any]:
+    """Mean episode cost and return of a dataset, Figure 4 (c)."""
+    with h5py.File(path, "r") as handle:
+        transitions = len(handle["rewards"])
+    table = read_dsrl(path).episodes
+    return {
+        "file": path.name, "episodes": len(table["length"]), "transitions": transitions,
+        "cost_mean": float(np.mean(table["cost"])), "return_mean": float(np.mean(table["return"])),
+    }  # fmt: skip
+
+
+def curve(folder: Path) -> List[Dict[str, float]]:
+    """``evaluation.csv`` of one training."""
+    path = folder / "train" / "evaluation.csv"
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as handle:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(handle)]
+
+
+def draw(result: Dict[str, Any], path: Path) -> None:
+    """Reward and cost along the rounds' trainings, and the cost of the data each round learned from."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for axis, key, label in ((axes[0], "return", "episode return"), (axes[1], "cost", "episode cost")):
+        for k, loop in enumerate(result["loops"]):
+            before = 0.0
+            for number, entry in enumerate(loop["rounds"]):
+                points = entry["curve"]
+                steps = [before + p["step"] for p in points]
+                axis.plot(steps, [p[key] for p in points], color=f"C{k}", marker=".", label=f"seed {loop['seed']}" if not number else None)  # fmt: skip
+                before = steps[-1] if steps else before
+                axis.axvline(before, color="grey", linewidth=0.5, linestyle=":")
+        axis.set(xlabel="actor training steps; dotted: new data", ylabel=label)
+    axes[1].axhline(result["settings"]["limit"], color="black", linestyle="--", linewidth=0.8)
+    axes[0].legend(frameon=False, fontsize=8)
+    for k, loop in enumerate(result["loops"]):
+        costs = [d["cost_mean"] for d in loop["data"]]
+        axes[2].plot(range(len(costs)), costs, color=f"C{k}", marker="o")
+    axes[2].set(xlabel="dataset (0: the first mix)", ylabel="mean episode cost")
+    axes[2].xaxis.get_major_locator().set_params(integer=True)
+    figure.savefig(str(path), dpi=120)
+
+
+def table(result: Dict[str, Any]) -> str:
+    """Round by round as Markdown."""
+    s = result["settings"]
+    kind = "DSRL's data" if result["dsrl"] else "**generated data (`go2-dsrl generate`), not DSRL's**"
+    lines = [
+        f"`go2-reproduce figure4`: {s['task']}, first dataset {s['mix']} safe to unsafe, {kind}; preset {s['preset']}, "
+        f"{s['episodes']} episodes after each round's training, last checkpoint, limit {s['limit']:g}.",
+        "", "| seed | round | transitions | cost of the newest data | return | cost | greatest cost | episodes over the limit |",
+        "|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for loop in result["loops"]:
+        for entry, data in zip(loop["rounds"], loop["data"]):
+            (p,) = entry["played"].values()
+            total = sum(d["transitions"] for d in loop["data"][: entry["round"] + 1])
+            low, high = p["failure_interval"]
+            lines.append(
+                f"| {loop['seed']} | {entry['round']} | {total} | {data['cost_mean']:.2f} | {p['return_mean']:.2f} | {p['cost_mean']:.2f} | "
+                f"{p['cost_max']:.0f} | {100 * p['failure_rate']:.0f}% [{100 * low:.0f}, {100 * high:.0f}] |"
+            )
+        if len(loop["rounds"]) <= s["rounds"] and not loop["rounds"][-1]["may_collect"]:
+            lines.append(f"| {loop['seed']} | stopped: not safe enough to collect | | | | | | |")
+    return "\n".join(lines) + "\n"
+
+
+def run(args: Figure4) -> Dict[str, Any]:
+    """Everything; writes ``figure4.json``, ``figure4.md`` and ``figure4.png``.
+
+    Raises:
+        ValueError: settings that are not understood, or a part that failed.
+    """
+    data = first_data(args)
+    run_all(loop_jobs(args, data), args.processes)
+    loops = []
+    for k in range(args.seeds):
+        folder = _folder(args, args.seed + k)
+        rounds = json.loads((folder / "loop.json").read_text(encoding="utf-8"))
+        for entry in rounds:
+            entry["curve"] = curve(folder / f"round_{entry['round']}")
+        used = [episode_costs(Path(p)) for p in rounds[-1]["data"]]
+        loops.append({"seed": args.seed + k, "rounds": rounds, "data": used})
+    result = {
+        "command": "go2-reproduce figure4", "settings": plain(args), "dsrl": safety_tables.source(args, dsrl.find_task(args.task).name)[1],
+        "loops": loops,
+    }  # fmt: skip
+    write_atomically(args.out / "figure4.json", json.dumps(result))
+    text = table(result)
+    write_atomically(args.out / "figure4.md", text)
+    draw(result, args.out / "figure4.png")
+    print(text)
+    return result

@@ -1,0 +1,59 @@
+"""Playing a policy on its Safety-Gymnasium task while it is trained: learning curves, and the best beside the last."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+import torch
+
+from go2_sevpo.data.tasks import TASKS, Task
+from go2_sevpo.policy import Policy
+from go2_sevpo.policy import act as ask
+from offline_training.evaluation import Evaluator, Rank
+
+PLAY_SEED = 900
+"""Seeds of evaluation during training: apart from those of generated data and of go2-play in the tables."""
+
+
+def safety_task(manifest: Dict[str, Any]) -> Optional[Task]:
+    """The Safety-Gymnasium task a dataset is of, None if it is of something else."""
+    name = (manifest.get("environment") or {}).get("name")
+    return next((t for t in TASKS.values() if t.registered_id == name), None)
+
+
+def safety_evaluator(task: Task, episodes: int, candidates: int, limit: float, seed: int = 0) -> Evaluator:
+    """Mean return and cost over ``episodes`` episodes, always the same ones, and the share that cost more than ``limit``."""
+
+    def evaluate(policy: Policy) -> Dict[str, float]:
+        from envs.safety_gymnasium import play
+
+        generator = torch.Generator().manual_seed(seed)
+        sampler = policy.sampler
+        n = candidates if sampler["choice"] != "first" else 1
+
+        def act(obs: np.ndarray, spent_cost: np.ndarray) -> np.ndarray:
+            noise = torch.randn(len(obs), n, sampler["steps"], task.num_actions, generator=generator)
+            with torch.no_grad():
+                action, _, _ = ask(
+                    policy, torch.from_numpy(obs).float(), noise * sampler["noise_scale"], torch.from_numpy(spent_cost)
+                )
+            return torch.nan_to_num(action).numpy()
+
+        played = play(task.name, act, episodes, PLAY_SEED + seed)
+        return {
+            "return": float(played.returns.mean()), "cost": float(played.costs.mean()),
+            "cost_max": float(played.costs.max()), "failure": float((played.costs > limit).mean()),
+        }  # fmt: skip
+
+    return evaluate
+
+
+def safety_rank(limit: float) -> Rank:
+    """Safe before unsafe; among the safe the greatest return, among the unsafe the least cost."""
+
+    def rank(found: Dict[str, float]) -> List[float]:
+        safe = found["cost"] <= limit
+        return [float(safe), found["return"] if safe else -found["cost"]]
+
+    return rank

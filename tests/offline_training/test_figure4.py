@@ -1,0 +1,90 @@
+"""Figure 4: train, collect with the learned policy, train again on a Safety-Gymnasium task, at a tiny size."""
+
+import importlib.util
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from data_collection.dsrl_cli import Collect
+from data_collection.dsrl_cli import run as dsrl_run
+from go2_sevpo.contract import ContractError
+from go2_sevpo.data import dsrl
+from go2_sevpo.data.dataset import load
+from offline_training import loop
+from offline_training.reproduce import figure4
+from tests.offline_training.test_safety_tables import TINY, generated
+
+if importlib.util.find_spec("safety_gymnasium") is None:
+    pytest.skip("Safety-Gymnasium is not installed", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    place = tmp_path_factory.mktemp("figure4")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("DSRL_DATASET_DIR", str(place / "nothing"))
+    (place / "tiny.yaml").write_text(TINY)
+    args = figure4.Figure4(
+        out=place / "out", generated_episodes=8, safe_samples=100, rounds=1, collect_episodes=2, safe_enough=1e9,
+        preset=str(place / "tiny.yaml"), seeds=2, episodes=1, evaluate_every=2, evaluate_episodes=1,
+    )  # fmt: skip
+    generated(args.out / "data" / "generated_CarGoal1_8.hdf5")
+    yield args, figure4.run(args)
+    patch.undo()
+
+
+def test_every_seed_learns_again_from_what_its_policy_collected(made):
+    args, result = made
+    assert [len(x["rounds"]) for x in result["loops"]] == [2, 2] and not result["dsrl"]
+    first, second = result["loops"]
+    for entry in (first, second):
+        assert [d["episodes"] for d in entry["data"]][1] == 2 and entry["data"][1]["transitions"] == 2000
+        assert [[p["step"] for p in r["curve"]] for r in entry["rounds"]] == [[2, 4], [2, 4]]
+    assert first["data"][0] == second["data"][0] and first["data"][1]["return_mean"] != second["data"][1]["return_mean"]
+    text = (args.out / "figure4.md").read_text()
+    assert text.count("\n| 0 |") == 2 and text.count("\n| 1 |") == 2 and "not DSRL's" in text
+    assert (args.out / "figure4.png").stat().st_size > 10_000
+    again = figure4.run(args)
+    assert again["loops"] == result["loops"]
+
+
+def test_collected_file_is_the_policys_own_and_says_so(made):
+    args, _ = made
+    folder = args.out / "figure4" / "CarGoal1_1_1_seed_0" / "round_0"
+    path = folder / "collected_CarGoal1.hdf5"
+    note = json.loads(path.with_suffix(".json").read_text())
+    assert note["note"].startswith("collected with a policy") and note["policy"]["sha256"]
+    assert dsrl.validate(path, dsrl.find_task("CarGoal1"))["episodes"] == 2
+    assert load(path).manifest["environment"]["name"] == "go2_sevpo/SafetyCarGoal1-v0"
+    again = Collect("CarGoal1", folder / "policy.onnx", args.out / "again.hdf5", episodes=2, seed=note["seed"], processes=1)  # fmt: skip
+    dsrl_run(again)
+    with h5py.File(path) as a, h5py.File(args.out / "again.hdf5") as b:
+        assert all(np.array_equal(a[k][()], b[k][()]) for k in a)
+    with pytest.raises(ContractError, match="environment"):
+        dsrl_run(Collect("CarGoal2", folder / "policy.onnx", args.out / "other.hdf5", episodes=1))
+
+
+def test_what_is_not_safe_enough_does_not_collect(made, tmp_path, capfd):
+    args, _ = made
+    data = args.out / "data" / "figure4_generated_CarGoal1_1_1.hdf5"
+    options = loop.Args((data,), tmp_path / "loop", rounds=1, safe_enough=-1.0, preset=args.preset, play_episodes=1)
+    rounds = loop.run(options)
+    assert len(rounds) == 1 and not rounds[0]["may_collect"]
+    assert "cost over the limit" in capfd.readouterr().out
+    assert not list(tmp_path.rglob("collected*"))
+    result = {"settings": {**figure4.plain(args), "rounds": 1}, "dsrl": False}
+    result["loops"] = [{"seed": 0, "rounds": rounds, "data": [figure4.episode_costs(data)]}]
+    assert "stopped: not safe enough to collect" in figure4.table(result)
+
+
+def test_data_of_two_worlds_is_refused(made, tmp_path):
+    args, _ = made
+    data = args.out / "data" / "figure4_generated_CarGoal1_1_1.hdf5"
+    with pytest.raises(ValueError, match="datasets of several worlds: CarGoal1, Go2"):
+        loop.run(loop.Args((data, tmp_path), tmp_path / "x"))
+    stray = tmp_path / "data.hdf5"
+    stray.write_bytes(b"")
+    with pytest.raises(ValueError, match="is not named after a Safety-Gymnasium task"):
+        loop.run(loop.Args((stray,), tmp_path / "x"))
