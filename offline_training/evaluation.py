@@ -81,6 +81,15 @@ def go2_evaluator(
     return evaluate
 
 
+def read_curve(run: Path) -> List[Dict[str, float]]:
+    """``evaluation.csv`` of a run: step, member and what every evaluation found; empty if there was none."""
+    path = run / "evaluation.csv"
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as handle:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(handle)]
+
+
 def go2_rank(found: Dict[str, float]) -> List[float]:
     """Most successes, then least cost."""
     return [found["success"], -found["cost"]]

@@ -6,7 +6,6 @@ again from everything, and so on. Each round trains from the start on all data s
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from go2_sevpo.data import dsrl
 from go2_sevpo.data.dataset import read_dsrl
 from go2_sevpo.data.shards import write_atomically
+from offline_training.evaluation import read_curve
 from offline_training.reproduce import safety_tables
 from offline_training.reproduce.figure1 import plain
 from offline_training.reproduce.jobs import Job, run_all
@@ -109,15 +109,6 @@ def episode_costs(path: Path) -> Dict[str, Any]:
     }  # fmt: skip
 
 
-def curve(folder: Path) -> List[Dict[str, float]]:
-    """``evaluation.csv`` of one training."""
-    path = folder / "train" / "evaluation.csv"
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as handle:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(handle)]
-
-
 def draw(result: Dict[str, Any], path: Path) -> None:
     """Reward and cost along the rounds' trainings, and the cost of the data each round learned from."""
     from matplotlib.figure import Figure
@@ -181,7 +172,7 @@ def run(args: Figure4) -> Dict[str, Any]:
         folder = _folder(args, args.seed + k)
         rounds = json.loads((folder / "loop.json").read_text(encoding="utf-8"))
         for entry in rounds:
-            entry["curve"] = curve(folder / f"round_{entry['round']}")
+            entry["curve"] = read_curve(folder / f"round_{entry['round']}" / "train")
         used = [episode_costs(Path(p)) for p in rounds[-1]["data"]]
         loops.append({"seed": args.seed + k, "rounds": rounds, "data": used})
     result = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
@@ -82,3 +83,38 @@ def _cells(f: Dict[str, Any], worst: bool) -> List[str]:
         return [*scores, f"{f['cost_max']:.0f}", failure]
     by_member = ", ".join(f"{x:.2f}" for x in f["cost_by_member"])
     return [*scores, by_member, "yes" if f["safe"] else "no", f"{f['cost_max']:.0f}", failure]
+
+
+Curve = Tuple[str, str, str, List[Dict[str, float]]]
+"""Task, mix, label and the rows of :func:`offline_training.evaluation.read_curve`."""
+
+
+def draw_curves(curves: List[Curve], limit: float, path: Path) -> None:
+    """Return and cost along every training (Figure 11), mean over training seeds; a row per task, two columns per mix."""
+    from matplotlib.figure import Figure
+
+    tasks, mixes = list(dict.fromkeys(c[0] for c in curves)), list(dict.fromkeys(c[1] for c in curves))
+    labels = list(dict.fromkeys(c[2] for c in curves))
+    figure = Figure(figsize=(3.1 * 2 * len(mixes), 2.6 * len(tasks)), layout="constrained")
+    axes = figure.subplots(len(tasks), 2 * len(mixes), squeeze=False)
+    for task, mix, label, rows in curves:
+        for k, key in enumerate(("return", "cost")):
+            axis = axes[tasks.index(task)][2 * mixes.index(mix) + k]
+            axis.set_title(f"{task}, {mix}: {key}", fontsize=9)
+            if key == "cost":
+                axis.axhline(limit, color="black", linestyle="--", linewidth=0.7)
+            steps = sorted({r["step"] for r in rows})
+            if steps:
+                # Shares of the training, since the methods' steps differ.
+                x = [s / steps[-1] for s in steps]
+                y = [np.mean([r[key] for r in rows if r["step"] == s]) for s in steps]
+                axis.plot(
+                    x, y, color=f"C{labels.index(label)}", marker=".", markersize=3, label=NAMES.get(label, label)
+                )
+    for column in range(1, 2 * len(mixes), 2):
+        for row in axes:
+            row[column].set_yscale("symlog", linthresh=10.0)
+    for axis in axes[-1]:
+        axis.set_xlabel("share of the training", fontsize=8)
+    axes[0][0].legend(frameon=False, fontsize=7)
+    figure.savefig(str(path), dpi=110)

@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Tuple
 
 from go2_sevpo.data import dsrl
 from go2_sevpo.data.shards import DatasetError, write_atomically
+from offline_training.evaluation import read_curve
 from offline_training.reproduce.figure1 import plain
 from offline_training.reproduce.jobs import Job, run_all
 from offline_training.trainer import member_folder
@@ -43,6 +44,9 @@ class SafetyTable:
     """Evaluation episodes per training seed."""
     candidates: int = 16
     """N of the algorithms that choose among candidates."""
+    evaluate_every: int = 5000
+    """Steps between evaluations along a training, for the learning curves (Figure 11); 0: none."""
+    evaluate_episodes: int = 5
     processes: int = 2
     device: str = "cpu"
     seed: int = 0
@@ -192,7 +196,8 @@ def train_jobs(args: Any) -> List[Job]:
         command = _module(
             "offline_training.train_job", _mix_file(args, cell.task, cell.mix), "--out", run, "--algorithm", cell.algorithm,
             "--preset", args.preset, "--seed", args.seed, "--members", args.members, "--device", args.device,
-            "--candidates", args.candidates, "--reward-scale", 0, *(["--set", *cell.settings] if cell.settings else []),
+            "--candidates", args.candidates, "--reward-scale", 0, "--evaluate-every", args.evaluate_every, "--evaluate-episodes",
+            args.evaluate_episodes, "--evaluate-limit", cell.limit, *(["--set", *cell.settings] if cell.settings else []),
         )  # fmt: skip
         found.append(Job(f"train {cell.name}", command, args.out / f"train_{cell.name}.log"))
     return found
@@ -250,6 +255,7 @@ def run(args: Any) -> Dict[str, Any]:
                     "member": member, "returns": [round(e["return"], 4) for e in detail], "costs": [e["cost"] for e in detail],
                 }
             )  # fmt: skip
+    curves = {c.name: read_curve(args.out / "train" / c.name) for c in wanted}
     name = type(args).__name__.lower()
     result = {
         "command": f"go2-reproduce {name}", "settings": plain(args), "rows": rows,
@@ -259,6 +265,7 @@ def run(args: Any) -> Dict[str, Any]:
                 **json.loads(_mix_file(args, c.task, c.mix).with_suffix(".json").read_text(encoding="utf-8")),
             } for c in wanted
         },
+        "curves": curves,
         "configs": {
             c.name: json.loads((args.out / "train" / c.name / "config.json").read_text(encoding="utf-8"))["config"] for c in wanted
         },
@@ -266,5 +273,9 @@ def run(args: Any) -> Dict[str, Any]:
     write_atomically(args.out / f"{name}.json", json.dumps(result))
     text = safety_report.table(result, worst=isinstance(args, Table3))
     write_atomically(args.out / f"{name}.md", text)
+    if any(curves.values()):
+        safety_report.draw_curves(
+            [(c.task, c.mix, c.label, curves[c.name]) for c in wanted], wanted[0].limit, args.out / f"{name}_curves.png"
+        )
     print(text)
     return result

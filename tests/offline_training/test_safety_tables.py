@@ -105,7 +105,7 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
     (tmp_path / "tiny.yaml").write_text(TINY)
     args = Table1(
         out=tmp_path / "out", tasks=("CarGoal1",), generated_episodes=8, safe_samples=100, preset=str(tmp_path / "tiny.yaml"),
-        members=1, episodes=1, candidates=2, algorithms=("sevpo", "ccac"), mixes=("1:1",),
+        members=1, episodes=1, candidates=2, algorithms=("sevpo", "ccac"), mixes=("1:1",), evaluate_every=2, evaluate_episodes=1,
     )  # fmt: skip
     generated(args.out / "data" / "generated_CarGoal1_8.hdf5")
     result = tables.run(args)
@@ -113,6 +113,10 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
     assert (
         result["data"]["CarGoal1 1:1"]["dsrl"] is False and result["data"]["CarGoal1 1:1"]["safe"]["transitions"] >= 100
     )
+    assert {k: [r["step"] for r in c] for k, c in result["curves"].items()} == {
+        "CarGoal1_1_1_sevpo": [2, 4], "CarGoal1_1_1_ccac": [2, 4],
+    }  # fmt: skip
+    assert (args.out / "table1_curves.png").stat().st_size > 10_000
     assert (args.out / "table1.md").read_text().count("| CarGoal1 | 1:1 |") == 2
     config = json.loads((args.out / "train" / "CarGoal1_1_1_sevpo" / "config.json").read_text())
     assert config["dataset"]["reward_scale"] > 0
