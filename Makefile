@@ -5,10 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-py38 lint install doctor clean
+.PHONY: demo demo-safety test test-py38 lint install doctor clean
 
 demo: install
 	$(BIN)/go2-demo
+
+# One Safety-Gymnasium task: generated data, SEVPO and cloning.
+demo-safety: install
+	$(BIN)/python -m deploy.demo_safety
 
 test: install lint
 	$(BIN)/python -m pytest -n 2
@@ -41,4 +45,4 @@ doctor: install
 	$(BIN)/go2-doctor
 
 clean:
-	rm -rf runs/demo build .pytest_cache .ruff_cache
+	rm -rf runs/demo runs/demo_safety build .pytest_cache .ruff_cache

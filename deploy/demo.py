@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import tyro
 
@@ -33,7 +33,8 @@ class Args:
     video: bool = True
 
 
-def _run(title: str, module: str, *arguments: str) -> None:
+def run_command(title: str, module: str, *arguments: str) -> None:
+    """Run one of the project's commands, showing it; a failure ends the demo."""
     print(f"\n=== {title}\n$ {module} {' '.join(arguments)}", flush=True)
     start = time.perf_counter()
     status = subprocess.run([str(Path(sys.executable).with_name(module)), *arguments], check=False).returncode
@@ -42,19 +43,16 @@ def _run(title: str, module: str, *arguments: str) -> None:
     print(f"    {time.perf_counter() - start:.0f} s", flush=True)
 
 
-def _train_all(out: Path, args: Args) -> None:
-    """Train what is not trained yet, side by side: each uses one core."""
+def train_all(runs: Sequence[Tuple[Path, Sequence[str]]]) -> None:
+    """Train what is not trained yet, side by side, each on one core: run folders and the other arguments of ``go2-train``."""
     running = []
     start = time.perf_counter()
-    for name, _ in METHODS:
-        run = out / name
+    for run, arguments in runs:
         if (run / "finished").is_file():
             continue
         resume = ["--resume"] if (run / "checkpoint.safetensors").is_file() else []
-        command = [
-            "go2-train", str(out / "data"), "--algorithm", name, "--preset", args.preset, "--seed", str(args.seed),
-            "--out", str(run), *resume,
-        ]  # fmt: skip
+        command = ["go2-train", *arguments, "--out", str(run), *resume]
+        name = run.name
         print(f"\n=== train {name}\n$ {' '.join(command)}", flush=True)
         command[0] = str(Path(sys.executable).with_name(command[0]))
         running.append((run, subprocess.Popen(command)))
@@ -94,7 +92,7 @@ def demo(args: Args) -> str:
     out, start = args.out, time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "data" / "manifest.json").is_file():
-        _run(
+        run_command(
             "collect expert and failure episodes",
             "go2-collect",
             "--mix",
@@ -104,15 +102,16 @@ def demo(args: Args) -> str:
             "--out",
             str(out / "data"),
         )
-    _train_all(out, args)
+    shared = ["--preset", args.preset, "--seed", str(args.seed)]
+    train_all([(out / name, [str(out / "data"), "--algorithm", name, *shared]) for name, _ in METHODS])
     rows = [["policy", "success", "fall", "cost", "return", "inference"]]
     for name, title in METHODS:
         policy, folder = out / f"{name}.onnx", out / f"play_{name}"
         if not policy.is_file():
-            _run(f"export {name}", "go2-export", str(out / name), "--out", str(policy))
+            run_command(f"export {name}", "go2-export", str(out / name), "--out", str(policy))
         if not (folder / "report.json").is_file():
             video = ["--video"] if args.video and name == "sevpo" else []
-            _run(f"play {name}", "go2-play", str(policy), "--course", args.course, "--episodes", str(args.episodes),
+            run_command(f"play {name}", "go2-play", str(policy), "--course", args.course, "--episodes", str(args.episodes),
                  "--seed", str(args.seed), "--out", str(folder), *video)  # fmt: skip
         rows.append(_row(title, json.loads((folder / "report.json").read_text(encoding="utf-8"))))
     text = table(rows)

@@ -1,6 +1,11 @@
+import importlib.util
 import json
 
+import pytest
+
+from deploy import demo_safety
 from deploy.demo import Args, demo, table
+from tests.offline_training.test_safety_tables import TINY, generated
 
 PRESET = """
 sevpo: {critic_steps: 20, policy_steps: 20, critic_hidden: [16], critic_batch: 16, actor_batch: 16, actor_updates: 1,
@@ -33,3 +38,23 @@ def test_demo_runs_every_step_once_and_compares_both_policies(gaussian_onnx, tmp
 def test_table_aligns_its_columns():
     lines = table([["policy", "success"], ["a long name", "1%"]]).splitlines()
     assert lines[0].index("success") == lines[2].index("1%")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("safety_gymnasium") is None, reason="Safety-Gymnasium is not installed")
+def test_safety_demo_runs_every_step_once(tmp_path, capfd):
+    (tmp_path / "preset.yaml").write_text(TINY + "bc: {steps: 4, batch: 16, width: 16, depth: 2}\n")
+    out = tmp_path / "demo" / "x"
+    generated(out / "generated_CarGoal1.hdf5")
+    (out / "generated_CarGoal1.json").write_text('{"task": "CarGoal1"}')
+    args = demo_safety.Args(
+        out, safe_samples=100, preset=str(tmp_path / "preset.yaml"), set=("policy_steps=3",), set_bc=("steps=3",), episodes=2, video=False,
+    )  # fmt: skip
+    text = demo_safety.demo(args)
+    said = capfd.readouterr().out
+    assert all(f"$ {c}" in said for c in ("go2-dsrl mix", "go2-train", "go2-export", "go2-play"))
+    assert "not DSRL's" in text and text.count("\n") >= 4
+    report = json.loads((out / "play_sevpo" / "report.json").read_text())
+    assert report["episodes"] == 2 and f"{report['return_mean']:.1f}" in text
+    assert json.loads((out / "sevpo" / "config.json").read_text())["config"]["policy_steps"] == 3
+    assert demo_safety.demo(args).splitlines()[2:] == text.splitlines()[2:]
+    assert "$ go2" not in capfd.readouterr().out
