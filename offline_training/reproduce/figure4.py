@@ -10,7 +10,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import h5py
 import numpy as np
@@ -53,6 +53,8 @@ class Figure4:
     evaluate_episodes: int = 10
     limit: float = 10.0
     processes: int = 2
+    ray: Optional[str] = None
+    """Run on a Ray cluster instead: its address, auto, or local. Its machines must share this folder and installation."""
     seed: int = 0
 
 
@@ -166,7 +168,7 @@ def run(args: Figure4) -> Dict[str, Any]:
         ValueError: settings that are not understood, or a part that failed.
     """
     data = first_data(args)
-    run_all(loop_jobs(args, data), args.processes)
+    run_all(loop_jobs(args, data), args.processes, args.ray)
     loops = []
     for k in range(args.seeds):
         folder = _folder(args, args.seed + k)

@@ -11,7 +11,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from go2_sevpo.data import dsrl
 from go2_sevpo.data.shards import DatasetError, write_atomically
@@ -48,6 +48,8 @@ class SafetyTable:
     """Steps between evaluations along a training, for the learning curves (Figure 11); 0: none."""
     evaluate_episodes: int = 5
     processes: int = 2
+    ray: Optional[str] = None
+    """Run on a Ray cluster instead: its address, auto, or local. Its machines must share this folder and installation."""
     device: str = "cpu"
     seed: int = 0
 
@@ -241,9 +243,9 @@ def run(args: Any) -> Dict[str, Any]:
     (args.out / "data").mkdir(parents=True, exist_ok=True)
     generate, mixing = data_jobs(args)
     run_all(generate, 1)  # each uses all processes
-    run_all(mixing, args.processes)
-    run_all(train_jobs(args), args.processes)
-    run_all(play_jobs(args), args.processes)
+    run_all(mixing, args.processes, args.ray)
+    run_all(train_jobs(args), args.processes, args.ray)
+    run_all(play_jobs(args), args.processes, args.ray)
     rows = []
     for cell in wanted:
         for member in range(args.members):

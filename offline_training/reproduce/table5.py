@@ -10,7 +10,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import yaml
 
@@ -53,6 +53,8 @@ class Table5:
     """Steps between the evaluations that decide which policy is best; 0: only the last is played."""
     evaluate_episodes: int = 60
     processes: int = 2
+    ray: Optional[str] = None
+    """Run on a Ray cluster instead: its address, auto, or local. Its machines must share this folder and installation."""
     device: str = "cpu"
     """Where to train."""
     simulator: str = "mujoco"
@@ -193,7 +195,7 @@ def run(args: Table5) -> Dict[str, Any]:
         sources(args, mix)
     args.out.mkdir(parents=True, exist_ok=True)
     for jobs in (data_jobs, train_jobs, play_jobs):
-        run_all(jobs(args), args.processes)
+        run_all(jobs(args), args.processes, args.ray)
     rows = []
     for e in evaluations(args):
         played = json.loads(_report(args, e).read_text(encoding="utf-8"))

@@ -57,3 +57,26 @@ def test_a_failed_part_ends_the_others(tmp_path):
     with pytest.raises(ValueError, match="broken stopped with status 7; see .*broken.log"):
         run_all(jobs, 2)
     assert not is_alive(pid_in(tmp_path / "long.log"))
+
+
+def test_ray_runs_them_and_reports_like_here(tmp_path, capsys):
+    pytest.importorskip("ray")
+    jobs = [
+        Job(f"part {k}", [sys.executable, "-c", f"import os; print('result {k}', os.getcwd())"], tmp_path / f"{k}.log")
+        for k in range(3)
+    ]
+    run_all(jobs, 1, "local")
+    said = capsys.readouterr().out
+    assert all(f"part {k}: result {k} {os.getcwd()}" in said for k in range(3)) and "0 of 3 left" in said
+    broken = Job(
+        "broken", [sys.executable, "-c", "import time, sys; time.sleep(2); sys.exit(7)"], tmp_path / "broken.log"
+    )
+    long = Job("long", [sys.executable, "-c", CHILD], tmp_path / "long.log")
+    with pytest.raises(ValueError, match="broken stopped with status 7; see .*broken.log"):
+        run_all([long, broken], 1, "local")
+
+
+def test_absent_ray_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match="--ray needs the package ray"):
+        run_all([Job("part", [sys.executable, "-c", ""], tmp_path / "log")], 1, "auto")
