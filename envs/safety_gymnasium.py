@@ -97,8 +97,14 @@ class SafetyEnv(gymnasium.Env):
             model.vis.global_.offwidth, model.vis.global_.offheight = max(width, 640), max(height, 480)
             self._renderer, self._drawn = mujoco.Renderer(model, height, width), model
         names = [model.camera(k).name for k in range(model.ncam)]
-        camera = next((n for n in ("fixedfar", "track") if n in names), -1)
-        self._renderer.update_scene(data, camera)
+        camera: Any = "track" if "track" in names else -1
+        if "fixedfar" in names:  # the package's own are too near or too far
+            camera = mujoco.MjvCamera()
+            camera.distance, camera.elevation, camera.azimuth = 5.2, -48.0, 90.0
+        # Goals, hazards and vases are in geom groups that MuJoCo hides by default.
+        everything = mujoco.MjvOption()
+        everything.geomgroup[:] = 1
+        self._renderer.update_scene(data, camera, everything)
         return self._renderer.render()
 
     def close(self) -> None:

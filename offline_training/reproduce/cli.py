@@ -14,12 +14,13 @@ import tyro
 from typing_extensions import Annotated
 
 from go2_sevpo.contract import ContractError
-from offline_training.reproduce import figure1, figure2, figure4, safety_tables, sweep, table5
+from offline_training.reproduce import figure1, figure2, figure4, figure6, safety_tables, sweep, table5
 
 Command = Union[
     Annotated[figure1.Figure1, tyro.conf.subcommand("figure1")],
     Annotated[figure2.Figure2, tyro.conf.subcommand("figure2")],
     Annotated[figure4.Figure4, tyro.conf.subcommand("figure4")],
+    Annotated[figure6.Figure6, tyro.conf.subcommand("figure6")],
     Annotated[sweep.Sweep, tyro.conf.subcommand("sweep")],
     Annotated[safety_tables.Table1, tyro.conf.subcommand("table1")],
     Annotated[safety_tables.Table2, tyro.conf.subcommand("table2")],
@@ -30,7 +31,7 @@ Command = Union[
 
 
 RUN: Dict[Any, Callable[[Any], Any]] = {
-    figure1.Figure1: figure1.run, figure2.Figure2: figure2.run, figure4.Figure4: figure4.run, sweep.Sweep: sweep.run, table5.Table5: table5.run,
+    figure1.Figure1: figure1.run, figure2.Figure2: figure2.run, figure4.Figure4: figure4.run, figure6.Figure6: figure6.run, sweep.Sweep: sweep.run, table5.Table5: table5.run,
     **{t: safety_tables.run for t in (safety_tables.Table1, safety_tables.Table2, safety_tables.Table3, safety_tables.Table4)},
 }  # fmt: skip
 

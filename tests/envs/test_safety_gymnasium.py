@@ -163,6 +163,9 @@ def test_pictures_show_the_scene():
     env.reset(seed=0)
     first = env.render()
     assert first.shape == (120, 160, 3) and first.std() > 10
+    blue, red, green = (int(((first[..., k] > first[..., m] + 40) & (first[..., k] > first[..., n] + 40)).sum())
+                        for k, m, n in ((2, 0, 1), (0, 1, 2), (1, 0, 2)))  # fmt: skip
+    assert blue > 100 and red > 5 and green > 30, "hazards, car and goal are to be seen"
     env.reset(seed=1)
     assert not np.array_equal(env.render(), first)
     env.close()

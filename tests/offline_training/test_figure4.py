@@ -88,3 +88,13 @@ def test_data_of_two_worlds_is_refused(made, tmp_path):
     stray.write_bytes(b"")
     with pytest.raises(ValueError, match="is not named after a Safety-Gymnasium task"):
         loop.run(loop.Args((stray,), tmp_path / "x"))
+
+
+def test_figure6_draws_every_task(tmp_path):
+    from deploy.video import graphics_problem
+    from offline_training.reproduce import figure6
+
+    if graphics_problem() is not None:
+        pytest.skip(graphics_problem())
+    path = figure6.run(figure6.Figure6(tmp_path, width=64, height=48))
+    assert path.stat().st_size > 20_000
