@@ -48,6 +48,8 @@ class Args:
     set: List[str] = field(default_factory=list)
     """Overrides of the algorithm's settings, as name=value."""
     device: str = "cpu"
+    cuda_graph: bool = False
+    """sevpo on a GPU: whole steps as CUDA graphs (not yet run on a GPU)."""
     threads: int = 1
     """torch threads; one is fastest for small networks beside other work."""
     candidates: int = 16
@@ -141,7 +143,9 @@ def train(args: Args) -> bool:
         print(f"{args.algorithm}: {line}", flush=True)
 
     keeper = _keeper(args, data)
-    trainer = Trainer(algorithm, data, args.out, info, args.seed, args.log_every, args.save_every, say, keeper)
+    trainer = Trainer(
+        algorithm, data, args.out, info, args.seed, args.log_every, args.save_every, say, keeper, args.cuda_graph
+    )
     if args.resume:
         trainer.load()
     return trainer.run()

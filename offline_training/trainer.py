@@ -70,18 +70,19 @@ class Trainer:
         info: provenance, saved with every policy and compared on resume.
         seed: of index draws, noise and dropout.
         log_every, save_every: in gradient steps.
+        graphed: capture whole steps as CUDA graphs (:mod:`offline_training.graphs`).
         keeper: evaluates during the last stage and decides what the best policy is; None keeps only the last.
     """
 
     def __init__(
         self, algorithm: Any, data: OfflineDataset, out: Path, info: Dict[str, Any], seed: int,
         log_every: int = 200, save_every: int = 2000, say: Callable[[str], None] = print,
-        keeper: Optional[BestKeeper] = None,
+        keeper: Optional[BestKeeper] = None, graphed: bool = False,
     ) -> None:  # fmt: skip
         self.algorithm, self.data, self.out, self.info = algorithm, data, out, info
         self.log_every, self.save_every, self.say = log_every, save_every, say
         self.generator = torch.Generator(device=data.device).manual_seed(seed)
-        self.stage, self.step, self.keeper = 0, 0, keeper
+        self.stage, self.step, self.keeper, self.graphed = 0, 0, keeper, graphed
         self._stop: List[int] = []
 
     def save(self) -> None:
@@ -143,8 +144,17 @@ class Trainer:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
+    def _plain_update(self, stage: str, step: int) -> Dict[str, torch.Tensor]:
+        metrics: Dict[str, torch.Tensor] = self.algorithm.update(stage, step, self.data, self.generator)
+        return metrics
+
     def _run(self, max_steps: Optional[int]) -> bool:
         log, left = MetricLog(self.out), max_steps
+        update = self._plain_update
+        if self.graphed:
+            from offline_training.graphs import GraphedUpdates
+
+            update = GraphedUpdates(self.algorithm, self.data, self.generator).update
         stages = self.algorithm.stages
         while self.stage < len(stages):
             name = stages[self.stage]
@@ -155,7 +165,7 @@ class Trainer:
                 if self._stop or left == 0:
                     self.save()
                     return False
-                log.add(self.algorithm.update(name, self.step, self.data, self.generator))
+                log.add(update(name, self.step))
                 self.step += 1
                 left = None if left is None else left - 1
                 if self.step % self.log_every == 0 or self.step == total:

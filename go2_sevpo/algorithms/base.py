@@ -84,9 +84,23 @@ def cosine(rate: float, step: int, total: int) -> float:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all groups."""
+    """Set the learning rate of all groups; of a rate that lives on the device (:func:`make_capturable`) the content."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def make_capturable(optimizer: torch.optim.Optimizer) -> None:
+    """Move an Adam's step counts and rate to its parameters' device, so that a CUDA graph can hold its steps."""
+    for group in optimizer.param_groups:
+        device = group["params"][0].device
+        group["capturable"] = True
+        group["lr"] = torch.as_tensor(float(group["lr"]), device=device)
+        for p in group["params"]:
+            if "step" in optimizer.state[p]:
+                optimizer.state[p]["step"] = optimizer.state[p]["step"].to(device)
 
 
 def make_actor(
@@ -141,5 +155,5 @@ def summary(**values: torch.Tensor) -> Dict[str, torch.Tensor]:
 
 __all__: List[str] = [
     "Algorithm", "State", "adam", "cloning_loss", "cosine", "descend", "frozen_copy", "loss_of", "make_actor",
-    "make_normalizer", "mean_over", "own_noise", "set_rate", "summary",
+    "make_capturable", "make_normalizer", "mean_over", "own_noise", "set_rate", "summary",
 ]  # fmt: skip

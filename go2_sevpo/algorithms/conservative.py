@@ -133,11 +133,22 @@ class ConservativeCritics(base.State):
             )
 
     def update_conservative(self, batch: Batch) -> Dict[str, Any]:
-        """Eqs. 6 and 7 on one batch."""
+        """Eqs. 6 and 7 on one batch, with the learning rates and the count that go with it."""
+        self.prepare_conservative()
+        metrics = self.descend_conservative(batch)
+        self.critics_trained += 1
+        return metrics
+
+    def prepare_conservative(self) -> None:
+        """Set the learning rates of the next step."""
         c = self.config
         if c.critic_decay:
             for optimizer in (self.v_optimizer, self.q_optimizer):
                 base.set_rate(optimizer, base.cosine(c.rate, self.critics_trained, c.critic_steps))
+
+    def descend_conservative(self, batch: Batch) -> Dict[str, Any]:
+        """Eqs. 6 and 7 on one batch: what happens on the device."""
+        c = self.config
         with torch.no_grad():
             q = self.q_c_target(batch.obs, batch.act).amax(0)
         v = self.v_c(batch.obs)
@@ -150,7 +161,6 @@ class ConservativeCritics(base.State):
         q_loss = (self.q_c(batch.obs, batch.act) - target).square()
         base.descend(self.q_optimizer, base.loss_of(q_loss))
         polyak(self.q_c_target, self.q_c, c.target_rate)
-        self.critics_trained += 1
         safe, unsafe = regions.split(v.detach(), q, self.limit)
         return base.summary(
             v_loss=v_loss, q_loss=q_loss.sum(0), v_c=v, v_c_max=v.max(), q_c=q, safe_share=safe, unsafe_share=unsafe

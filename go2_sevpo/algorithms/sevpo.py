@@ -143,6 +143,8 @@ class Sevpo(ConservativeCritics):
         self.scale_r = torch.ones(self.shape(1)[:-1], device=self.device)
         self.scale_c = torch.ones(self.shape(1)[:-1], device=self.device)
         self.delta = self.threshold(c.delta, c.episode_delta)
+        self.fixed_shapes = False
+        """Sample own actions on ``unsafe_samples`` states whatever their number, as CUDA graphs need it."""
 
     def steps(self, stage: str) -> int:
         """See :class:`base.Algorithm`."""
@@ -150,12 +152,13 @@ class Sevpo(ConservativeCritics):
 
     def state_dict(self) -> Dict[str, Any]:
         """See :class:`base.Algorithm`."""
-        return {**super().state_dict(), "scale_r": self.scale_r, "scale_c": self.scale_c}
+        return {**super().state_dict(), "scale_r": self.scale_r.clone(), "scale_c": self.scale_c.clone()}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """See :class:`base.Algorithm`."""
         super().load_state_dict(state)
-        self.scale_r, self.scale_c = state["scale_r"].to(self.device), state["scale_c"].to(self.device)
+        self.scale_r.copy_(state["scale_r"])
+        self.scale_c.copy_(state["scale_c"])
 
     def update(self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator) -> Dict[str, Any]:
         """See :class:`base.Algorithm`.
@@ -163,20 +166,46 @@ class Sevpo(ConservativeCritics):
         Raises:
             RuntimeError: stage ``policy`` before stage ``critics`` was trained to its end.
         """
+        self.prepare(stage, step)
+        metrics = self.on_device(stage, step, data, generator)
+        self.finish(stage, step)
+        return metrics
+
+    def prepare(self, stage: str, step: int) -> None:
+        """Part of a step that only the host sees, before it: checks and learning rates."""
         c = self.config
         if stage == "critics":
-            return self.update_conservative(data.sample(self.shape(c.critic_batch), generator))
+            self.prepare_conservative()
+            return
         self.require_critics()
         if c.critic_decay:
             base.set_rate(self.critic_optimizer, base.cosine(c.rate, step, c.policy_steps))
-        metrics = self.update_policy_critics(data.sample(self.shape(c.critic_batch), generator), generator)
         base.set_rate(self.actor_optimizer, base.cosine(c.actor_rate or c.rate, step, c.policy_steps))
+
+    def on_device(self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator) -> Dict[str, Any]:
+        """Everything of a step that happens on the device; for all steps of one :meth:`phase` the same operations."""
+        c = self.config
+        if stage == "critics":
+            return self.descend_conservative(data.sample(self.shape(c.critic_batch), generator))
+        metrics = self.update_policy_critics(data.sample(self.shape(c.critic_batch), generator), generator)
         for _ in range(c.actor_updates):
             batch = data.sample(self.shape(c.actor_batch), generator)
             metrics.update(self.update_actor(batch, step / c.policy_steps, generator))
-        if (step + 1) % c.trust_interval == 0:
-            self.previous.load_state_dict(self.actor.state_dict())
         return metrics
+
+    def finish(self, stage: str, step: int) -> None:
+        """Part of a step after it: the count of stage 1, the copy that Eq. 15 compares with."""
+        if stage == "critics":
+            self.critics_trained += 1
+        elif (step + 1) % self.config.trust_interval == 0:
+            for old, new in zip(self.previous.parameters(), self.actor.parameters()):
+                old.data.copy_(new.data)
+
+    def phase(self, stage: str, step: int) -> Tuple[str, bool, bool]:
+        """Steps of one phase are the same operations on the device."""
+        progress = step / max(self.steps(stage), 1)
+        policy = stage == "policy"
+        return stage, policy and progress < self.config.warmup, policy and progress >= self.config.trust_start
 
     def update_policy_critics(self, batch: Batch, generator: torch.Generator) -> Dict[str, Any]:
         """Eqs. 8 and 9 on one batch: a' from the averaged actor, each head on its own target, true terminals only.
@@ -216,7 +245,7 @@ class Sevpo(ConservativeCritics):
             value = value - c.data_cost_penalty * (q_c - self.cost_baseline(batch.obs)).clamp_min(0.0)
         mask = safe.float()
         if c.normalize_advantage:
-            self.scale_r = self.scale_r.lerp(base.mean_over(value.square(), mask).sqrt(), 0.01)
+            self.scale_r.lerp_(base.mean_over(value.square(), mask).sqrt().detach(), 0.01)
             value = value / self.scale_r.clamp_min(1e-6)[..., None]
         raw = torch.exp((c.mu1 * value).clamp(max=math.log(c.weight_clip)))
         clipped = base.mean_over((raw >= 0.999 * c.weight_clip).float(), mask)
@@ -266,14 +295,17 @@ class Sevpo(ConservativeCritics):
         if self.config.normalize_advantage:
             size = base.mean_over(advantage.square(), mask).sqrt().detach()
             moved = self.scale_c.lerp(size, 0.01).clamp_min(1e-3)
-            self.scale_c = torch.where(mask.sum(-1) > 0, moved, self.scale_c)
+            self.scale_c.copy_(torch.where(mask.sum(-1) > 0, moved, self.scale_c))
 
     def _unsafe_gradient(
         self, obs: torch.Tensor, v_c: torch.Tensor, unsafe: torch.Tensor, progress: float, generator: torch.Generator
     ) -> torch.Tensor:
         """Eq. 14 with the gradient through the sampler, on (some of) the unsafe states; Eq. 15 after K_trust."""
         c = self.config
-        count = min(int(unsafe.sum(-1).max()), c.unsafe_samples)
+        count = min(unsafe.shape[-1], c.unsafe_samples)
+        if not self.fixed_shapes:
+            # Fewer unsafe states need fewer samples; but asking how many makes the host wait for the device.
+            count = min(int(unsafe.sum(-1).max()), count)
         if not count:
             return torch.zeros(unsafe.shape[:-1], device=self.device)
         # The first unsafe states of each member; members with fewer fill up with others, which the mask leaves out.
