@@ -49,6 +49,8 @@ class Table5:
     episodes: int = 334
     """Evaluation episodes per course and training seed."""
     candidates: Tuple[int, ...] = (1, 16)
+    choice_episodes: Optional[int] = None
+    """Evaluation episodes where N > 1, which is slow on a CPU; ``episodes`` if not given."""
     evaluate_every: int = 2000
     """Steps between the evaluations that decide which policy is best; 0: only the last is played."""
     evaluate_episodes: int = 60
@@ -158,6 +160,11 @@ def _name(e: Dict[str, Any]) -> str:
     return f"{e['mix']}_{e['algorithm']}_{e['kept']}_N{e['n']}_{e['course']}_{e['member']:02d}"
 
 
+def episodes_of(args: Table5, e: Dict[str, Any]) -> int:
+    """Evaluation episodes of one policy on one course."""
+    return args.choice_episodes if e["n"] > 1 and args.choice_episodes else args.episodes
+
+
 def _report(args: Table5, e: Dict[str, Any]) -> Path:
     return args.out / "play" / _name(e) / "report.json"
 
@@ -175,7 +182,7 @@ def play_jobs(args: Table5) -> List[Job]:
         export = _module("deploy.export", file, "--out", onnx, "--choice", choice, "--candidates", e["n"])
         # Every training seed is played on courses of its own.
         play = _module(
-            "deploy.play", onnx, "--course", e["course"], "--episodes", args.episodes, "--threads", 1,
+            "deploy.play", onnx, "--course", e["course"], "--episodes", episodes_of(args, e), "--threads", 1,
             "--seed", args.seed + 100 + e["member"], "--simulator", args.simulator, "--out", _report(args, e).parent,
         )  # fmt: skip
         command = _module("offline_training.reproduce.chain", json.dumps([export, play]))

@@ -38,6 +38,8 @@ def test_every_method_is_played_alone_and_those_that_choose_also_with_candidates
     assert {k[0] for k in keys if k[2] == 16} == {"sevpo", "fisor", "bc-choice"}
     assert {k[1] for k in keys} == {"last", "best"}
     assert {e["kept"] for e in table5.evaluations(Table5(evaluate_every=0))} == {"last"}
+    assert [table5.episodes_of(Table5(choice_episodes=50), {"n": n}) for n in (1, 16)] == [334, 50]
+    assert table5.episodes_of(Table5(), {"n": 16}) == 334
 
 
 def test_rates_are_over_all_episodes_and_the_worst_seed_is_named():
