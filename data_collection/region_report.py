@@ -21,13 +21,18 @@ BEFORE = (5, 10, 25, 50)
 """Steps before a fall at which the share called unsafe is reported."""
 WINDOW = 150
 """Steps before the end that are drawn."""
+GRACE = 10
+"""Steps before the end in which V_c may be back below the limit: shortly before a fall ends the episode there is little cost left to come."""
 SAMPLED = 4096
 """At most this many unsafe steps are used to compare actions."""
 
 
 def warning_time(unsafe: np.ndarray) -> int:
-    """Steps (T,) -> how long the last steps up to the end were all unsafe; 0 if the last is not."""
-    safe = np.flatnonzero(~unsafe)
+    """Steps (T,) -> how long before the end the last stretch of unsafe steps began; 0 if it ended more than ``GRACE`` steps before the end."""
+    found = np.flatnonzero(unsafe)
+    if not len(found) or len(unsafe) - 1 - found[-1] > GRACE:
+        return 0
+    safe = np.flatnonzero(~unsafe[: found[-1]])
     return len(unsafe) - (int(safe[-1]) + 1 if len(safe) else 0)
 
 

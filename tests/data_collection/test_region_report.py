@@ -63,10 +63,12 @@ def test_report_counts_warnings_before_falls(folder, tmp_path):
     assert "median 0.19 s" in text
 
 
-def test_warning_time_is_the_last_unbroken_stretch():
-    assert warning_time(np.array([1, 0, 1, 1], bool)) == 2
-    assert warning_time(np.array([1, 1, 0], bool)) == 0
-    assert warning_time(np.array([1, 1], bool)) == 2
+def test_warning_time_is_since_the_last_unbroken_stretch():
+    def of(text):
+        return warning_time(np.array([c == "u" for c in text]))
+
+    assert (of("u.uu"), of("uu"), of("..."), of(".uu..")) == (2, 2, 0, 4)
+    assert of("uu" + 10 * ".") == 12 and of("uu" + 11 * ".") == 0
 
 
 def test_what_does_not_fit_is_named(folder, tmp_path):
