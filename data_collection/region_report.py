@@ -137,7 +137,7 @@ def draw(values: Sequence[np.ndarray], success: np.ndarray, fall: np.ndarray, li
     left.legend(frameon=False, fontsize=8)
     lead = [0.02 * warning_time(v > limit) for v, f in zip(values, fall) if f]
     if lead:
-        right.hist(lead, bins=30, color="tab:red", alpha=0.7)
+        right.hist(lead, bins=30, range=(0.0, max(float(np.percentile(lead, 99)), 0.1)), color="tab:red", alpha=0.7)
     right.set(xlabel="warning before the fall, s", ylabel="episodes that fall")
     figure.savefig(str(path), dpi=120)
 
