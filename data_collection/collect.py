@@ -63,7 +63,7 @@ class Args:
     out: Path
     """Dataset folder."""
     policy: Optional[str] = None
-    """Shipped policy by name (expert, weak) or any ONNX file."""
+    """Shipped policy by name (sevpo, expert, weak) or any ONNX file."""
     course: str = "simple"
     """flat, simple or hard."""
     episodes: int = 100

@@ -38,7 +38,7 @@ class Args:
     """Play a policy on a course and report success and fall rates; Safety-Gymnasium policies on their task (course and physics do not apply)."""
 
     policy: tyro.conf.Positional[str]
-    """ONNX file, or the name of a shipped policy (expert, weak)."""
+    """ONNX file, or the name of a shipped policy (sevpo, expert, weak)."""
     course: str = "simple"
     """flat, simple or hard."""
     episodes: int = 200
