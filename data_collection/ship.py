@@ -71,7 +71,9 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"ship: {error}")
     write_atomically(SHIPPED / f"{args.name}.json", text)
-    curve = next(p for p in (args.run / "progress.csv", args.run / "policy.csv") if p.is_file())  # PPO; offline training
+    curve = next(
+        p for p in (args.run / "progress.csv", args.run / "policy.csv") if p.is_file()
+    )  # PPO; offline training
     with open(curve, encoding="utf-8") as handle:
         rows = list(csv.reader(handle))
     kept = [rows[0], *rows[args.every :: args.every]]
