@@ -11,8 +11,10 @@ import pytest
 from offline_training.reproduce.jobs import Job, run_all
 
 CHILD = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+# What a shell starts in the background ignores SIGINT, and so do its children: the parent takes it up again.
 PARENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 import offline_training.reproduce.cli as cli
 from offline_training.reproduce.jobs import Job, run_all
