@@ -24,3 +24,18 @@ def split(v_c: torch.Tensor, q_c: torch.Tensor, limit: float) -> Tuple[torch.Ten
     """Masks (B,) of S1 = {V_c <= l, Q_c <= l} and S2 = {V_c > l}; V_c <= l < Q_c is in neither."""
     unsafe = v_c > limit
     return ~unsafe & (q_c <= limit), unsafe
+
+
+def cost_ahead(cost: torch.Tensor, value: torch.Tensor, last_row: torch.Tensor, steps: int) -> torch.Tensor:
+    """Cost of following the data for ``steps`` transitions, at most to the episode's end, and what is to come from there, (..., M).
+
+    Args:
+        cost: (M,) of every transition, not discounted within the window.
+        value: (..., M) cost value of every transition's successor; 0 where nothing follows.
+        last_row: (M,) the last row of each row's episode.
+        steps: at least 1.
+    """
+    row = torch.arange(len(cost), device=cost.device)
+    end = torch.minimum(row + steps - 1, last_row)
+    total = torch.cat([cost.new_zeros(1, dtype=torch.float64), cost.double().cumsum(0)])
+    return (total[end + 1] - total[row]).float() + value[..., end]

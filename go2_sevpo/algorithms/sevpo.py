@@ -34,6 +34,8 @@ class SevpoConfig(ConservativeConfig):
     """delta of Eq. 10, in the units of ``limit``."""
     episode_delta: Optional[float] = None
     """If given, replaces ``delta`` as ``episode_limit`` does."""
+    lookahead: int = 0
+    """S1 also asks that the data's own cost over this many steps, and V_c where they lead, is at most l; 0: only Algorithm 1's test."""
     # safe objective
     mu1: float = 3.0
     b1: float = 1.0
@@ -143,6 +145,8 @@ class Sevpo(ConservativeCritics):
         self.scale_r = torch.ones(self.shape(1)[:-1], device=self.device)
         self.scale_c = torch.ones(self.shape(1)[:-1], device=self.device)
         self.delta = self.threshold(c.delta, c.episode_delta)
+        self.kept: Optional[torch.Tensor] = None
+        """Whether a row of the data passes the test of ``lookahead``, (M,) or (members, M); found when stage 2 begins."""
         self.fixed_shapes = False
         """Sample own actions on ``unsafe_samples`` states whatever their number, as CUDA graphs need it."""
 
@@ -187,6 +191,8 @@ class Sevpo(ConservativeCritics):
         c = self.config
         if stage == "critics":
             return self.descend_conservative(data.sample(self.shape(c.critic_batch), generator))
+        if c.lookahead > 0 and self.kept is None:
+            self.kept = self.cost_ahead(data) <= self.limit
         metrics = self.update_policy_critics(data.sample(self.shape(c.critic_batch), generator), generator)
         for _ in range(c.actor_updates):
             batch = data.sample(self.shape(c.actor_batch), generator)
@@ -234,6 +240,16 @@ class Sevpo(ConservativeCritics):
             q_r_loss=r_loss, q_pi_loss=c_loss, baseline_loss=b_loss, q_r=target_r, q_r_std=target_r.std(), q_pi=target_c
         )
 
+    @torch.no_grad()
+    def cost_ahead(self, data: OfflineDataset) -> torch.Tensor:
+        """Cost of following the data from every row for ``lookahead`` steps and V_c >= 0 from there, (M,) or (members, M)."""
+        parts = []
+        for index in torch.arange(len(data), device=data.device).split(65536):
+            batch = data.rows(index.expand(self.shape(len(index))))
+            parts.append(self.v_c(batch.next_obs).clamp_min(0.0) * self.alive(batch))
+        cost = self.config.cost_scale * data.cost
+        return regions.cost_ahead(cost, torch.cat(parts, -1), data.last_row(), self.config.lookahead)
+
     def safe_weights(self, batch: Batch, safe: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Eq. 13's weights (B,), zero outside S1, and the share of S1 at the clip."""
         c = self.config
@@ -260,6 +276,8 @@ class Sevpo(ConservativeCritics):
         with torch.no_grad():
             v_c, q_c = self.v_c(batch.obs), self.q_c_target(batch.obs, batch.act).amax(0)
             safe, unsafe = regions.split(v_c, q_c, self.limit)
+            if self.kept is not None and batch.index is not None:
+                safe = safe & self.kept.gather(-1, batch.index)
             weight, clipped = self.safe_weights(batch, safe)
             if warm:
                 weight = safe.float()

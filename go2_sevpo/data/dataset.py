@@ -20,7 +20,10 @@ MIN_STD = 0.05
 
 @dataclass
 class Batch:
-    """Transitions: ``obs``, ``next_obs`` (B, S) normalised; ``act`` (B, A); ``reward``, ``cost``, ``terminal``, ``timeout`` (B,)."""
+    """Transitions: ``obs``, ``next_obs`` (B, S) normalised; ``act`` (B, A); ``reward``, ``cost``, ``terminal``, ``timeout`` (B,).
+
+    ``index`` (B,): their rows in the dataset.
+    """
 
     obs: torch.Tensor
     act: torch.Tensor
@@ -29,6 +32,7 @@ class Batch:
     next_obs: torch.Tensor
     terminal: torch.Tensor
     timeout: torch.Tensor
+    index: Optional[torch.Tensor] = None
 
 
 class OfflineDataset:
@@ -98,7 +102,7 @@ class OfflineDataset:
         """Return the transitions ``index`` (B,)."""
         return Batch(
             self.frames[self.first[index]], self.act[index], self.reward[index], self.cost[index], self.frames[self.second[index]],
-            self.terminal[index], self.timeout[index],
+            self.terminal[index], self.timeout[index], index,
         )  # fmt: skip
 
     def scale_rewards(self, factor: float) -> float:
@@ -130,6 +134,11 @@ class OfflineDataset:
             before = torch.cumsum(cost, 0) - cost
             self._cost_to_go = (torch.repeat_interleave(after_end, lengths) - before).float().to(self.device)
         return self._cost_to_go
+
+    def last_row(self) -> torch.Tensor:
+        """Row of the last transition of every transition's episode, (M,)."""
+        lengths = torch.from_numpy(np.asarray(self.episodes["length"], dtype=np.int64))
+        return torch.repeat_interleave(torch.cumsum(lengths, 0) - 1, lengths).to(self.device)
 
     def episode_of_row(self) -> torch.Tensor:
         """Episode number of every transition, (M,)."""

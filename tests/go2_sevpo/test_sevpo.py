@@ -250,3 +250,37 @@ def test_floor_keeps_the_backup_from_going_below_zero(dataset):
         for _ in range(300):
             algorithm.update_conservative(batch)
         assert algorithm.q_c(batch.obs, batch.act).mean().item() == pytest.approx(expected, abs=0.1)
+
+
+def test_cost_of_following_the_data_ends_with_the_episode():
+    cost = torch.tensor([1.0, 0, 2, 0, 4, 0, 1])
+    value = torch.tensor([[10.0, 20, 30, 40, 0, 60, 0]])  # of the successors; episodes of 5 and 2 rows
+    last = torch.tensor([4, 4, 4, 4, 4, 6, 6])
+    assert regions.cost_ahead(cost, value, last, 1).tolist() == [[11.0, 20, 32, 40, 4, 60, 1]]
+    assert regions.cost_ahead(cost, value, last, 3).tolist() == [[33.0, 42, 6, 4, 4, 1, 1]]
+    assert regions.cost_ahead(cost, value, last, 99).tolist() == [[7.0, 6, 6, 4, 4, 1, 1]]
+
+
+@pytest.mark.parametrize("members", [None, 2])
+def test_lookahead_leaves_out_what_the_data_pay_for_later(dataset, members):
+    shares = {}
+    for lookahead in (0, 5, 1000):
+        torch.manual_seed(0)
+        algorithm = Sevpo(SevpoConfig(**{**SMALL, "lookahead": lookahead}), dataset, members)
+        train(algorithm, dataset, ("critics",))
+        everything = dataset.rows(torch.arange(len(dataset)).expand(algorithm.shape(len(dataset))))
+        with torch.no_grad():
+            q_c = algorithm.q_c_target(everything.obs, everything.act).amax(0)
+            after = algorithm.v_c(everything.next_obs).clamp_min(0.0) * (1.0 - everything.terminal)
+            algorithm.limit = float(q_c.quantile(0.98))  # hardly trained networks: a limit that some rows exceed
+            expected = regions.split(algorithm.v_c(everything.obs), q_c, algorithm.limit)[0]
+        for i, last in enumerate(dataset.last_row().tolist()):
+            if lookahead:
+                end = min(i + lookahead - 1, last)
+                expected[..., i] &= dataset.cost[i : end + 1].sum() + after[..., end] <= algorithm.limit
+        train(algorithm, dataset, ("policy",))
+        assert (algorithm.kept is None) == (lookahead == 0)
+        metrics = algorithm.update_actor(everything, 0.9, torch.Generator().manual_seed(0))
+        shares[lookahead] = float(metrics["safe_share"])
+        assert shares[lookahead] == pytest.approx(float(expected.float().mean()), abs=1e-4)
+    assert 0.0 <= shares[1000] < shares[5] < shares[0] < 1.0
