@@ -13,9 +13,9 @@ from typing import Any, Dict, Optional, Tuple
 
 import torch
 
-from go2_sevpo import regions
 from go2_sevpo.algorithms import base
 from go2_sevpo.algorithms.conservative import ConservativeConfig, ConservativeCritics, check_choice, expectile_loss
+from go2_sevpo.algorithms.selection import Selection, select
 from go2_sevpo.data.dataset import Batch, OfflineDataset
 from go2_sevpo.networks import polyak
 from go2_sevpo.policy import CHOICES, DiffusionPolicy
@@ -145,8 +145,8 @@ class Sevpo(ConservativeCritics):
         self.scale_r = torch.ones(self.shape(1)[:-1], device=self.device)
         self.scale_c = torch.ones(self.shape(1)[:-1], device=self.device)
         self.delta = self.threshold(c.delta, c.episode_delta)
-        self.kept: Optional[torch.Tensor] = None
-        """Whether a row of the data passes the test of ``lookahead``, (M,) or (members, M); found when stage 2 begins."""
+        self.selection: Optional[Selection] = None
+        """S1 and S2 among the data; found when stage 2 begins."""
         self.fixed_shapes = False
         """Sample own actions on ``unsafe_samples`` states whatever their number, as CUDA graphs need it."""
 
@@ -191,11 +191,11 @@ class Sevpo(ConservativeCritics):
         c = self.config
         if stage == "critics":
             return self.descend_conservative(data.sample(self.shape(c.critic_batch), generator))
-        if c.lookahead > 0 and self.kept is None:
-            self.kept = self.cost_ahead(data) <= self.limit
+        if self.selection is None:
+            self.selection = select(self, data, c.unsafe_cloning > 0 or (c.unsafe_objective != "none" and c.b2 > 0))
         metrics = self.update_policy_critics(data.sample(self.shape(c.critic_batch), generator), generator)
         for _ in range(c.actor_updates):
-            batch = data.sample(self.shape(c.actor_batch), generator)
+            batch = self.selection.sample(data, self.shape(c.actor_batch), generator)
             metrics.update(self.update_actor(batch, step / c.policy_steps, generator))
         return metrics
 
@@ -240,16 +240,6 @@ class Sevpo(ConservativeCritics):
             q_r_loss=r_loss, q_pi_loss=c_loss, baseline_loss=b_loss, q_r=target_r, q_r_std=target_r.std(), q_pi=target_c
         )
 
-    @torch.no_grad()
-    def cost_ahead(self, data: OfflineDataset) -> torch.Tensor:
-        """Cost of following the data from every row for ``lookahead`` steps and V_c >= 0 from there, (M,) or (members, M)."""
-        parts = []
-        for index in torch.arange(len(data), device=data.device).split(65536):
-            batch = data.rows(index.expand(self.shape(len(index))))
-            parts.append(self.v_c(batch.next_obs).clamp_min(0.0) * self.alive(batch))
-        cost = self.config.cost_scale * data.cost
-        return regions.cost_ahead(cost, torch.cat(parts, -1), data.last_row(), self.config.lookahead)
-
     def safe_weights(self, batch: Batch, safe: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Eq. 13's weights (B,), zero outside S1, and the share of S1 at the clip."""
         c = self.config
@@ -270,14 +260,13 @@ class Sevpo(ConservativeCritics):
         return raw * mask, clipped
 
     def update_actor(self, batch: Batch, progress: float, generator: torch.Generator) -> Dict[str, Any]:
-        """Eqs. 13-16 on one batch; ``progress`` in [0, 1) is the share of the stage that is done."""
+        """Eqs. 13-16 on one batch of ``selection``; ``progress`` in [0, 1) is the share of the stage that is done."""
         c = self.config
         warm = progress < c.warmup
+        assert self.selection is not None
         with torch.no_grad():
             v_c, q_c = self.v_c(batch.obs), self.q_c_target(batch.obs, batch.act).amax(0)
-            safe, unsafe = regions.split(v_c, q_c, self.limit)
-            if self.kept is not None and batch.index is not None:
-                safe = safe & self.kept.gather(-1, batch.index)
+            safe, unsafe = self.selection.masks(batch)
             weight, clipped = self.safe_weights(batch, safe)
             if warm:
                 weight = safe.float()
@@ -296,8 +285,8 @@ class Sevpo(ConservativeCritics):
         base.descend(self.actor_optimizer, total.sum())
         polyak(self.average, self.actor, c.ema)
         return base.summary(
-            actor_loss=total, safe_loss=safe_loss, unsafe_loss=unsafe_loss, clone_loss=loss, safe_share=safe,
-            unsafe_share=unsafe, clipped_share=clipped, weight_max=weight.max(), v_c=v_c,
+            actor_loss=total, safe_loss=safe_loss, unsafe_loss=unsafe_loss, clone_loss=loss,
+            safe_share=self.selection.shares[0], unsafe_share=self.selection.shares[1], clipped_share=clipped, weight_max=weight.max(), v_c=v_c,
         )  # fmt: skip
 
     def _unsafe_awr(self, loss: torch.Tensor, unsafe: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from go2_sevpo import regions
+from go2_sevpo.algorithms.selection import Selection
 from go2_sevpo.algorithms.sevpo import Sevpo, SevpoConfig, constrained_reward, expectile_loss, soft_exp
 from go2_sevpo.data.dataset import Batch, OfflineDataset
 
@@ -279,8 +280,29 @@ def test_lookahead_leaves_out_what_the_data_pay_for_later(dataset, members):
                 end = min(i + lookahead - 1, last)
                 expected[..., i] &= dataset.cost[i : end + 1].sum() + after[..., end] <= algorithm.limit
         train(algorithm, dataset, ("policy",))
-        assert (algorithm.kept is None) == (lookahead == 0)
-        metrics = algorithm.update_actor(everything, 0.9, torch.Generator().manual_seed(0))
-        shares[lookahead] = float(metrics["safe_share"])
-        assert shares[lookahead] == pytest.approx(float(expected.float().mean()), abs=1e-4)
+        assert torch.equal(algorithm.selection.safe, expected)
+        shares[lookahead] = float(expected.float().mean())
     assert 0.0 <= shares[1000] < shares[5] < shares[0] < 1.0
+
+
+@pytest.mark.parametrize("with_unsafe", [False, True])
+@pytest.mark.parametrize("members", [None, 2])
+def test_the_actor_draws_only_rows_that_matter_all_alike(dataset, members, with_unsafe):
+    shape = (len(dataset),) if members is None else (members, len(dataset))
+    part = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    safe, unsafe = part < 0.1, part > 0.95
+    selection = Selection(safe, unsafe, with_unsafe)
+    batch = selection.sample(dataset, (*shape[:-1], 20_000), torch.Generator().manual_seed(1))
+    useful = safe | unsafe if with_unsafe else safe
+    counts = torch.zeros(shape).scatter_add(-1, batch.index, torch.ones(batch.index.shape))
+    assert not counts[~useful].any()
+    expected = 20_000 / useful.sum(-1, keepdim=True)
+    assert ((counts - expected)[useful].abs() < 6 * expected.max() ** 0.5).all()
+    assert torch.equal(selection.masks(batch)[0], safe.gather(-1, batch.index))
+    assert torch.equal(batch.act, dataset.act[batch.index])
+
+
+def test_no_safe_row_is_an_error():
+    nothing = torch.zeros(2, 50, dtype=torch.bool)
+    with pytest.raises(ValueError, match="no transition of the data passes the region test"):
+        Selection(nothing, ~nothing, False)

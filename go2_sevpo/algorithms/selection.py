@@ -1,0 +1,74 @@
+"""Which rows of the data a frozen stage 1 selects for the actor: S1, S2 and the draws from them."""
+
+from __future__ import annotations
+
+from typing import Any, Tuple
+
+import torch
+
+from go2_sevpo import regions
+from go2_sevpo.data.dataset import Batch, OfflineDataset
+
+CHUNK = 65536
+"""Rows judged at a time."""
+
+
+class Selection:
+    """S1 and S2 as masks over the data, and draws from the rows that matter to the actor.
+
+    Stage 1 no longer changes, so the regions are found once. Rows in neither region weigh nothing in Eq. 16, and those of S2 nothing where
+    there is no unsafe objective: drawing them would only make the batch smaller.
+
+    Attributes:
+        safe, unsafe: (M,) or (members, M).
+        shares: share of the data in S1 and in S2, () or (members,) each.
+    """
+
+    def __init__(self, safe: torch.Tensor, unsafe: torch.Tensor, with_unsafe: bool) -> None:
+        """Keep the masks; ``with_unsafe`` draws from S2 too.
+
+        Raises:
+            ValueError: nothing to draw from.
+        """
+        self.safe, self.unsafe = safe, unsafe
+        self.shares = safe.float().mean(-1), unsafe.float().mean(-1)
+        useful = safe | unsafe if with_unsafe else safe
+        self.count = useful.sum(-1)
+        if int(self.count.min()) == 0:
+            raise ValueError("no transition of the data passes the region test; expected some within the limit l")
+        self.order = torch.sort(useful.int(), dim=-1, descending=True, stable=True).indices[
+            ..., : int(self.count.max())
+        ]
+
+    def sample(self, data: OfflineDataset, shape: Tuple[int, ...], generator: torch.Generator) -> Batch:
+        """Draw transitions with replacement, ``shape`` (B,) or (members, B)."""
+        share = torch.rand(shape, generator=generator, device=self.order.device, dtype=torch.float64)
+        return data.rows(self.order.gather(-1, (share * self.count[..., None]).long()))
+
+    def masks(self, batch: Batch) -> Tuple[torch.Tensor, torch.Tensor]:
+        """S1 and S2 of a batch drawn from the data, (..., B) each."""
+        assert batch.index is not None
+        return self.safe.gather(-1, batch.index), self.unsafe.gather(-1, batch.index)
+
+
+@torch.no_grad()
+def select(algorithm: Any, data: OfflineDataset, with_unsafe: bool) -> Selection:
+    """Judge all rows by an algorithm's stage 1 (Algorithm 1, lines 7-8), and by ``lookahead`` if its configuration asks for it.
+
+    Raises:
+        ValueError: no row passes.
+    """
+    a, config = algorithm, algorithm.config
+    safe, unsafe, after = [], [], []
+    for index in torch.arange(len(data), device=data.device).split(CHUNK):
+        batch = data.rows(index.expand(a.shape(len(index))))
+        found = regions.split(a.v_c(batch.obs), a.q_c_target(batch.obs, batch.act).amax(0), a.limit)
+        safe.append(found[0])
+        unsafe.append(found[1])
+        if config.lookahead > 0:
+            after.append(a.v_c(batch.next_obs).clamp_min(0.0) * a.alive(batch))
+    mask = torch.cat(safe, -1)
+    if config.lookahead > 0:
+        cost = config.cost_scale * data.cost
+        mask = mask & (regions.cost_ahead(cost, torch.cat(after, -1), data.last_row(), config.lookahead) <= a.limit)
+    return Selection(mask, torch.cat(unsafe, -1), with_unsafe)
