@@ -101,6 +101,8 @@ class SevpoConfig(ConservativeConfig):
         check_choice(self, "penalty", PENALTIES)
         check_choice(self, "trust_region", TRUST_REGIONS)
         check_choice(self, "choice", CHOICES)
+        if self.lookahead < 0:
+            raise ValueError(f"lookahead is {self.lookahead}, expected 0 or more steps")
 
 
 def soft_exp(x: torch.Tensor, clip: float) -> torch.Tensor:
@@ -163,6 +165,7 @@ class Sevpo(ConservativeCritics):
         super().load_state_dict(state)
         self.scale_r.copy_(state["scale_r"])
         self.scale_c.copy_(state["scale_c"])
+        self.selection = None  # of other critics
 
     def update(self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator) -> Dict[str, Any]:
         """See :class:`base.Algorithm`.
@@ -286,7 +289,8 @@ class Sevpo(ConservativeCritics):
         polyak(self.average, self.actor, c.ema)
         return base.summary(
             actor_loss=total, safe_loss=safe_loss, unsafe_loss=unsafe_loss, clone_loss=loss,
-            safe_share=self.selection.shares[0], unsafe_share=self.selection.shares[1], clipped_share=clipped, weight_max=weight.max(), v_c=v_c,
+            safe_share=self.selection.shares[0], unsafe_share=self.selection.shares[1], clipped_share=clipped,
+            weight_max=weight.max(), v_c=v_c,
         )  # fmt: skip
 
     def _unsafe_awr(self, loss: torch.Tensor, unsafe: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:

@@ -302,6 +302,11 @@ def test_the_actor_draws_only_rows_that_matter_all_alike(dataset, members, with_
     assert torch.equal(batch.act, dataset.act[batch.index])
 
 
+def test_a_negative_lookahead_is_an_error():
+    with pytest.raises(ValueError, match="lookahead is -3, expected 0 or more"):
+        SevpoConfig(lookahead=-3)
+
+
 def test_no_safe_row_is_an_error():
     nothing = torch.zeros(2, 50, dtype=torch.bool)
     with pytest.raises(ValueError, match="no transition of the data passes the region test"):
