@@ -54,7 +54,7 @@ def read_values(
     for entry in manifest["shards"]:
         part = shards.read_shard(folder / entry["file"])
         rows = torch.from_numpy(part.columns["observations"]).float()
-        expected = policy.normalizer.mean.shape[-1]
+        expected = policy.normalizer.num_obs
         if rows.shape[1] != expected:
             raise DatasetError(f"{folder} has observations of {rows.shape[1]} numbers, the policy takes {expected}")
         with torch.no_grad():

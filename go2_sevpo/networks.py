@@ -14,6 +14,8 @@ from typing import Any, List, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
+from go2_sevpo.lidar import Lidar, with_nearness
+
 
 class EnsembleLinear(nn.Module):
     """H linear layers applied at once: (H, B, in) -> (H, B, out)."""
@@ -207,16 +209,26 @@ class Denoiser(nn.Module):
 
 
 class Normalizer(nn.Module):
-    """Fixed affine normalisation of observations, part of every policy so that it cannot be lost."""
+    """Fixed affine normalisation of observations, part of every policy so that it cannot be lost.
 
-    def __init__(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+    With ``lidar`` the nearness of what it sees is put behind them first; ``mean`` and ``std`` are then of all these numbers.
+    """
+
+    def __init__(self, mean: torch.Tensor, std: torch.Tensor, lidar: Optional[Lidar] = None) -> None:
         super().__init__()
+        self.lidar = lidar
         self.register_buffer("mean", mean.clone())
         self.register_buffer("std", std.clone())
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """Return (obs - mean) / std, clipped to +-10."""
-        return ((obs - self.mean) / self.std).clamp(-10.0, 10.0)
+        return ((with_nearness(obs, self.lidar) - self.mean) / self.std).clamp(-10.0, 10.0)
+
+    @property
+    def num_obs(self) -> int:
+        """Size S of the observations it takes."""
+        size = self.mean.shape[-1]
+        return size if self.lidar is None else (size + self.lidar[0]) // 2
 
 
 def polyak(target: nn.Module, source: nn.Module, rate: float) -> None:

@@ -83,7 +83,8 @@ class DiffusionPolicy(nn.Module):
         denoiser, critic = self.diffusion.denoiser, self.cost_critic
         return {
             "type": "diffusion",
-            "observation_size": denoiser.from_obs.in_features,
+            "observation_size": self.normalizer.num_obs,
+            "lidar": self.normalizer.lidar,
             "action_size": denoiser.out.out_features,
             "actor": denoiser.kind,
             "width": denoiser.from_obs.out_features,
@@ -141,6 +142,8 @@ class GaussianPolicy(nn.Module):
         """Plain data from which :func:`load_policy` rebuilds the module's shape."""
         shape = {"type": "gaussian", "sizes": self.sizes, "unit": self.unit}
         shape.update({"activation": self.activation, "squash": self.squash})
+        if self.normalizer is not None:
+            shape["lidar"] = self.normalizer.lidar
         return {**shape, "normalizer": self.normalizer is not None}
 
     @property
@@ -224,19 +227,24 @@ def load_policy(
     return policy.eval(), state["observations"], state["info"]
 
 
+def _empty_normalizer(size: int, shape: Dict[str, Any]) -> Normalizer:
+    lidar = shape.get("lidar")
+    return Normalizer(torch.zeros(size), torch.ones(size), None if lidar is None else (int(lidar[0]), float(lidar[1])))
+
+
 def _empty_gaussian(shape: Dict[str, Any]) -> GaussianPolicy:
     std, n = torch.ones(shape["sizes"][-1]), shape["sizes"][0]
-    normalizer = Normalizer(torch.zeros(n), torch.ones(n)) if shape.get("normalizer") else None
+    normalizer = _empty_normalizer(n, shape) if shape.get("normalizer") else None
     activation, squash = shape.get("activation", "elu"), shape.get("squash", False)
     if shape["type"] == "budget":
-        n -= 1
-        normalizer = Normalizer(torch.zeros(n), torch.ones(n))
-        return BudgetPolicy(shape["sizes"], normalizer, shape["budget"], shape["scale"])
+        return BudgetPolicy(shape["sizes"], _empty_normalizer(n - 1, shape), shape["budget"], shape["scale"])
     return GaussianPolicy(shape["sizes"], std, shape["unit"], activation, squash, normalizer)
 
 
 def _empty_diffusion(shape: Dict[str, Any], choice: Optional[str], temperature: Optional[float]) -> DiffusionPolicy:
     n_obs, n_act, hidden = shape["observation_size"], shape["action_size"], shape["critic_hidden"]
+    if shape.get("lidar") is not None:
+        n_obs += n_obs - int(shape["lidar"][0])
     denoiser = Denoiser(n_obs, n_act, shape["actor"], shape["width"], shape["depth"])
     critics: Dict[str, Any] = {}
     if hidden is not None:
@@ -246,7 +254,7 @@ def _empty_diffusion(shape: Dict[str, Any], choice: Optional[str], temperature: 
             "cost_value": Value(n_obs, hidden),
         }
     return DiffusionPolicy(
-        Normalizer(torch.zeros(n_obs), torch.ones(n_obs)),
+        _empty_normalizer(n_obs, shape),
         Diffusion(denoiser, shape["diffusion_steps"], shape["prediction"]),
         shape["temperature"] if temperature is None else temperature,
         choice or shape["choice"],

@@ -25,6 +25,8 @@ from offline_training.safety_evaluation import safety_evaluator, safety_rank, sa
 from offline_training.trainer import CHECKPOINT, Trainer
 
 CONFIG_DIR = Path(__file__).parent / "configs"
+LIDAR_LENGTH = 0.1
+"""0.3 m of Safety-Gymnasium's 3 m."""
 
 
 @dataclass
@@ -56,6 +58,9 @@ class Args:
     """N, the number of candidates the exported policy draws by default."""
     reward_scale: float = 1.0
     """Rewards are multiplied by this; 0: by the longest episode's steps over the range of returns, as FISOR does."""
+    lidar_length: Optional[float] = None
+    """Tasks with a lidar: networks also see exp(-distance / length) of every reading, length in shares of the lidar's range. 0.1 if not given,
+    but 0 (not; as published) with the preset paper."""
     log_every: int = 200
     save_every: int = 2000
     evaluate_every: int = 0
@@ -126,8 +131,13 @@ def train(args: Args) -> bool:
     torch.manual_seed(args.seed)
     if not args.dataset:
         raise ValueError("no dataset given, expected at least one folder or HDF5 file")
-    data = load(*args.dataset, device=args.device)
-    scaled = {"reward_scale": data.scale_rewards(args.reward_scale)} if args.reward_scale != 1.0 else {}
+    length = args.lidar_length if args.lidar_length is not None else (0.0 if args.preset == "paper" else LIDAR_LENGTH)
+    if length < 0:
+        raise ValueError(f"lidar length is {length:g}, expected 0 or more")
+    data = load(*args.dataset, device=args.device, lidar_length=length)
+    scaled: Dict[str, Any] = {} if data.lidar is None else {"lidar_length": length}
+    if args.reward_scale != 1.0:
+        scaled["reward_scale"] = data.scale_rewards(args.reward_scale)
     fall, success = data.episodes["fall"].mean(), data.episodes["success"].mean()
     print(f"{' + '.join(map(str, args.dataset))}: {len(data)} transitions, {len(data.episodes['length'])} episodes, "
           f"{100 * success:.0f}% successes, {100 * fall:.0f}% falls", flush=True)  # fmt: skip

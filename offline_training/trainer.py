@@ -99,6 +99,7 @@ class Trainer:
     def _save_policy(self, member: int, name: str, more: Dict[str, Any]) -> None:
         shown = torch.linspace(0, len(self.data) - 1, 256).long().to(self.data.device)
         frames = self.data.frames[self.data.first[shown]] * self.data.std + self.data.mean
+        frames = frames[:, : self.data.raw_obs].contiguous()
         info = {**self.info, "stage": self.stage, "step": self.step, **more}
         folder = self.out
         if self.algorithm.members is not None:

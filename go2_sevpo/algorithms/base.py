@@ -114,7 +114,7 @@ def make_actor(
 
 def make_normalizer(data: OfflineDataset) -> Normalizer:
     """The dataset's observation statistics as a module."""
-    return Normalizer(data.mean, data.std)
+    return Normalizer(data.mean, data.std, data.lidar)
 
 
 def cloning_loss(

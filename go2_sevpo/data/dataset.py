@@ -13,6 +13,7 @@ import torch
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, Episodes
 from go2_sevpo.data.tasks import task_of_file
+from go2_sevpo.lidar import Lidar, with_nearness
 
 MIN_STD = 0.05
 """Floor of the observation scale, so that a nearly constant number is not blown up."""
@@ -41,11 +42,16 @@ class OfflineDataset:
     Observations are stored once: row i of the transitions uses frames ``first[i]`` and ``second[i]``. Within an
     episode the successor of a row is the next row's observation; each episode's last successor is stored behind it, and so
     are successors that differ from the next row (in files of others).
-    Observations are normalised here, with ``mean`` and ``std`` (S,) over the data.
+    Observations are normalised here, with ``mean`` and ``std`` (S,) over the data. With ``lidar`` networks also see how near things are
+    (:func:`go2_sevpo.networks.with_nearness`); ``num_obs`` is what they see, ``raw_obs`` the observation's own size.
     """
 
     def __init__(
-        self, parts: Sequence[Episodes], device: Union[str, torch.device] = "cpu", manifest: Any = None
+        self,
+        parts: Sequence[Episodes],
+        device: Union[str, torch.device] = "cpu",
+        manifest: Any = None,
+        lidar: Optional[Lidar] = None,
     ) -> None:
         if not parts:
             raise DatasetError("no episodes, expected at least one")
@@ -76,6 +82,8 @@ class OfflineDataset:
         self.second = torch.from_numpy(np.concatenate(second)).to(self.device)
         raw = torch.from_numpy(np.concatenate(frames)).float()
         del frames
+        self.raw_obs, self.lidar = raw.shape[1], lidar
+        raw = with_nearness(raw, lidar)
         self.mean, self.std = raw.mean(0), raw.std(0).clamp_min(MIN_STD)
         self.frames = raw.sub_(self.mean).div_(self.std).clamp_(-10.0, 10.0).to(self.device)
         self.mean, self.std = self.mean.to(self.device), self.std.to(self.device)
@@ -151,12 +159,17 @@ class OfflineDataset:
         return torch.from_numpy(safe).to(self.device)[self.episode_of_row()].nonzero()[:, 0]
 
 
-def load(*folders: Union[str, Path], device: Union[str, torch.device] = "cpu") -> OfflineDataset:
+def load(
+    *folders: Union[str, Path], device: Union[str, torch.device] = "cpu", lidar_length: float = 0.0
+) -> OfflineDataset:
     """Load dataset folders or DSRL-layout HDF5 files, several as one dataset.
+
+    ``lidar_length`` above 0: on tasks with a lidar, networks also see nearness with this length.
 
     Raises:
         DatasetError: missing, damaged, inconsistent, or of different environments.
     """
+    lidar: Optional[Lidar] = None
     parts: List[Episodes] = []
     manifests: List[Dict[str, Any]] = []
     for path in map(Path, folders):
@@ -164,6 +177,8 @@ def load(*folders: Union[str, Path], device: Union[str, torch.device] = "cpu") -
             parts.append(read_dsrl(path))
             task = task_of_file(path)
             if task is not None:
+                if task.lidar is not None and lidar_length > 0:
+                    lidar = (task.lidar, lidar_length)
                 manifests.append(
                     {"environment": {"name": task.registered_id}, "shards": [{"sha256": shards.sha256(path)}]}
                 )
@@ -171,7 +186,7 @@ def load(*folders: Union[str, Path], device: Union[str, torch.device] = "cpu") -
         manifest = shards.read_manifest(path)
         parts += [shards.read_shard(path / e["file"]) for e in manifest["shards"]]
         manifests.append(manifest)
-    return OfflineDataset(parts, device, _joined(manifests))
+    return OfflineDataset(parts, device, _joined(manifests), lidar)
 
 
 def _joined(manifests: List[Dict[str, Any]]) -> Dict[str, Any]:

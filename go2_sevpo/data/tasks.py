@@ -42,6 +42,11 @@ class Task:
         return f"go2_sevpo/Safety{self.name}-v{self.version}"
 
     @property
+    def lidar(self) -> Optional[int]:
+        """Index of the first lidar reading of the observation, which ends with them; None if there is none."""
+        return 24 if self.name.startswith("Car") else None
+
+    @property
     def offline_id(self) -> str:
         """DSRL's name of the environment with data."""
         return f"Offline{self.name}Gymnasium-v{self.version}"
