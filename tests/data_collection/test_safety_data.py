@@ -63,7 +63,7 @@ def test_careful_drivers_avoid_what_careless_ones_touch():
 
     def played(margin):
         driver = Driver(margin, 0.8)
-        return [rollout(env, lambda o: driver.act(o, rng), seed, 1000)[:2] for seed in range(4)]
+        return [rollout(env, lambda o: driver.act(o, rng), seed, 1000)[:2] for seed in range(1000, 1006)]
 
     careless, careful = played(0.0), played(0.4)
     assert np.mean(careless, axis=0)[1] > 10 and np.mean(careful, axis=0)[1] <= 5
