@@ -26,12 +26,12 @@ class Args:
     out: Path = Path("runs/demo_safety")
     """Folder for everything; finished steps are not done again."""
     task: str = "CarGoal1"
-    generated_episodes: int = 160
+    generated_episodes: int = 240
     ratio: Tuple[int, int] = (1, 1)
     """Safe to unsafe transitions."""
-    safe_samples: int = 50_000
+    safe_samples: int = 80_000
     preset: str = "safety"
-    set: Tuple[str, ...] = ("critic_steps=10000", "policy_steps=6000")
+    set: Tuple[str, ...] = ("critic_steps=4000", "policy_steps=5000")
     """Changes of SEVPO's preset; the demo's is shorter."""
     set_bc: Tuple[str, ...] = ("steps=8000",)
     """Changes of cloning's preset."""
