@@ -11,7 +11,7 @@ from typing import Callable, List, Tuple
 
 import numpy as np
 
-GOAL_LIDAR, HAZARD_LIDAR = slice(24, 40), slice(40, 56)
+GOAL_LIDAR, HAZARD_LIDAR, VASE_LIDAR = slice(24, 40), slice(40, 56), slice(56, 72)
 """Of CarGoal1 and CarGoal2's observation; 16 bins each, counter-clockwise from the body's x axis."""
 LIDAR_RANGE = 3.0
 """m: a bin's value is 1 - distance / range."""
@@ -41,10 +41,14 @@ class Driver:
     margin: float
     speed: float = 1.0
     noise: float = 0.0
+    vases: bool = False
+    """Goes around vases too: touching them costs in CarGoal2."""
 
     def act(self, obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Wheel commands (2,) in [-1, 1] for one observation (72,)."""
         goal, hazard = obs[GOAL_LIDAR], obs[HAZARD_LIDAR]
+        if self.vases:
+            hazard = np.maximum(hazard, obs[VASE_LIDAR])
         # Beyond the lidar's range the goal is nowhere: drive on in a wide curve.
         way = goal @ BIN_WAYS if goal.max() > 0 else np.array([np.cos(FORWARD + 0.3), np.sin(FORWARD + 0.3)])
         way = self._around(way / max(float(np.linalg.norm(way)), 1e-3), hazard)
@@ -76,9 +80,9 @@ class Driver:
         return out
 
 
-def random_driver(rng: np.random.Generator) -> Driver:
+def random_driver(rng: np.random.Generator, vases: bool = False) -> Driver:
     """Careless to careful, slow to fast."""
-    return Driver(float(rng.uniform(0.0, 0.6)), float(rng.uniform(0.5, 1.0)), float(rng.uniform(0.05, 0.25)))
+    return Driver(float(rng.uniform(0.0, 0.6)), float(rng.uniform(0.5, 1.0)), float(rng.uniform(0.05, 0.25)), vases)
 
 
 @dataclass

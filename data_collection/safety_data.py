@@ -6,6 +6,7 @@ two random searches (with and without a penalty on cost) on the velocity tasks, 
 
 from __future__ import annotations
 
+import functools
 import json
 import multiprocessing
 import os
@@ -47,7 +48,7 @@ def behaviours(task: Task, seed: int, processes: int) -> Callable[[np.random.Gen
         DatasetError: there is no behaviour for this task.
     """
     if task.name in DRIVEN:
-        return random_driver
+        return functools.partial(random_driver, vases=task.name == "CarGoal2")
     if task.name not in SEARCHED:
         known = ", ".join((*DRIVEN, *SEARCHED))
         raise DatasetError(f"no behaviour to generate data for {task.name} with, expected one of {known}")
