@@ -1,7 +1,7 @@
 """Gradient steps per second of SEVPO and cloning, PPO steps per second: ``python -m benchmarks.learning``.
 
-Beside each rate stands the arithmetic of a step (matrix products, counted by torch) and its share of the sgemm peak
-measured in the same run.
+Beside each rate stands the arithmetic of a step (matrix products, counted by torch), its share of the sgemm peak
+measured in the same run, and the rate with torch's default matrix product (:mod:`go2_sevpo.cpu`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.record import record
 from go2_sevpo.algorithms import make_algorithm, make_config
+from go2_sevpo.cpu import use_cpu
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.data.shards import Episodes
 from offline_training.train import Args as TrainArgs
@@ -34,7 +35,7 @@ class Args:
     """Measure training speed on Go2-sized data."""
 
     threads: Tuple[int, ...] = (1, 2)
-    seconds: float = 10.0
+    seconds: float = 6.0
     ppo: bool = True
     out: Path = Path("benchmarks/results.json")
 
@@ -125,12 +126,20 @@ def main() -> None:
     )
     for threads in args.threads:
         torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision("highest")
+        default_peak = sgemm_peak()
+        onednn = use_cpu(threads)
         peak = sgemm_peak()
-        values: Dict[str, Any] = {"threads": threads, "sgemm_gflops": peak / 1e9}
+        values: Dict[str, Any] = {
+            "threads": threads, "onednn": onednn, "sgemm_gflops": peak / 1e9, "sgemm_gflops_default": default_peak / 1e9,
+        }  # fmt: skip
         for title, name, preset, stage, data, members in cases:
             step = algorithm_step(name, preset, stage, data, members)
             with FlopCounterMode(display=False) as counter:
                 step(0)
+            torch.set_float32_matmul_precision("highest")
+            values[f"{title}_steps_per_second_default_product"] = rate(step, args.seconds)
+            use_cpu(threads)
             found = rate(step, args.seconds)
             values[f"{title}_steps_per_second"] = found
             values[f"{title}_gflop_per_step"] = counter.get_total_flops() / 1e9

@@ -22,6 +22,7 @@ import tyro
 
 from envs import reach_avoid as task
 from envs.reach_avoid_truth import Truth, certify, feasible_starts, load_truth
+from go2_sevpo.cpu import use_cpu
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policy import GaussianPolicy, save_policy
 
@@ -259,7 +260,7 @@ def evaluate(policy: GaussianPolicy, starts: torch.Tensor) -> Dict[str, Any]:
 def main() -> None:
     """Train, evaluate, save."""
     args = tyro.cli(Args)
-    torch.set_num_threads(1)
+    use_cpu(1)
     truth = load_truth(args.truth)
     env = TaskVecEnv(
         args.worlds, feasible_starts(truth, 20_000, args.seed + 1), args.seed + 2, args.leaving_cost, args.time_cost

@@ -27,6 +27,7 @@ from data_collection.expert_config import CONFIG_DIR, ExpertConfig, load_config
 from data_collection.ppo import installed_version, make_learner
 from envs.go2.parkour import Go2Parkour
 from go2_sevpo.checkpoint import load_checkpoint, save_checkpoint
+from go2_sevpo.cpu import use_cpu
 from go2_sevpo.policy import GaussianPolicy, save_policy
 
 CHECKPOINT_KIND = "ppo"
@@ -232,7 +233,11 @@ def run(args: Args) -> int:
     chosen = {"num_envs": args.num_envs, "simulator": args.simulator}
     env = replace(config.env, threads=args.threads, **{k: v for k, v in chosen.items() if v})
     config = replace(config, env=env)
-    torch.set_num_threads(args.threads or os.cpu_count() or 1)
+    threads = args.threads or os.cpu_count() or 1
+    if config.env.simulator == "mujoco":
+        use_cpu(threads)
+    else:
+        torch.set_num_threads(threads)
     if args.agent in ("zero", "random"):
         try_environment(config, args.agent, args.seed)
         return 0

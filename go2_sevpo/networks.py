@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from go2_sevpo.lidar import Lidar, with_nearness
+from go2_sevpo.mish import mish
 
 
 class EnsembleLinear(nn.Module):
@@ -156,7 +157,7 @@ class _Block(nn.Module):
         self.up, self.down = linear(width, 4 * width, members), linear(4 * width, width, members)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.down(nn.functional.mish(self.up(self.norm(self.drop(x)))))
+        return x + self.down(mish(self.up(self.norm(self.drop(x)))))
 
 
 class Denoiser(nn.Module):
@@ -201,10 +202,10 @@ class Denoiser(nn.Module):
         if self.kind == "resnet":
             for block in self.blocks:
                 x = block(x)
-            return self.out(nn.functional.mish(x))
-        x = nn.functional.mish(x)
+            return self.out(mish(x))
+        x = mish(x)
         for block in self.blocks:
-            x = nn.functional.mish(block(x))
+            x = mish(block(x))
         return self.out(x)
 
 

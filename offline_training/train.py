@@ -18,6 +18,7 @@ import yaml
 
 from go2_sevpo.algorithms import ALGORITHMS, make_algorithm, make_config
 from go2_sevpo.checkpoint import CheckpointError
+from go2_sevpo.cpu import use_cpu
 from go2_sevpo.data.dataset import OfflineDataset, load
 from go2_sevpo.data.shards import DatasetError
 from offline_training.evaluation import BestKeeper, courses_of, go2_evaluator
@@ -127,7 +128,10 @@ def train(args: Args) -> bool:
         raise ValueError(f"{args.out} already holds a run; use --resume to go on, or another --out")
     if args.resume and not (args.out / CHECKPOINT).exists():
         raise CheckpointError(f"nothing to resume: no {CHECKPOINT} in {args.out}")
-    torch.set_num_threads(args.threads)
+    if args.device == "cpu":
+        use_cpu(args.threads)
+    else:
+        torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     if not args.dataset:
         raise ValueError("no dataset given, expected at least one folder or HDF5 file")

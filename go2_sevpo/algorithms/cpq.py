@@ -7,6 +7,7 @@ before the tanh; here it acts on the trained critic, at actions the policy can r
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple
 
@@ -101,8 +102,10 @@ class Cpq(base.State):
         with torch.no_grad():
             act = self.actor.sample(wide, self._noise(wide, generator))
             kl = self.vae.divergence(wide, act)
-            far = (kl >= torch.quantile(kl, c.ood_quantile, dim=-1, keepdim=True)).float()
-        return base.mean_over(self.q_c(wide, act).mean(0), far)
+            # As many as lie at or above the quantile; the others have no part in the mean.
+            far = kl.topk(kl.shape[-1] - math.ceil(c.ood_quantile * (kl.shape[-1] - 1)), dim=-1).indices.unsqueeze(-1)
+            wide, act = (x.gather(-2, far.expand(*far.shape[:-1], x.shape[-1])) for x in (wide, act))
+        return self.q_c(wide, act).mean((0, -1))
 
     def update_critics(self, batch: Batch, generator: torch.Generator) -> Dict[str, Any]:
         """Both critics on one batch, and alpha by dual ascent."""

@@ -18,6 +18,7 @@ import torch
 from envs.reach_avoid_truth import load_truth
 from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.checkpoint import load_checkpoint, save_checkpoint
+from go2_sevpo.cpu import use_cpu
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.shards import write_atomically
 from offline_training import train as training
@@ -199,7 +200,7 @@ def run(args: Sweep, job: Optional[str] = None) -> None:
     for name in names:
         if name not in VARIANTS:
             raise ValueError(f"unknown variant '{name}', expected some of: {'; '.join(VARIANTS)}")
-    torch.set_num_threads(1)
+    use_cpu(1)
     if job is not None:
         train_stage_one(args, job)
         train_variant(args, job)
