@@ -35,7 +35,7 @@ class Args:
     """Dataset folder."""
     ratio: float = 10.0
     """Safe to unsafe transitions; the paper has 19, 10 and 5."""
-    safe: int = 100_000
+    safe: int = 400_000
     """Safe transitions, at least (episodes are whole)."""
     expert: str = "reach_avoid_expert"
     """Shipped policy or ONNX file."""

@@ -48,7 +48,7 @@ class Figure1:
     """Also: bc-safe, cpq, coptidice, ccac. Plain cloning is bc-choice with one candidate."""
     members: int = 10
     """Training seeds, side by side in one process."""
-    safe: int = 100_000
+    safe: int = 400_000
     """Safe transitions in each dataset."""
     starts: int = 500
     """Random feasible and infeasible evaluation starts, each."""

@@ -85,7 +85,7 @@ class Sweep:
     """Safe to unsafe transitions."""
     members: int = 3
     """Training seeds, side by side."""
-    safe: int = 100_000
+    safe: int = 400_000
     starts: int = 300
     paper_repeats: int = 20
     processes: int = 2
