@@ -2,7 +2,8 @@
 
 The reward value is backed up through actions that keep the cost value within the limit only; the cost value is pushed up on actions unlike
 the data. Public code (OSRL) takes that push from the target network without a gradient, so that it does nothing, and draws the actions
-before the tanh; here it acts on the trained critic, at actions the policy can really take.
+before the tanh; here it acts on the trained critic, at actions the policy can really take. As printed the push goes on without end once
+the margin is reached, until the multiplier has fallen; its bootstrapped value then runs away before that (docs/algorithm.md). By default it stops at the margin.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import nn
 
 from go2_sevpo import regions
 from go2_sevpo.algorithms import base
+from go2_sevpo.algorithms.conservative import check_choice
 from go2_sevpo.data.dataset import Batch, OfflineDataset
 from go2_sevpo.gaussian import SquashedGaussian, Vae, copy_mean, policy_layers
 from go2_sevpo.networks import Critic, Normalizer, polyak
@@ -38,6 +40,8 @@ class CpqConfig:
     """Sampled actions with a VAE divergence from this quantile of the batch on count as unlike the data."""
     ood_margin: float = 1.5
     """The cost value of such actions is pushed towards this times the limit, at least."""
+    push: str = "margin"
+    """margin: only as far as the margin; linear: as printed."""
     vae_beta: float = 0.5
     vae_hidden: int = 400
     # training
@@ -47,6 +51,14 @@ class CpqConfig:
     rate: float = 1e-3
     target_rate: float = 0.005
     hidden: Tuple[int, ...] = (256, 256)
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            ValueError: naming the option, what was found and what was expected.
+        """
+        check_choice(self, "push", ("margin", "linear"))
 
 
 class Cpq(base.State):
@@ -122,7 +134,8 @@ class Cpq(base.State):
         c_loss = (self.q_c(batch.obs, batch.act) - target_c).square().sum(0)
         outside = self.ood_value(batch.obs, generator)
         gap = outside - c.ood_margin * self.limit
-        base.descend(self.critic_optimizer, base.loss_of(r_loss + c_loss) - (alpha * gap).sum())
+        push = gap if c.push == "linear" else gap.clamp(max=0.0)
+        base.descend(self.critic_optimizer, base.loss_of(r_loss + c_loss) - (alpha * push).sum())
         # alpha grows while actions unlike the data look cheaper than the margin.
         base.descend(self.weight_optimizer, (self.weight[0].clamp(-5.0, 5.0).exp() * gap.detach()).sum())
         with torch.no_grad():

@@ -1,5 +1,7 @@
 """CPQ and COptiDICE: the mechanism that makes each what it is, members, and the deployable actor."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,23 @@ def test_cpq_pushes_the_trained_cost_critic_up_on_actions_unlike_the_data():
     algorithm.q_c.zero_grad()
     loss.backward()
     assert algorithm.q_c.layers[0].weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("push", ["margin", "linear"])
+def test_cpq_push_ends_at_the_margin_unless_as_printed(dataset, push):
+    """Q_c of everything is 2 here, at its fixed point: only a push could move it."""
+    algorithm = make("cpq", dataset, limit=1.0, push=push)
+    for net in (algorithm.q_c, algorithm.q_c_target):
+        for p in net.parameters():
+            p.data.zero_()
+        net.layers[-1].bias.data.fill_(2.0)
+    batch = dataset.sample((64,), torch.Generator().manual_seed(0))
+    batch = replace(
+        batch, cost=torch.full_like(batch.cost, 2.0 * (1 - 0.99)), terminal=torch.zeros_like(batch.terminal)
+    )
+    algorithm.update_critics(batch, torch.Generator().manual_seed(0))
+    force = algorithm.q_c.layers[-1].bias.grad.abs().max().item()
+    assert force < 1e-4 if push == "margin" else force > 0.1
 
 
 def test_cpq_weight_grows_while_unseen_actions_look_cheap_and_shrinks_otherwise(dataset):
