@@ -15,6 +15,8 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import tyro
 
+from go2_sevpo.interrupt import kill_interrupts
+
 METHODS: Tuple[Tuple[str, str], ...] = (("sevpo", "SEVPO"), ("bc", "cloning, all data"))
 
 
@@ -127,8 +129,10 @@ def demo(args: Args) -> str:
 
 def main() -> None:
     """Entry point of ``go2-demo``."""
+    args = tyro.cli(Args)
+    kill_interrupts()
     try:
-        print(demo(tyro.cli(Args)))
+        print(demo(args))
     except KeyboardInterrupt:
         print("\nstopped; finished steps are kept, the same command goes on", file=sys.stderr)
         sys.exit(130)

@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Tuple
 import tyro
 
 from deploy.demo import run_command, table, train_all
+from go2_sevpo.interrupt import kill_interrupts
 
 METHODS: Tuple[Tuple[str, str], ...] = (("sevpo", "SEVPO"), ("bc", "cloning, all data"))
 
@@ -93,8 +94,10 @@ def demo(args: Args) -> str:
 
 def main() -> None:
     """Entry point."""
+    args = tyro.cli(Args)
+    kill_interrupts()
     try:
-        print(demo(tyro.cli(Args)))
+        print(demo(args))
     except KeyboardInterrupt:
         print("\nstopped; finished steps are kept, the same command goes on", file=sys.stderr)
         sys.exit(130)

@@ -7,7 +7,6 @@ folders of go2-collect are the Go2 courses, files in DSRL's layout a Safety-Gymn
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import tyro
 
 from go2_sevpo.data.shards import DatasetError, write_atomically
 from go2_sevpo.data.tasks import task_of_file
+from go2_sevpo.interrupt import kill_interrupts
 from offline_training.loop_worlds import Go2World, SafetyWorld
 
 
@@ -109,15 +109,10 @@ def table(world: Union[Go2World, SafetyWorld], rounds: List[Dict[str, Any]]) -> 
     return "\n".join(lines) + "\n"
 
 
-def _interrupt(number: int, frame: Any) -> None:
-    """A kill ends the running step as Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Entry point of ``go2-loop``."""
     args = tyro.cli(Args)
-    signal.signal(signal.SIGTERM, _interrupt)
+    kill_interrupts()
     try:
         run(args)
     except KeyboardInterrupt:

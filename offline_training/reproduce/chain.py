@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-from typing import Any
 
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+from go2_sevpo.interrupt import kill_interrupts
 
 
 def main() -> None:
     """Run them; a kill ends the running one too."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    kill_interrupts()
     for command in json.loads(sys.argv[1]):
         process = subprocess.Popen(command)
         try:

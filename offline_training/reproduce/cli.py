@@ -6,7 +6,6 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import signal
 import sys
 from typing import Any, Callable, Dict, Union
 
@@ -14,6 +13,7 @@ import tyro
 from typing_extensions import Annotated
 
 from go2_sevpo.contract import ContractError
+from go2_sevpo.interrupt import kill_interrupts
 from offline_training.reproduce import figure1, figure2, figure4, figure6, safety_tables, sweep, table5
 
 Command = Union[
@@ -36,14 +36,9 @@ RUN: Dict[Any, Callable[[Any], Any]] = {
 }  # fmt: skip
 
 
-def _terminate(number: int, frame: Any) -> None:
-    """A kill ends the running parts as Ctrl-C does; by default they would be left behind."""
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Entry point of ``go2-reproduce``."""
-    signal.signal(signal.SIGTERM, _terminate)
+    kill_interrupts()
     args = tyro.cli(Command, description="Reproduce a figure or table of the paper.")
     try:
         RUN[type(args)](args)
