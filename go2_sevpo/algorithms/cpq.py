@@ -62,7 +62,7 @@ class CpqConfig:
 
 
 class Cpq(base.State):
-    """Actor, two reward critics, two cost critics (the larger counts), a VAE and the weight alpha."""
+    """Actor, two reward critics, two cost critics (the smaller counts: the push makes it careful), a VAE and the weight alpha."""
 
     stages = ("policy",)
     modules = ("actor", "q_r", "q_r_target", "q_c", "q_c_target", "vae", "weight")
@@ -101,7 +101,7 @@ class Cpq(base.State):
         base.descend(self.vae_optimizer, base.loss_of(vae_loss))
         metrics = self.update_critics(batch, generator)
         act = self.actor.sample(batch.obs, self._noise(batch.obs, generator))
-        q_r, q_c = self.q_r(batch.obs, act).amin(0), self.q_c(batch.obs, act).amax(0)
+        q_r, q_c = self.q_r(batch.obs, act).amin(0), self.q_c(batch.obs, act).amin(0)
         # Where the policy's action breaks the limit there is nothing to gain from reward; Q_c itself is not descended.
         actor_loss = -(q_c <= self.limit).float() * q_r
         base.descend(self.actor_optimizer, base.loss_of(actor_loss))
@@ -124,7 +124,7 @@ class Cpq(base.State):
         c = self.config
         with torch.no_grad():
             act = self.actor.sample(batch.next_obs, self._noise(batch.next_obs, generator))
-            next_c = self.q_c_target(batch.next_obs, act).amax(0)
+            next_c = self.q_c_target(batch.next_obs, act).amin(0)
             next_r = self.q_r_target(batch.next_obs, act).amin(0)
             go_on = c.gamma * (1.0 - batch.terminal)
             target_r = batch.reward + go_on * (next_c <= self.limit).float() * next_r
