@@ -90,16 +90,16 @@ Curve = Tuple[str, str, str, List[Dict[str, float]]]
 
 
 def draw_curves(curves: List[Curve], limit: float, path: Path) -> None:
-    """Return and cost along every training (Figure 11), mean over training seeds; a row per task, two columns per mix."""
+    """Return and cost along every training (Figure 11), mean over training seeds; two rows per task, a column per mix."""
     from matplotlib.figure import Figure
 
     tasks, mixes = list(dict.fromkeys(c[0] for c in curves)), list(dict.fromkeys(c[1] for c in curves))
     labels = list(dict.fromkeys(c[2] for c in curves))
-    figure = Figure(figsize=(3.1 * 2 * len(mixes), 2.6 * len(tasks)), layout="constrained")
-    axes = figure.subplots(len(tasks), 2 * len(mixes), squeeze=False)
+    figure = Figure(figsize=(3.4 * len(mixes), 2.3 * 2 * len(tasks) + 0.4), layout="constrained")
+    axes = figure.subplots(2 * len(tasks), len(mixes), squeeze=False)
     for task, mix, label, rows in curves:
         for k, key in enumerate(("return", "cost")):
-            axis = axes[tasks.index(task)][2 * mixes.index(mix) + k]
+            axis = axes[2 * tasks.index(task) + k][mixes.index(mix)]
             axis.set_title(f"{task}, {mix}: {key}", fontsize=9)
             if key == "cost":
                 axis.axhline(limit, color="black", linestyle="--", linewidth=0.7)
@@ -111,10 +111,17 @@ def draw_curves(curves: List[Curve], limit: float, path: Path) -> None:
                 axis.plot(
                     x, y, color=f"C{labels.index(label)}", marker=".", markersize=3, label=NAMES.get(label, label)
                 )
-    for column in range(1, 2 * len(mixes), 2):
-        for row in axes:
-            row[column].set_yscale("symlog", linthresh=10.0)
+    for axis in axes[1::2].flat:
+        axis.set_yscale("symlog", linthresh=10.0)
     for axis in axes[-1]:
         axis.set_xlabel("share of the training", fontsize=8)
-    axes[0][0].legend(frameon=False, fontsize=7)
+    lines = {
+        line.get_label(): line
+        for axis in axes.flat
+        for line in axis.get_lines()
+        if not line.get_label().startswith("_")
+    }
+    figure.legend(
+        list(lines.values()), list(lines), loc="outside upper center", ncols=len(lines), frameon=False, fontsize=8
+    )
     figure.savefig(str(path), dpi=110)
