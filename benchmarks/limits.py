@@ -19,12 +19,14 @@ from typing import Any, Dict, List, Tuple
 import torch
 import tyro
 
+from benchmarks.limits_picture import draw
 from envs.go2.config import ParkourConfig, Randomization
 from envs.go2.contract import environment_contract
 from envs.go2.course import Shape
 from envs.go2.parkour import Go2Parkour
 from envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.contract import check_contract
+from go2_sevpo.data.shards import write_atomically
 from go2_sevpo.metrics import wilson
 from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
 
@@ -52,18 +54,26 @@ class Row:
     table: str
     title: str
     changes: Dict[str, Any] = field(default_factory=dict)
+    curve: str = ""
+    """Curve of the picture this is a point of."""
+    at: float = 0.0
+    """Where on it."""
 
 
 def limit_rows() -> List[Row]:
     """Tilt, gap and friction, one at a time."""
-    rows = [Row("limits", f"tilt {t} degrees", {"shape": Shape(tilt=(t, t))}) for t in (0, 20, 30, 35, 40, 42.5, 45)]
-    rows += [
-        Row("limits", f"tilt {t} degrees, friction {f:g}", {"shape": Shape(tilt=(t, t), friction=f)})
-        for t in (40, 45)
-        for f in (0.8, 1.0, 1.6, 2.0)
+    rows = [
+        Row("limits", f"tilt {t:g} degrees", {"shape": Shape(tilt=(t, t))}, "tilt", t)
+        for t in (0, 20, 30, 35, 40, 42.5, 45)
     ]
     rows += [
-        Row("limits", f"gaps {g:g} m", {"shape": Shape(gap=(g, g))}) for g in (0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6)
+        Row("limits", f"tilt {t} degrees, friction {f:g}", {"shape": Shape(tilt=(t, t), friction=f)}, f"friction at {t} degrees", f)
+        for t in (20, 30, 40, 45)
+        for f in (0.6, 0.8, 1.0, 1.2, 1.6, 2.0)
+    ]  # fmt: skip
+    rows += [
+        Row("limits", f"gaps {g:g} m", {"shape": Shape(gap=(g, g))}, "gap", g)
+        for g in (0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6)
     ]
     return rows
 
@@ -105,7 +115,7 @@ def play(policy: OnnxPolicy, args: Args, row: Row) -> Dict[str, Any]:
     n = len(episodes)
     counts = {k: sum(bool(e[k]) for e in episodes) for k in ("success", "fall", "timeout")}
     return {
-        "table": row.table, "title": row.title, "course": course, "episodes": n,
+        "table": row.table, "title": row.title, "course": course, "episodes": n, "curve": row.curve, "at": row.at,
         **{k: {"rate": c / n, "interval": wilson(c, n)} for k, c in counts.items()},
         "progress": sum(e["progress"] for e in episodes) / n,
     }  # fmt: skip
@@ -121,30 +131,45 @@ def line(found: Dict[str, Any]) -> str:
     return f"| {found['title']} | {rate('success')} | {rate('fall')} | {100 * found['progress']:.0f} |"
 
 
+def earlier(path: Path, settings: Dict[str, Any]) -> Dict[Tuple[str, str], Dict[str, Any]]:
+    """Rows already measured with the same settings, by table and title."""
+    if not path.is_file():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if {k: v for k, v in found["settings"].items() if k != "tables"} != {
+        k: v for k, v in settings.items() if k != "tables"
+    }:
+        return {}
+    return {(r["table"], r["title"]): r for r in found["rows"]}
+
+
 def main() -> None:
-    """Measure, print, write ``NAME.json`` and ``NAME.md``."""
+    """Measure, print; writes ``NAME.json`` after every row (the same command goes on), ``NAME.md`` and ``NAME.png``."""
     args = tyro.cli(Args)
     torch.set_num_threads(1)
     policy = OnnxPolicy(find_policy(args.policy))
     check_contract(policy.contract, environment_contract(), args.policy)
-    rows = [r for r in limit_rows() + robustness_rows() if r.table in args.tables]
-    found, lines = [], []  # type: ignore[var-annotated]
-    for row in rows:
+    args.out.mkdir(parents=True, exist_ok=True)
+    path = args.out / f"{Path(args.policy).stem}.json"
+    settings = json.loads(json.dumps({**asdict(args), "out": None, "policy": policy.identity}))
+    done = earlier(path, settings)
+    found: List[Dict[str, Any]] = []
+    lines: List[str] = []
+    for row in (r for r in limit_rows() + robustness_rows() if r.table in args.tables):
         if not found or found[-1]["table"] != row.table:
             course = "hard" if row.table == "limits" else args.course
             lines += ["", f"{row.table}, {course} course: {args.episodes} episodes a row", ""]
             lines += ["| | success % | fall % | way covered % |", "|---|---|---|---|"]
             print("\n".join(lines[-5:]), flush=True)
-        found.append(play(policy, args, row))
+        found.append(done.get((row.table, row.title)) or play(policy, args, row))
         lines.append(line(found[-1]))
         print(lines[-1], flush=True)
-    args.out.mkdir(parents=True, exist_ok=True)
-    name = Path(args.policy).stem
-    settings = {**asdict(args), "out": None, "policy": policy.identity}
-    (args.out / f"{name}.json").write_text(
-        json.dumps({"settings": settings, "rows": found}, indent=1), encoding="utf-8"
-    )
-    (args.out / f"{name}.md").write_text("\n".join(lines[1:]) + "\n", encoding="utf-8")
+        # Rows of an earlier call that come later are kept too.
+        ahead = [r for k, r in done.items() if k not in {(f["table"], f["title"]) for f in found}]
+        write_atomically(path, json.dumps({"settings": settings, "rows": found + ahead}, indent=1))
+    write_atomically(path.with_suffix(".md"), "\n".join(lines[1:]) + "\n")
+    if "limits" in args.tables:
+        draw(found, path.with_suffix(".png"))
 
 
 if __name__ == "__main__":
