@@ -25,11 +25,17 @@ def draw(rows: List[Dict[str, Any]], path: Path) -> None:
             points = sorted((r for r in rows if r["curve"] == curve), key=lambda r: r["at"])
             x = [p["at"] for p in points]
             low, high = zip(*(p["success"]["interval"] for p in points))
-            axis.plot(x, [100 * p["success"]["rate"] for p in points], marker=".", color=f"C{k}", label=curve)
+            axis.plot(
+                x,
+                [100 * p["success"]["rate"] for p in points],
+                marker=".",
+                color=f"C{k}",
+                label=curve.rpartition(" at ")[2],
+            )
             axis.fill_between(x, [100 * v for v in low], [100 * v for v in high], color=f"C{k}", alpha=0.2, linewidth=0)
         axis.axvspan(*course[start], color="grey", alpha=0.12, linewidth=0)
         axis.set(xlabel=label, ylim=(0, 101))
         if len(curves) > 1:
-            axis.legend(frameon=False, fontsize=8)
+            axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes[0].set_ylabel("success (%)")
     figure.savefig(str(path), dpi=110)

@@ -7,7 +7,6 @@ again from everything, and so on. Each round trains from the start on all data s
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -21,7 +20,7 @@ from go2_sevpo.data.shards import write_atomically
 from offline_training.evaluation import read_curve
 from offline_training.reproduce import safety_tables
 from offline_training.reproduce.figure1 import plain
-from offline_training.reproduce.jobs import Job, run_all
+from offline_training.reproduce.jobs import Job, module, run_all
 
 
 @dataclass
@@ -64,16 +63,13 @@ def first_data(args: Figure4) -> Path:
     path, published = safety_tables.source(args, name)
     (args.out / "data").mkdir(parents=True, exist_ok=True)
 
-    def module(*arguments: Any) -> List[str]:
-        return [sys.executable, "-m", "data_collection.dsrl_cli", *map(str, arguments)]
-
     if not published and not path.is_file():
-        command = module("generate", name, "--out", path, "--episodes", args.generated_episodes, "--seed", args.seed, "--processes", args.processes)  # fmt: skip
+        command = module("data_collection.dsrl_cli", "generate", name, "--out", path, "--episodes", args.generated_episodes, "--seed", args.seed, "--processes", args.processes)  # fmt: skip
         run_all([Job(f"generate {name}", command, args.out / f"generate_{name}.log")], 1)
     out = args.out / "data" / f"figure4_{'dsrl' if published else 'generated'}_{name}_{args.mix.replace(':', '_')}.hdf5"
     if not out.with_suffix(".json").is_file():
         command = module(
-            "mix", name, "--path", path, "--out", out, "--ratio", *safety_tables.ratio(args.mix), "--seed", args.seed, "--safe-samples", args.safe_samples,
+            "data_collection.dsrl_cli", "mix", name, "--path", path, "--out", out, "--ratio", *safety_tables.ratio(args.mix), "--seed", args.seed, "--safe-samples", args.safe_samples,
         )  # fmt: skip
         run_all([Job(f"mix {name} {args.mix}", command, args.out / "mix_figure4.log")], 1)
     return out
@@ -90,12 +86,11 @@ def loop_jobs(args: Figure4, data: Path) -> List[Job]:
         seed = args.seed + k
         folder = _folder(args, seed)
         folder.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable, "-m", "offline_training.loop", str(data), "--out", str(folder), "--rounds", str(args.rounds), "--episodes",
-            str(args.collect_episodes), "--safe-enough", str(args.safe_enough), "--preset", args.preset, "--play-episodes", str(args.episodes),
-            "--seed", str(seed), "--threads", "1", "--limit", str(args.limit), "--evaluate-every", str(args.evaluate_every),
-            "--evaluate-episodes", str(args.evaluate_episodes),
-        ]  # fmt: skip
+        command = module(
+            "offline_training.loop", data, "--out", folder, "--rounds", args.rounds, "--episodes", args.collect_episodes, "--safe-enough",
+            args.safe_enough, "--preset", args.preset, "--play-episodes", args.episodes, "--seed", seed, "--threads", 1, "--limit",
+            args.limit, "--evaluate-every", args.evaluate_every, "--evaluate-episodes", args.evaluate_episodes,
+        )  # fmt: skip
         found.append(Job(f"loop of seed {seed}", command, folder / "loop.log"))
     return found
 

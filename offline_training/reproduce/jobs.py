@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,11 @@ class Job:
     title: str
     command: Sequence[str]
     log: Path
+
+
+def module(name: str, *arguments: Any) -> List[str]:
+    """Command that runs one of the project's modules with this interpreter."""
+    return [sys.executable, "-m", name, *map(str, arguments)]
 
 
 def run_all(jobs: Sequence[Job], processes: int, ray: Optional[str] = None) -> None:

@@ -8,7 +8,6 @@ serves all four.
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -17,7 +16,7 @@ from go2_sevpo.data import dsrl
 from go2_sevpo.data.shards import DatasetError, write_atomically
 from offline_training.evaluation import read_curve
 from offline_training.reproduce.figure1 import plain
-from offline_training.reproduce.jobs import Job, run_all
+from offline_training.reproduce.jobs import Job, module, run_all
 from offline_training.trainer import member_folder
 
 ALL = ("sevpo", "fisor", "cpq", "coptidice", "ccac", "bc-safe")
@@ -161,17 +160,13 @@ def _mix_file(args: Any, task: str, mix: str) -> Path:
     return args.out / "data" / f"{kind}_{task}_{mix.replace(':', '_')}.hdf5"
 
 
-def _module(name: str, *arguments: Any) -> List[str]:
-    return [sys.executable, "-m", name, *map(str, arguments)]
-
-
 def data_jobs(args: Any) -> Tuple[List[Job], List[Job]]:
     """Generations and mixes that are missing."""
     generate, mixing = [], []
     for task in dict.fromkeys(c.task for c in cells(args)):
         path, published = source(args, task)
         if not published and not path.is_file():
-            command = _module(
+            command = module(
                 "data_collection.dsrl_cli", "generate", task, "--out", path, "--episodes", args.generated_episodes, "--seed", args.seed,
                 "--processes", args.processes,
             )  # fmt: skip
@@ -180,7 +175,7 @@ def data_jobs(args: Any) -> Tuple[List[Job], List[Job]]:
             out = _mix_file(args, task, mix)
             if out.with_suffix(".json").is_file():
                 continue
-            command = _module(
+            command = module(
                 "data_collection.dsrl_cli", "mix", task, "--path", path, "--out", out, "--ratio", *ratio(mix), "--seed", args.seed,
                 *([] if published else ["--safe-samples", args.safe_samples]),
             )  # fmt: skip
@@ -195,7 +190,7 @@ def train_jobs(args: Any) -> List[Job]:
         run = args.out / "train" / cell.name
         if (run / "finished").is_file():
             continue
-        command = _module(
+        command = module(
             "offline_training.train_job", _mix_file(args, cell.task, cell.mix), "--out", run, "--algorithm", cell.algorithm,
             "--preset", args.preset, "--seed", args.seed, "--members", args.members, "--device", args.device,
             "--candidates", args.candidates, "--reward-scale", 0, "--evaluate-every", args.evaluate_every, "--evaluate-episodes",
@@ -220,12 +215,12 @@ def play_jobs(args: Any) -> List[Job]:
                 continue
             policy = member_folder(args.out / "train" / cell.name, member) / "policy_last.safetensors"
             onnx = report.parent.with_suffix(".onnx")
-            play = _module(
+            play = module(
                 "deploy.play", onnx, "--episodes", args.episodes, "--seed", args.seed + 100 + member, "--limit", cell.limit,
                 "--out", report.parent,
             )  # fmt: skip
-            command = _module(
-                "offline_training.reproduce.chain", json.dumps([_module("deploy.export", policy, "--out", onnx), play])
+            command = module(
+                "offline_training.reproduce.chain", json.dumps([module("deploy.export", policy, "--out", onnx), play])
             )
             found.append(Job(f"play {report.parent.name}", command, args.out / "play" / f"{report.parent.name}.log"))
     return found

@@ -7,7 +7,6 @@ train (several seeds side by side), export, play. Finished parts are not done ag
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -16,7 +15,7 @@ import yaml
 
 from go2_sevpo.data.shards import write_atomically
 from offline_training.reproduce.figure1 import plain
-from offline_training.reproduce.jobs import Job, run_all
+from offline_training.reproduce.jobs import Job, module, run_all
 from offline_training.trainer import member_folder
 
 TRANSITIONS = 2_666_050
@@ -92,10 +91,6 @@ def sources(args: Table5, mix: str) -> List[Dict[str, Any]]:
     return found
 
 
-def _module(name: str, *arguments: Any) -> List[str]:
-    return [sys.executable, "-m", name, *map(str, arguments)]
-
-
 def _run(args: Table5, mix: str, algorithm: str) -> Path:
     return args.out / "train" / mix / algorithm
 
@@ -109,7 +104,7 @@ def data_jobs(args: Table5) -> List[Job]:
             continue
         recipe = args.out / f"mix_{mix}.yaml"
         write_atomically(recipe, yaml.safe_dump({"sources": wanted}))
-        command = _module(
+        command = module(
             "data_collection.collect", "--out", folder, "--mix", recipe, "--seed", args.seed, "--threads", 1,
             "--simulator", args.simulator,
         )  # fmt: skip
@@ -125,7 +120,7 @@ def train_jobs(args: Table5) -> List[Job]:
             run = _run(args, mix, algorithm)
             if (run / "finished").is_file():
                 continue
-            command = _module(
+            command = module(
                 "offline_training.train_job", args.out / "data" / mix, "--out", run, "--algorithm", algorithm,
                 "--preset", args.preset, "--seed", args.seed, "--members", args.members, "--device", args.device,
                 "--evaluate-every", args.evaluate_every, "--evaluate-episodes", args.evaluate_episodes,
@@ -179,13 +174,13 @@ def play_jobs(args: Table5) -> List[Job]:
         file = member_folder(_run(args, e["mix"], e["algorithm"]), e["member"]) / f"policy_{e['kept']}.safetensors"
         choice = CHOICES[e["algorithm"]] if e["n"] > 1 else "first"
         onnx = args.out / "play" / f"{_name(e)}.onnx"
-        export = _module("deploy.export", file, "--out", onnx, "--choice", choice, "--candidates", e["n"])
+        export = module("deploy.export", file, "--out", onnx, "--choice", choice, "--candidates", e["n"])
         # Every training seed is played on courses of its own.
-        play = _module(
+        play = module(
             "deploy.play", onnx, "--course", e["course"], "--episodes", episodes_of(args, e), "--threads", 1,
             "--seed", args.seed + 100 + e["member"], "--simulator", args.simulator, "--out", _report(args, e).parent,
         )  # fmt: skip
-        command = _module("offline_training.reproduce.chain", json.dumps([export, play]))
+        command = module("offline_training.reproduce.chain", json.dumps([export, play]))
         found.append(Job(f"play {_name(e)}", command, args.out / "play" / f"{_name(e)}.log"))
     return found
 
