@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import json
+import re
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -74,6 +75,17 @@ class Args:
     """Safety-Gymnasium: cost an episode may have; the best is the safe policy with the greatest return."""
 
 
+class SettingsLoader(yaml.SafeLoader):
+    """YAML in which only true and false are truth values: ``off`` and ``no`` are names of options (``trust_region: off``)."""
+
+
+SettingsLoader.yaml_implicit_resolvers = {
+    first: [r for r in found if r[0] != "tag:yaml.org,2002:bool"]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+SettingsLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(true|True|false|False)$"), list("tTfF"))
+
+
 def settings_of(args: Args) -> Dict[str, Any]:
     """The algorithm's settings: preset, then overrides.
 
@@ -85,7 +97,7 @@ def settings_of(args: Args) -> Dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in CONFIG_DIR.glob("*.yaml")))
         raise ValueError(f"no preset '{args.preset}': not a file, and the presets are {known}")
-    sections = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    sections = yaml.load(path.read_text(encoding="utf-8"), SettingsLoader) or {}
     section = "bc" if args.algorithm == "bc-safe" else args.algorithm
     if section not in sections:
         raise ValueError(f"preset {path.name} has no settings for {section}, only for {', '.join(sections)}")
@@ -94,7 +106,7 @@ def settings_of(args: Args) -> Dict[str, Any]:
         name, sign, value = item.partition("=")
         if not sign:
             raise ValueError(f"override '{item}' is not name=value")
-        values[name] = yaml.safe_load(value)
+        values[name] = yaml.load(value, SettingsLoader)
     return values
 
 

@@ -153,6 +153,16 @@ def test_paper_preset_is_table_8():
     assert Args("d", "o").candidates == 16
 
 
+def test_options_named_off_are_not_truth_values(tmp_path):
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("sevpo: {trust_region: off, floor: true, unsafe_objective: none}")
+    values = settings_of(Args("d", "o", preset=str(preset)))
+    assert values == {"trust_region": "off", "floor": True, "unsafe_objective": "none"}
+    given = settings_of(Args("d", "o", preset="safety", set=("trust_region=off", "floor=False", "b2=0.5", "limit=1")))
+    assert given["trust_region"] == "off" and given["floor"] is False and given["b2"] == 0.5 and given["limit"] == 1
+    assert make_config("sevpo", given).trust_region == "off"
+
+
 def test_bad_settings_are_named(folder, tmp_path):
     with pytest.raises(ValueError, match="unknown setting 'mu3' of sevpo"):
         train(Args((folder,), tmp_path / "x", set=["mu3=1"]))
