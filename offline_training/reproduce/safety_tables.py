@@ -43,6 +43,8 @@ class SafetyTable:
     """Evaluation episodes per training seed."""
     candidates: int = 16
     """N of the algorithms that choose among candidates."""
+    choices: Tuple[str, ...] = ("first", "argmax_reward")
+    """How SEVPO acts: a line for each. first: N = 1; argmax_reward: of N candidates within the limit the one with the greatest Q_r."""
     evaluate_every: int = 5000
     """Steps between evaluations along a training, for the learning curves (Figure 11); 0: none."""
     evaluate_episodes: int = 5
@@ -90,7 +92,7 @@ class Table4(SafetyTable):
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: where, with what, and the limit it is judged by."""
+    """One training: where, with what, how it then acts, and the limit it is judged by."""
 
     task: str
     mix: str
@@ -98,12 +100,19 @@ class Cell:
     label: str
     settings: Tuple[str, ...]
     limit: float
+    choice: Optional[str] = None
+    """How the policy acts; None: as its configuration says."""
 
     @property
     def name(self) -> str:
         """Unique among all tables' trainings."""
         mix = self.mix.replace(":", "_")
         return f"{self.task}_{mix}_{self.algorithm}" + "".join(f"_{s.replace('=', '')}" for s in self.settings)
+
+    @property
+    def played(self) -> str:
+        """Unique among all tables' evaluations."""
+        return self.name if self.choice is None else f"{self.name}_{self.choice}"
 
 
 def cells(args: Any) -> List[Cell]:
@@ -115,19 +124,34 @@ def cells(args: Any) -> List[Cell]:
     """
     for mix in args.mixes:
         ratio(mix)
-    found = []
+    found: List[Cell] = []
+
+    def add(task: str, mix: str, algorithm: str, label: str, limit: float, *settings: str) -> None:
+        for choice in args.choices if algorithm == "sevpo" else (None,):
+            n = f", N = {1 if choice == 'first' else args.candidates}" if choice else ""
+            found.append(Cell(task, mix, algorithm, label + n, settings, limit, choice))
+
     for task in (dsrl.find_task(t).name for t in args.tasks):
         for mix in args.mixes:
             if isinstance(args, Table4):
                 for limit in args.limits:
                     changed = () if limit == 10 else (f"episode_limit={limit:g}", f"episode_delta={limit:g}")
-                    found.append(Cell(task, mix, "sevpo", f"SEVPO, l = {limit:g}", changed, limit))
+                    add(task, mix, "sevpo", f"SEVPO, l = {limit:g}", limit, *changed)
             elif isinstance(args, Table2):
-                found.append(Cell(task, mix, "sevpo", "SEVPO", (), args.limit))
-                found.append(Cell(task, mix, "sevpo", "without trust region", ("trust_region=off",), args.limit))
+                add(task, mix, "sevpo", "SEVPO", args.limit)
+                add(task, mix, "sevpo", "without trust region", args.limit, "trust_region=off")
             else:
-                found += [Cell(task, mix, name, name, (), args.limit) for name in args.algorithms]
+                for name in args.algorithms:
+                    add(task, mix, name, "SEVPO" if name == "sevpo" else name, args.limit)
     return found
+
+
+def trainings(wanted: List[Cell]) -> List[Cell]:
+    """The first of the cells that share a training."""
+    found: Dict[str, Cell] = {}
+    for cell in wanted:
+        found.setdefault(cell.name, cell)
+    return list(found.values())
 
 
 def ratio(mix: str) -> Tuple[float, float]:
@@ -186,7 +210,7 @@ def data_jobs(args: Any) -> Tuple[List[Job], List[Job]]:
 def train_jobs(args: Any) -> List[Job]:
     """Trainings that are missing."""
     found = []
-    for cell in cells(args):
+    for cell in trainings(cells(args)):
         run = args.out / "train" / cell.name
         if (run / "finished").is_file():
             continue
@@ -201,7 +225,7 @@ def train_jobs(args: Any) -> List[Job]:
 
 
 def _report(args: Any, cell: Cell, member: int) -> Path:
-    return args.out / "play" / f"{cell.name}_{member:02d}" / "report.json"
+    return args.out / "play" / f"{cell.played}_{member:02d}" / "report.json"
 
 
 def play_jobs(args: Any) -> List[Job]:
@@ -219,9 +243,9 @@ def play_jobs(args: Any) -> List[Job]:
                 "deploy.play", onnx, "--episodes", args.episodes, "--seed", args.seed + 100 + member, "--limit", cell.limit,
                 "--out", report.parent,
             )  # fmt: skip
-            command = module(
-                "offline_training.reproduce.chain", json.dumps([module("deploy.export", policy, "--out", onnx), play])
-            )
+            acting = ["--choice", cell.choice, "--candidates", args.candidates] if cell.choice else []
+            export = module("deploy.export", policy, "--out", onnx, *acting)
+            command = module("offline_training.reproduce.chain", json.dumps([export, play]))
             found.append(Job(f"play {report.parent.name}", command, args.out / "play" / f"{report.parent.name}.log"))
     return found
 
@@ -249,7 +273,8 @@ def run(args: Any) -> Dict[str, Any]:
             rows.append(
                 {
                     "task": cell.task, "mix": cell.mix, "algorithm": cell.algorithm, "label": cell.label, "limit": cell.limit,
-                    "member": member, "returns": [round(e["return"], 4) for e in detail], "costs": [e["cost"] for e in detail],
+                    "choice": cell.choice, "member": member, "returns": [round(e["return"], 4) for e in detail],
+                    "costs": [e["cost"] for e in detail],
                 }
             )  # fmt: skip
     curves = {c.name: read_curve(args.out / "train" / c.name) for c in wanted}
@@ -272,7 +297,7 @@ def run(args: Any) -> Dict[str, Any]:
     write_atomically(args.out / f"{name}.md", text)
     if any(curves.values()):
         safety_report.draw_curves(
-            [(c.task, c.mix, c.label, curves[c.name]) for c in wanted], wanted[0].limit, args.out / f"{name}_curves.png"
-        )
+            [(c.task, c.mix, c.label, curves[c.name]) for c in trainings(wanted)], wanted[0].limit, args.out / f"{name}_curves.png"
+        )  # fmt: skip
     print(text)
     return result

@@ -38,10 +38,12 @@ def generated(path, episodes=8, length=30):
 
 def test_tables_train_what_the_paper_compares():
     one = tables.cells(Table1())
-    assert len(one) == 2 * 3 * 6 and {c.limit for c in one} == {10.0}
-    two = tables.cells(Table2(tasks=("CarGoal1",), mixes=("1:3",)))
+    assert len(one) == 2 * 3 * (6 + 1) and {c.limit for c in one} == {10.0}
+    assert len(tables.trainings(one)) == 2 * 3 * 6, "SEVPO is trained once and played with N = 1 and N = 16"
+    assert len({c.played for c in one}) == len(one)
+    two = tables.cells(Table2(tasks=("CarGoal1",), mixes=("1:3",), choices=("first",)))
     assert [c.settings for c in two] == [(), ("trust_region=off",)]
-    four = tables.cells(Table4())
+    four = tables.cells(Table4(choices=("first",)))
     assert [(c.limit, c.settings) for c in four] == [
         (10.0, ()), (20.0, ("episode_limit=20", "episode_delta=20")), (40.0, ("episode_limit=40", "episode_delta=40")),
     ]  # fmt: skip
@@ -109,7 +111,9 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
     )  # fmt: skip
     generated(args.out / "data" / "generated_CarGoal1_8.hdf5")
     result = tables.run(args)
-    assert [(r["algorithm"], len(r["returns"])) for r in result["rows"]] == [("sevpo", 1), ("ccac", 1)]
+    assert [(r["algorithm"], r["choice"], len(r["returns"])) for r in result["rows"]] == [
+        ("sevpo", "first", 1), ("sevpo", "argmax_reward", 1), ("ccac", None, 1),
+    ]  # fmt: skip
     assert (
         result["data"]["CarGoal1 1:1"]["dsrl"] is False and result["data"]["CarGoal1 1:1"]["safe"]["transitions"] >= 100
     )
@@ -117,7 +121,9 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
         "CarGoal1_1_1_sevpo": [2, 4], "CarGoal1_1_1_ccac": [2, 4],
     }  # fmt: skip
     assert (args.out / "table1_curves.png").stat().st_size > 10_000
-    assert (args.out / "table1.md").read_text().count("| CarGoal1 | 1:1 |") == 2
+    assert (args.out / "table1.md").read_text().count("| CarGoal1 | 1:1 |") == 3
+    played = json.loads((args.out / "play" / "CarGoal1_1_1_sevpo_argmax_reward_00" / "report.json").read_text())
+    assert played["candidates"] == 2
     config = json.loads((args.out / "train" / "CarGoal1_1_1_sevpo" / "config.json").read_text())
     assert config["dataset"]["reward_scale"] > 0
     assert not tables.train_jobs(args) and not tables.play_jobs(args) and tables.data_jobs(args) == ([], [])
