@@ -39,7 +39,7 @@ class SafetyTable:
     """safety (laptop size), paper (Table 8), or a YAML file."""
     members: int = 2
     """Training seeds, side by side."""
-    episodes: int = 20
+    episodes: int = 100
     """Evaluation episodes per training seed."""
     candidates: int = 16
     """N of the algorithms that choose among candidates."""
@@ -243,7 +243,8 @@ def play_jobs(args: Any) -> List[Job]:
                 "deploy.play", onnx, "--episodes", args.episodes, "--seed", args.seed + 100 + member, "--limit", cell.limit,
                 "--out", report.parent,
             )  # fmt: skip
-            acting = ["--choice", cell.choice, "--candidates", args.candidates] if cell.choice else []
+            n = 1 if cell.choice == "first" else args.candidates
+            acting = ["--choice", cell.choice, "--candidates", n] if cell.choice else []
             export = module("deploy.export", policy, "--out", onnx, *acting)
             command = module("offline_training.reproduce.chain", json.dumps([export, play]))
             found.append(Job(f"play {report.parent.name}", command, args.out / "play" / f"{report.parent.name}.log"))

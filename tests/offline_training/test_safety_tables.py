@@ -122,8 +122,9 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
     }  # fmt: skip
     assert (args.out / "table1_curves.png").stat().st_size > 10_000
     assert (args.out / "table1.md").read_text().count("| CarGoal1 | 1:1 |") == 3
-    played = json.loads((args.out / "play" / "CarGoal1_1_1_sevpo_argmax_reward_00" / "report.json").read_text())
-    assert played["candidates"] == 2
+    for choice, n in (("first", 1), ("argmax_reward", 2)):
+        played = json.loads((args.out / "play" / f"CarGoal1_1_1_sevpo_{choice}_00" / "report.json").read_text())
+        assert played["candidates"] == n
     config = json.loads((args.out / "train" / "CarGoal1_1_1_sevpo" / "config.json").read_text())
     assert config["dataset"]["reward_scale"] > 0
     assert not tables.train_jobs(args) and not tables.play_jobs(args) and tables.data_jobs(args) == ([], [])
