@@ -128,7 +128,9 @@ def cells(args: Any) -> List[Cell]:
 
     def add(task: str, mix: str, algorithm: str, label: str, limit: float, *settings: str) -> None:
         for choice in args.choices if algorithm == "sevpo" else (None,):
-            n = f", N = {1 if choice == 'first' else args.candidates}" if choice else ""
+            n = {None: "", "first": ", N = 1", "argmax_reward": f", N = {args.candidates}"}.get(
+                choice, f", N = {args.candidates}, {choice}"
+            )
             found.append(Cell(task, mix, algorithm, label + n, settings, limit, choice))
 
     for task in (dsrl.find_task(t).name for t in args.tasks):
@@ -235,7 +237,8 @@ def play_jobs(args: Any) -> List[Job]:
     for cell in cells(args):
         for member in range(args.members):
             report = _report(args, cell, member)
-            if report.is_file():
+            # One of another number of episodes would pass for what the table says.
+            if report.is_file() and json.loads(report.read_text(encoding="utf-8"))["episodes"] == args.episodes:
                 continue
             policy = member_folder(args.out / "train" / cell.name, member) / "policy_last.safetensors"
             onnx = report.parent.with_suffix(".onnx")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -41,6 +42,8 @@ def test_tables_train_what_the_paper_compares():
     assert len(one) == 2 * 3 * (6 + 1) and {c.limit for c in one} == {10.0}
     assert len(tables.trainings(one)) == 2 * 3 * 6, "SEVPO is trained once and played with N = 1 and N = 16"
     assert len({c.played for c in one}) == len(one)
+    both = tables.cells(Table3(tasks=("CarGoal1",), algorithms=("sevpo",), choices=("argmax_reward", "argmin_cost")))
+    assert len({c.label for c in both}) == 2
     two = tables.cells(Table2(tasks=("CarGoal1",), mixes=("1:3",), choices=("first",)))
     assert [c.settings for c in two] == [(), ("trust_region=off",)]
     four = tables.cells(Table4(choices=("first",)))
@@ -127,4 +130,5 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
         assert played["candidates"] == n
     config = json.loads((args.out / "train" / "CarGoal1_1_1_sevpo" / "config.json").read_text())
     assert config["dataset"]["reward_scale"] > 0
+    assert len(tables.play_jobs(replace(args, episodes=2))) == 3, "reports of other lengths are not taken for these"
     assert not tables.train_jobs(args) and not tables.play_jobs(args) and tables.data_jobs(args) == ([], [])
