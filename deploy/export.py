@@ -128,7 +128,7 @@ class Args:
     candidates: Optional[int] = None
     """Candidates N the player draws by default; the run's own number if not given."""
     choice: Optional[str] = None
-    """How a candidate is chosen: first, argmin_cost or argmax_reward; the run's own if not given."""
+    """How a candidate is chosen: first, first_safe, argmin_cost or argmax_reward; the run's own if not given."""
     temperature: Optional[float] = None
     """Sampling temperature; the run's own if not given."""
     layout: Optional[Path] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
@@ -13,15 +14,16 @@ from go2_sevpo.diffusion import Diffusion
 from go2_sevpo.networks import Critic, Denoiser, Normalizer, Value
 
 POLICY_KIND = "policy"
-CHOICES = ("first", "argmin_cost", "argmax_reward")
+CHOICES = ("first", "first_safe", "argmin_cost", "argmax_reward")
 
 
 class DiffusionPolicy(nn.Module):
     """Inputs ``observation`` (B, S) raw and ``noise`` (B, N, T, A); outputs ``action`` (B, A), ``cost_value`` (B,),
     ``candidate`` (B,) int64.
 
-    ``choice`` among the N candidates: ``first`` (no critic), ``argmin_cost`` (least Q_c), ``argmax_reward`` (greatest
-    Q_r among those with Q_c <= ``limit``, the least Q_c where there is none).
+    ``choice`` among the N candidates: ``first`` (no critic), ``argmin_cost`` (least Q_c), ``first_safe`` (the first of those with
+    Q_c <= ``limit``: the actor's own distribution, cut at the limit) and ``argmax_reward`` (of those the greatest Q_r); both take the
+    least Q_c where there is none.
     """
 
     needs_cost = False
@@ -70,13 +72,15 @@ class DiffusionPolicy(nn.Module):
         wide = obs.unsqueeze(1).expand(-1, n, -1).reshape(batch * n, -1)
         flat = actions.reshape(batch * n, -1)
         cost = self.cost_critic(wide, flat).amax(0).reshape(batch, n)
-        if self.choice == "argmin_cost" or self.reward_critic is None:
+        if self.choice == "argmin_cost":
             return cost.argmin(1)
-        reward = self.reward_critic(wide, flat).amin(0).reshape(batch, n)
+        if self.choice == "first_safe" or self.reward_critic is None:
+            score = torch.zeros_like(cost) - torch.arange(n, device=cost.device, dtype=cost.dtype)
+        else:
+            score = self.reward_critic(wide, flat).amin(0).reshape(batch, n)
         safe = cost <= self.limit
-        # Unsafe candidates rank below every safe one, by cost.
-        score = torch.where(safe, reward, -1e6 - cost)
-        return score.argmax(1)
+        best = torch.where(safe, score, torch.full_like(score, -math.inf)).argmax(1)
+        return torch.where(safe.any(1), best, cost.argmin(1))
 
     def describe(self) -> Dict[str, Any]:
         """Plain data from which :func:`load_policy` rebuilds the module's shape."""

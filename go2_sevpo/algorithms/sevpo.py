@@ -14,13 +14,13 @@ from typing import Any, Dict, Optional, Tuple
 import torch
 
 from go2_sevpo.algorithms import base
-from go2_sevpo.algorithms.conservative import ConservativeConfig, ConservativeCritics, check_choice, expectile_loss
+from go2_sevpo.algorithms.conservative import ConservativeConfig, check_choice, expectile_loss
 from go2_sevpo.algorithms.selection import Selection, select
+from go2_sevpo.algorithms.unsafe import UNSAFE_OBJECTIVES, UnsafeObjective, soft_exp
 from go2_sevpo.data.dataset import Batch, OfflineDataset
 from go2_sevpo.networks import polyak
 from go2_sevpo.policy import CHOICES, DiffusionPolicy
 
-UNSAFE_OBJECTIVES = ("gradient", "awr", "none", "printed")
 ADVANTAGES = ("baseline", "paper")
 PENALTIES = ("signed", "paper", "none")
 TRUST_REGIONS = ("added", "printed", "off")
@@ -52,10 +52,12 @@ class SevpoConfig(ConservativeConfig):
     weight_clip: float = 100.0
     # unsafe objective
     unsafe_objective: str = "gradient"
-    """Eq. 14: ``gradient`` through the sampler of exp(+mu2 A_c); ``printed`` with the minus sign; ``awr`` weights data
-    actions; ``none``."""
+    """Eq. 14: ``gradient`` through the sampler of exp(+mu2 A_c); ``printed`` with the minus sign; ``search`` imitates actions found by
+    Q_c; ``awr`` weights data actions; ``none``."""
     mu2: float = 5.0
     b2: float = 3.0
+    unsafe_candidates: int = 32
+    """``search``: uniform actions judged per unsafe state, beside the data's."""
     unsafe_samples: int = 256
     """Own actions are sampled on at most this many unsafe states of a batch."""
     exponent_clip: float = 2.0
@@ -105,12 +107,6 @@ class SevpoConfig(ConservativeConfig):
             raise ValueError(f"lookahead is {self.lookahead}, expected 0 or more steps")
 
 
-def soft_exp(x: torch.Tensor, clip: float) -> torch.Tensor:
-    """exp(x), continued linearly beyond ``clip`` so that gradients stay finite."""
-    top = math.exp(clip)
-    return torch.where(x < clip, torch.exp(x.clamp(max=clip)), top * (1.0 + x - clip))
-
-
 def constrained_reward(q_r: torch.Tensor, q_c: torch.Tensor, delta: float, penalty: str) -> torch.Tensor:
     """Eq. 10 at given values (B,): Q_r, made worse where Q_c > delta."""
     if penalty == "none":
@@ -121,15 +117,15 @@ def constrained_reward(q_r: torch.Tensor, q_c: torch.Tensor, delta: float, penal
     return torch.where(q_r >= 0, q_r / factor, q_r * factor)
 
 
-class Sevpo(ConservativeCritics):
+class Sevpo(UnsafeObjective):
     """The five networks and their two-stage training."""
 
     stages = ("critics", "policy")
     modules = (
-        *ConservativeCritics.modules, "q_r", "q_r_target", "q_pi", "q_pi_target", "baseline", "cost_baseline",
+        *UnsafeObjective.modules, "q_r", "q_r_target", "q_pi", "q_pi_target", "baseline", "cost_baseline",
         "actor", "average", "previous",
     )  # fmt: skip
-    optimizers = (*ConservativeCritics.optimizers, "critic_optimizer", "actor_optimizer")
+    optimizers = (*UnsafeObjective.optimizers, "critic_optimizer", "actor_optimizer")
 
     def __init__(self, config: SevpoConfig, data: OfflineDataset, members: Optional[int] = None) -> None:
         super().__init__(config, data, members)
@@ -281,9 +277,9 @@ class Sevpo(ConservativeCritics):
         unsafe_loss = torch.zeros_like(safe_loss)
         if not warm and c.unsafe_objective != "none" and c.b2 > 0:
             if c.unsafe_objective == "awr":
-                unsafe_loss = self._unsafe_awr(loss, unsafe, q_c - v_c)
+                unsafe_loss = self.unsafe_awr(loss, unsafe, q_c - v_c)
             else:
-                unsafe_loss = self._unsafe_gradient(batch.obs, v_c, unsafe, progress, generator)
+                unsafe_loss = self.unsafe_sampled(batch, v_c, unsafe, progress, generator)
         total = c.b1 * safe_loss + c.b2 * unsafe_loss
         base.descend(self.actor_optimizer, total.sum())
         polyak(self.average, self.actor, c.ema)
@@ -292,58 +288,6 @@ class Sevpo(ConservativeCritics):
             safe_share=self.selection.shares[0], unsafe_share=self.selection.shares[1], clipped_share=clipped,
             weight_max=weight.max(), v_c=v_c,
         )  # fmt: skip
-
-    def _unsafe_awr(self, loss: torch.Tensor, unsafe: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
-        """Weighted regression on unsafe data actions, weights exp(-mu2 A_c) (the base method's form)."""
-        c, mask = self.config, unsafe.float()
-        self._scale_cost(advantage, mask)
-        weight = torch.exp((-c.mu2 * advantage / self.scale_c[..., None]).clamp(max=math.log(c.weight_clip))) * mask
-        if c.normalize_weights:
-            weight = weight / base.mean_over(weight, mask).clamp_min(1e-6)[..., None]
-        return (weight * loss).mean(-1)
-
-    def _scale_cost(self, advantage: torch.Tensor, mask: torch.Tensor) -> None:
-        if self.config.normalize_advantage:
-            size = base.mean_over(advantage.square(), mask).sqrt().detach()
-            moved = self.scale_c.lerp(size, 0.01).clamp_min(1e-3)
-            self.scale_c.copy_(torch.where(mask.sum(-1) > 0, moved, self.scale_c))
-
-    def _unsafe_gradient(
-        self, obs: torch.Tensor, v_c: torch.Tensor, unsafe: torch.Tensor, progress: float, generator: torch.Generator
-    ) -> torch.Tensor:
-        """Eq. 14 with the gradient through the sampler, on (some of) the unsafe states; Eq. 15 after K_trust."""
-        c = self.config
-        count = min(unsafe.shape[-1], c.unsafe_samples)
-        if not self.fixed_shapes:
-            # Fewer unsafe states need fewer samples; but asking how many makes the host wait for the device.
-            count = min(int(unsafe.sum(-1).max()), count)
-        if not count:
-            return torch.zeros(unsafe.shape[:-1], device=self.device)
-        # The first unsafe states of each member; members with fewer fill up with others, which the mask leaves out.
-        ids = torch.sort(unsafe.int(), dim=-1, descending=True, stable=True).indices[..., :count]
-        mask = unsafe.gather(-1, ids).float()
-        obs = obs.gather(-2, ids[..., None].expand(*ids.shape, obs.shape[-1]))
-        noise = base.own_noise(obs, self.actor, self.n_act, generator)
-        act = self.actor.sample(obs, noise)
-        advantage = self.q_c(obs, act).amax(0) - v_c.gather(-1, ids)
-        self._scale_cost(advantage.detach(), mask)
-        sign = -1.0 if c.unsafe_objective == "printed" else 1.0
-        factor = soft_exp(sign * c.mu2 * advantage / self.scale_c[..., None], c.exponent_clip)
-        trusted = progress >= c.trust_start and c.trust_region != "off"
-        loss = torch.zeros_like(factor) if trusted and c.trust_region == "printed" else factor
-        if trusted:
-            loss = loss + c.trust_weight * factor.detach() * self._policy_change(obs, act.detach(), generator)
-        return unsafe.float().mean(-1) * base.mean_over(loss, mask)
-
-    def _policy_change(self, obs: torch.Tensor, act: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """||z_theta - z'||^2 (B,) of Eq. 15 at noised own actions."""
-        noise = torch.randn(act.shape, generator=generator, device=act.device)
-        t = torch.randint(self.actor.steps, act.shape[:-1], generator=generator, device=act.device)
-        noisy = self.actor.corrupt(act, noise, t)
-        now = self.actor.predict(obs, noisy, t)
-        with torch.no_grad():
-            before = self.previous.predict(obs, noisy, t)
-        return (now - before).square().sum(-1)
 
     def policy(self, choice: Optional[str] = None, member: int = 0) -> DiffusionPolicy:
         """See :class:`base.Algorithm`: the averaged actor; candidates judged by stage 1's Q_c and by Q_r."""

@@ -15,7 +15,7 @@ from go2_sevpo.policy import load_policy, save_policy
 from tests.conftest import contract_of, diffusion_policy
 
 
-@pytest.mark.parametrize("choice", ["first", "argmin_cost", "argmax_reward"])
+@pytest.mark.parametrize("choice", ["first", "first_safe", "argmin_cost", "argmax_reward"])
 @pytest.mark.parametrize("kind", ["mlp", "resnet"])
 def test_exported_run_acts_like_torch_at_any_batch_and_candidates(tmp_path, choice, kind):
     policy = diffusion_policy(choice, kind)
@@ -49,6 +49,22 @@ def test_argmin_cost_takes_the_candidate_the_critic_likes_best():
         cost = torch.stack([policy.cost_critic(obs, each[:, k]).amax(0) for k in range(8)], dim=1)
     assert torch.equal(candidate, cost.argmin(1))
     assert torch.allclose(action, each[torch.arange(5), candidate], atol=1e-6)
+
+
+@pytest.mark.parametrize("with_reward_critic", [True, False])
+def test_first_safe_takes_the_first_candidate_within_the_limit_or_else_the_least_cost(with_reward_critic):
+    policy = diffusion_policy("first_safe")
+    if not with_reward_critic:
+        policy.reward_critic = None
+    obs, noise = torch.zeros(60, 265), torch.randn(60, 6, 5, 12)  # one state: costs differ by the action alone
+    with torch.no_grad():
+        each = torch.stack([policy(obs, noise[:, k : k + 1])[0] for k in range(6)], dim=1)
+        cost = torch.stack([policy.cost_critic(obs, each[:, k]).amax(0) for k in range(6)], dim=1)
+        policy.limit = float(cost.quantile(0.15))
+        candidate = policy(obs, noise)[2]
+    safe = [[k for k in range(6) if c[k] <= policy.limit] for c in cost.tolist()]
+    assert {bool(k) for k in safe} == {True, False} and any(k and k[0] > 0 for k in safe)
+    assert candidate.tolist() == [k[0] if k else int(c.argmin()) for k, c in zip(safe, cost)]
 
 
 def test_file_is_single_and_carries_the_full_contract(gaussian_onnx):

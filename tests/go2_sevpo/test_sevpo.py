@@ -1,6 +1,7 @@
 """Tests that would catch the faults of the published release, and the readings chosen for the paper's gaps."""
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -17,9 +18,9 @@ SMALL = {
 }  # fmt: skip
 
 
-def make(dataset, **changes):
+def make(dataset, members=None, **changes):
     torch.manual_seed(0)
-    return Sevpo(SevpoConfig(**{**SMALL, **changes}), dataset)
+    return Sevpo(SevpoConfig(**{**SMALL, **changes}), dataset, members)
 
 
 def parameters(module):
@@ -124,9 +125,12 @@ def sampled_cost(algorithm, data):
     return (5.0 + 5.0 * (act[:, 0] + 0.8).abs()).mean().item()
 
 
-def test_unsafe_objective_moves_the_actor_and_lowers_the_sampled_cost():
+@pytest.mark.parametrize("objective", ["gradient", "search"])
+def test_unsafe_objective_moves_the_actor_and_lowers_the_sampled_cost(objective):
     data = _bandit()
-    algorithm = make(data, critic_steps=600, policy_steps=150, limit=0.5, critic_batch=128, actor_batch=128, rate=2e-3)
+    algorithm = make(
+        data, critic_steps=600, policy_steps=150, limit=0.5, critic_batch=128, actor_batch=128, rate=2e-3, unsafe_objective=objective
+    )  # fmt: skip
     generator = torch.Generator().manual_seed(0)
     for step in range(600):
         metrics = algorithm.update("critics", step, data, generator)
@@ -136,6 +140,23 @@ def test_unsafe_objective_moves_the_actor_and_lowers_the_sampled_cost():
         algorithm.update("policy", step, data, generator)
     assert not torch.equal(weights, parameters(algorithm.actor))
     assert sampled_cost(algorithm, data) < start - 1.0
+
+
+@pytest.mark.parametrize("members", [None, 2])
+def test_search_leaves_a_shallow_valley_of_the_cost_for_a_deep_one(dataset, members):
+    """All data actions lie at 0.8, at the bottom of a valley with Q_c 1; at -0.8 is one with Q_c 0."""
+    algorithm = make(dataset, members=members, unsafe_objective="search", normalize_advantage=False, mu2=20.0)
+    algorithm.q_c_target = lambda obs, act: torch.stack(
+        [torch.minimum((act + 0.8).abs().amax(-1), 1.0 + (act - 0.8).abs().amax(-1))] * 2
+    )
+    shape, generator = (200,) if members is None else (members, 200), torch.Generator().manual_seed(0)
+    n_obs, n_act = dataset.num_obs, dataset.num_actions
+    obs, data = torch.zeros(*shape, n_obs), torch.full((*shape, n_act), 0.8)
+    found = algorithm._found_actions(obs, data, torch.zeros(shape), torch.ones(shape), generator)
+    assert found.shape == data.shape and (found < 0.2).float().mean() > 0.9
+    algorithm.config = dataclasses.replace(algorithm.config, mu2=0.0)  # no preference: as likely anywhere
+    found = algorithm._found_actions(obs, data, torch.zeros(shape), torch.ones(shape), generator)
+    assert 0.4 < (found[..., 0] < 0.0).float().mean() < 0.6
 
 
 def test_the_printed_sign_raises_the_sampled_cost():
@@ -158,7 +179,7 @@ def test_the_printed_sign_raises_the_sampled_cost():
     assert sampled_cost(algorithm, data) > start + 0.5
 
 
-@pytest.mark.parametrize("objective", ["gradient", "awr", "none", "printed"])
+@pytest.mark.parametrize("objective", ["gradient", "search", "awr", "none", "printed"])
 @pytest.mark.parametrize("trust", ["added", "printed", "off"])
 def test_every_unsafe_option_trains_to_finite_weights(dataset, objective, trust):
     algorithm = make(dataset, unsafe_objective=objective, trust_region=trust, limit=0.05, policy_steps=20)

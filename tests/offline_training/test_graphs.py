@@ -70,9 +70,9 @@ def test_spare_samples_do_not_count(dataset, monkeypatch):
     for fixed in (False, True):
         algorithm.fixed_shapes = fixed
         algorithm.scale_c.fill_(1.0)
-        found.append(algorithm._unsafe_gradient(batch.obs, v_c, unsafe, 0.0, generator))
+        found.append(algorithm.unsafe_sampled(batch, v_c, unsafe, 0.0, generator))
     assert found[0] > 0 and torch.allclose(found[0], found[1], rtol=1e-5)
-    nowhere = algorithm._unsafe_gradient(batch.obs, v_c, torch.zeros(8, dtype=torch.bool), 0.0, generator)
+    nowhere = algorithm.unsafe_sampled(batch, v_c, torch.zeros(8, dtype=torch.bool), 0.0, generator)
     assert nowhere == 0
 
 
