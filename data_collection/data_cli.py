@@ -1,11 +1,11 @@
-"""Look after datasets (``go2-data validate | repair | info | card | merge | regions``)."""
+"""Look after datasets (``go2-data validate | repair | info | card | select | merge | regions``)."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Union
+from typing import Any, Dict, Optional, Union
 
 import numpy as np
 import tyro
@@ -42,6 +42,18 @@ class Card:
     """Write card.md, a description of the dataset for those who get it, and its pictures."""
 
     dir: tyro.conf.Positional[Path]
+
+
+@dataclass
+class Select:
+    """Make a dataset of one policy's or one course's part of another (the expert-only half of a mix), without simulating again."""
+
+    dir: tyro.conf.Positional[Path]
+    out: Path
+    policy: Optional[str] = None
+    """Name of the policy, as go2-data info shows it; any if not given."""
+    course: Optional[str] = None
+    """flat, simple or hard; any if not given."""
 
 
 @dataclass
@@ -158,7 +170,7 @@ def card(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def run(command: Union[Validate, Repair, Info, Card, Merge, Regions]) -> str:
+def run(command: Union[Validate, Repair, Info, Card, Select, Merge, Regions]) -> str:
     """Carry out one command; returns what to print.
 
     Raises:
@@ -182,6 +194,9 @@ def run(command: Union[Validate, Repair, Info, Card, Merge, Regions]) -> str:
 
         file = command.policy / "policy_last.safetensors" if command.policy.is_dir() else command.policy
         return region_report(command.dir, file, command.out, command.seed)
+    if isinstance(command, Select):
+        m = shards.select(command.dir, command.out, command.policy, command.course)
+        return f"{command.out}: {len(m['shards'])} shards, {m['episodes']} episodes, {m['transitions']} transitions"
     if isinstance(command, Merge):
         return f"{command.out}: {shards.merge(command.dir, command.out)} transitions"
     return info(command.dir)
@@ -190,7 +205,15 @@ def run(command: Union[Validate, Repair, Info, Card, Merge, Regions]) -> str:
 def main() -> None:
     """Entry point of ``go2-data``."""
     command = tyro.extras.subcommand_cli_from_dict(
-        {"validate": Validate, "repair": Repair, "info": Info, "card": Card, "merge": Merge, "regions": Regions}
+        {
+            "validate": Validate,
+            "repair": Repair,
+            "info": Info,
+            "card": Card,
+            "select": Select,
+            "merge": Merge,
+            "regions": Regions,
+        }
     )
     try:
         print(run(command))

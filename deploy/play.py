@@ -30,8 +30,6 @@ from go2_sevpo.contract import ContractError, check_contract
 from go2_sevpo.metrics import wilson
 from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
 
-WORLDS = 250
-
 
 @dataclass
 class Args:
@@ -52,6 +50,8 @@ class Args:
     """Scale of the sampling noise; the policy's own if not given (0 for PPO policies)."""
     threads: int = 0
     """Physics threads; 0 means all cores."""
+    worlds: int = 250
+    """Episodes played side by side; another number draws other noise."""
     physics_dt: float = 0.005
     """Physics step, s."""
     simulator: str = "mujoco"
@@ -93,13 +93,15 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
     check_contract(policy.contract, environment_contract(), args.policy)
     if args.episodes < 1:
         raise ValueError(f"episodes is {args.episodes}, expected at least 1")
+    if args.worlds < 1:
+        raise ValueError(f"worlds is {args.worlds}, expected at least 1")
     torch.set_num_threads(1)
     noise = noise_scale(args, policy)
     records: List[Dict[str, Any]] = []
     steps, start, batch = 0, time.perf_counter(), 0
     policy.non_finite = 0
     while len(records) < args.episodes:
-        n = min(WORLDS, args.episodes - len(records))
+        n = min(args.worlds, args.episodes - len(records))
         env = evaluation_env(args, n, len(records), batch)
         try:
             seed = args.seed * 1000 + batch

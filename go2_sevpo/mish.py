@@ -37,8 +37,12 @@ class _Mish(torch.autograd.Function):
 
 
 def mish(x: torch.Tensor) -> torch.Tensor:
-    """Mish of ``x``, any shape; torch's own kernel on other devices and in exported graphs. Differentiable once."""
-    if x.device.type != "cpu" or torch.jit.is_tracing():
+    """Mish of ``x``, any shape; torch's own kernel on other devices. Differentiable once."""
+    if torch.jit.is_tracing():  # onnxruntime has a fast sigmoid, but computes softplus entry by entry
+        s = torch.sigmoid(x)
+        u = s * (2.0 - s)
+        return x * (u / (2.0 - u))
+    if x.device.type != "cpu":
         return F.mish(x)
     if torch.is_grad_enabled() and x.requires_grad:
         return _Mish.apply(x)

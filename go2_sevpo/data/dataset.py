@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 import h5py
 import numpy as np
@@ -15,6 +15,7 @@ from go2_sevpo.data.shards import DatasetError, Episodes
 from go2_sevpo.data.tasks import task_of_file
 from go2_sevpo.lidar import Lidar, with_nearness
 
+COLUMNS = ("actions", "rewards", "costs", "terminals", "timeouts")
 MIN_STD = 0.05
 """Floor of the observation scale, so that a nearly constant number is not blown up."""
 
@@ -48,15 +49,16 @@ class OfflineDataset:
 
     def __init__(
         self,
-        parts: Sequence[Episodes],
+        parts: Iterable[Episodes],
         device: Union[str, torch.device] = "cpu",
         manifest: Any = None,
         lidar: Optional[Lidar] = None,
     ) -> None:
-        if not parts:
-            raise DatasetError("no episodes, expected at least one")
+        """Take ``parts`` one by one: no more than one of them is held beside what is kept, if they come from a generator."""
         self.device, self.manifest = torch.device(device), manifest or {}
         frames: List[np.ndarray] = []
+        columns: Dict[str, List[np.ndarray]] = {k: [] for k in COLUMNS}
+        tables: List[Dict[str, np.ndarray]] = []
         first: List[np.ndarray] = []
         second: List[np.ndarray] = []
         count = 0
@@ -74,9 +76,14 @@ class OfflineDataset:
                 first.append(place)
                 second.append(after)
                 count, start = count + length + 1 + len(odd), stop
+            for key in COLUMNS:
+                columns[key].append(part.columns[key])
+            tables.append({k: np.asarray(v) for k, v in part.episodes.items()})
+        if not tables:
+            raise DatasetError("no episodes, expected at least one")
 
         def column(key: str) -> torch.Tensor:
-            return torch.from_numpy(np.concatenate([p.columns[key] for p in parts])).float().to(self.device)
+            return torch.from_numpy(np.concatenate(columns[key])).float().to(self.device)
 
         self.first = torch.from_numpy(np.concatenate(first)).to(self.device)
         self.second = torch.from_numpy(np.concatenate(second)).to(self.device)
@@ -90,7 +97,7 @@ class OfflineDataset:
         self.act = column("actions").clamp_(-1.0, 1.0)
         self.reward, self.cost = column("rewards"), column("costs")
         self.terminal, self.timeout = column("terminals"), column("timeouts")
-        self.episodes = {k: np.concatenate([np.asarray(p.episodes[k]) for p in parts]) for k in parts[0].episodes}
+        self.episodes = {k: np.concatenate([t[k] for t in tables]) for k in tables[0]}
         self._cost_to_go: Optional[torch.Tensor] = None
         self.num_obs, self.num_actions = self.frames.shape[1], self.act.shape[1]
 
@@ -170,23 +177,26 @@ def load(
         DatasetError: missing, damaged, inconsistent, or of different environments.
     """
     lidar: Optional[Lidar] = None
-    parts: List[Episodes] = []
     manifests: List[Dict[str, Any]] = []
+    files: List[Path] = []
     for path in map(Path, folders):
-        if path.is_file():
-            parts.append(read_dsrl(path))
-            task = task_of_file(path)
-            if task is not None:
-                if task.lidar is not None and lidar_length > 0:
-                    lidar = (task.lidar, lidar_length)
-                manifests.append(
-                    {"environment": {"name": task.registered_id}, "shards": [{"sha256": shards.sha256(path)}]}
-                )
+        if path.is_dir() or not path.exists():
+            manifests.append(shards.read_manifest(path))
+            files += [path / e["file"] for e in manifests[-1]["shards"]]
             continue
-        manifest = shards.read_manifest(path)
-        parts += [shards.read_shard(path / e["file"]) for e in manifest["shards"]]
-        manifests.append(manifest)
-    return OfflineDataset(parts, device, _joined(manifests), lidar)
+        files.append(path)
+        task = task_of_file(path)
+        if task is not None:
+            if task.lidar is not None and lidar_length > 0:
+                lidar = (task.lidar, lidar_length)
+            manifests.append({"environment": {"name": task.registered_id}, "shards": [{"sha256": shards.sha256(path)}]})
+    single = {p for p in map(Path, folders) if p.is_file()}
+
+    def parts() -> Iterator[Episodes]:
+        for file in files:
+            yield read_dsrl(file) if file in single else shards.read_shard(file)
+
+    return OfflineDataset(parts(), device, _joined(manifests), lidar)
 
 
 def _joined(manifests: List[Dict[str, Any]]) -> Dict[str, Any]:

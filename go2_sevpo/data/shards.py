@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import h5py
 import numpy as np
@@ -283,3 +284,37 @@ def merge(folder: Path, out: Path) -> int:
             start += data.rows
     os.replace(temporary, out)
     return total
+
+
+def select(folder: Path, out: Path, policy: Optional[str] = None, course: Optional[str] = None) -> Dict[str, Any]:
+    """Make a dataset of those shards of another that came from ``policy`` on ``course``; returns its manifest.
+
+    Shards are linked where the file system can, else copied; no episode is changed or simulated again.
+
+    Raises:
+        DatasetError: no such shard, or ``out`` holds something already.
+    """
+    manifest = read_manifest(folder)
+    if out.exists() and any(out.iterdir()):
+        raise DatasetError(f"{out} is not empty; use another --out")
+
+    def wanted(source: Dict[str, Any]) -> bool:
+        name = Path(source.get("policy", "")).stem
+        return policy in (None, name) and course in (None, source.get("course"))
+
+    entries = [e for e in manifest["shards"] if wanted(e["info"].get("source", {}))]
+    if not entries:
+        known = sorted({tuple(e["info"].get("source", {}).get(k, "?") for k in ("policy", "course")) for e in manifest["shards"]})  # fmt: skip
+        raise DatasetError(
+            f"{folder} has nothing of policy {policy or 'any'} on {course or 'any course'}; it has {', '.join(f'{Path(p).stem} on {c}' for p, c in known)}"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    for entry in entries:
+        try:
+            os.link(folder / entry["file"], out / entry["file"])
+        except OSError:
+            shutil.copyfile(folder / entry["file"], out / entry["file"])
+    whole = ("schema", "transitions", "episodes", "successes", "falls", "shards")
+    common = {k: v for k, v in manifest.items() if k not in whole}
+    common["sources"] = [s for s in manifest.get("sources", []) if wanted(s)]
+    return write_manifest(out, entries, common)

@@ -1,19 +1,22 @@
 """Table 5: SEVPO, FISOR and cloning on Go2 data of several qualities (``go2-reproduce table5``).
 
 Every step is one of the project's own commands in a process of its own, so that any of them can be repeated by hand: collect a mix,
-train (several seeds side by side), export, play. Finished parts are not done again.
+train (several seeds side by side), export, play. Finished parts are not done again, and a best policy that is the last one is not
+played twice.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+import torch
 import yaml
 
 from go2_sevpo.data.shards import write_atomically
+from go2_sevpo.policy import load_policy
 from offline_training.reproduce.figure1 import plain
 from offline_training.reproduce.jobs import Job, module, run_all
 from offline_training.trainer import member_folder
@@ -28,6 +31,11 @@ MIXES = ("expert", "paper", "harsh2", "harsh5")
 CHOOSING = ("sevpo", "fisor", "bc-choice")
 """Algorithms that can choose among candidates."""
 CHOICES = {"sevpo": "argmin_cost", "fisor": "argmin_cost", "bc-choice": "argmin_cost"}
+SIZES: Dict[str, Dict[str, Any]] = {
+    "laptop": {"scale": 0.1, "preset": "laptop", "device": "cpu", "simulator": "mujoco", "evaluate_every": 2000},
+    "gpu": {"scale": 1.0, "preset": "paper", "device": "cuda", "simulator": "mujoco-warp", "evaluate_every": 100000},
+}
+"""What ``--size`` sets where nothing else is given."""
 
 
 @dataclass
@@ -36,9 +44,14 @@ class Table5:
 
     out: Path = Path("runs/table5")
     """Working folder: data, runs, reports. Finished parts are not done again."""
-    scale: float = 0.1
+    size: str = "laptop"
+    """laptop, or gpu (the paper's amount of data, Table 8's networks and steps, CUDA, MuJoCo Warp): sets scale, preset, device, simulator
+    and evaluate-every where these are not given."""
+    scale: Optional[float] = None
     """Share of the paper's amount of data; 1 is the paper's size."""
-    preset: str = "laptop"
+    harsh_scale: Optional[float] = None
+    """The same for the harsh mixes; as ``scale`` if not given."""
+    preset: Optional[str] = None
     """laptop, paper (Table 8), or a YAML file."""
     mixes: Tuple[str, ...] = MIXES
     algorithms: Tuple[str, ...] = ("sevpo", "fisor", "bc", "bc-safe", "bc-choice")
@@ -50,16 +63,30 @@ class Table5:
     candidates: Tuple[int, ...] = (1, 16)
     choice_episodes: Optional[int] = None
     """Evaluation episodes where N > 1, which is slow on a CPU; ``episodes`` if not given."""
-    evaluate_every: int = 2000
+    evaluate_every: Optional[int] = None
     """Steps between the evaluations that decide which policy is best; 0: only the last is played."""
     evaluate_episodes: int = 60
     processes: int = 2
     ray: Optional[str] = None
     """Run on a Ray cluster instead: its address, auto, or local. Its machines must share this folder and installation."""
-    device: str = "cpu"
+    device: Optional[str] = None
     """Where to train."""
-    simulator: str = "mujoco"
+    simulator: Optional[str] = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Fill in what ``size`` sets.
+
+        Raises:
+            ValueError: an unknown size.
+        """
+        if self.size not in SIZES:
+            raise ValueError(f"unknown size '{self.size}', expected one of {', '.join(SIZES)}")
+        for field in fields(self):
+            if getattr(self, field.name) is None and field.name in SIZES[self.size]:
+                setattr(self, field.name, SIZES[self.size][field.name])
+        if self.harsh_scale is None:
+            self.harsh_scale = self.scale
 
 
 def sources(args: Table5, mix: str) -> List[Dict[str, Any]]:
@@ -71,6 +98,7 @@ def sources(args: Table5, mix: str) -> List[Dict[str, Any]]:
     if mix not in MIXES:
         raise ValueError(f"unknown mix '{mix}', expected some of {', '.join(MIXES)}")
     share = 1.0 / len(args.courses)
+    scale: Any = args.harsh_scale if mix.startswith("harsh") else args.scale
     found: List[Dict[str, Any]] = []
 
     def add(policy: str, course: str, episodes: float) -> None:
@@ -78,16 +106,16 @@ def sources(args: Table5, mix: str) -> List[Dict[str, Any]]:
 
     for course in args.courses:
         if mix in ("expert", "paper"):
-            add("expert", course, 6000 * args.scale * share)
+            add("expert", course, 6000 * scale * share)
         else:
             good = 1.0 / (1.0 + float(mix[-1]))
-            add("expert", course, TRANSITIONS * args.scale * share * good / EXPERT_LENGTH[course])
+            add("expert", course, TRANSITIONS * scale * share * good / EXPERT_LENGTH[course])
     for course in args.courses:
         if mix == "paper":
-            add("weak", course, 3000 * args.scale * share)
+            add("weak", course, 3000 * scale * share)
         elif mix != "expert":
             bad = float(mix[-1]) / (1.0 + float(mix[-1]))
-            add("weak", course, TRANSITIONS * args.scale * share * bad / WEAK_LENGTH[course])
+            add("weak", course, TRANSITIONS * scale * share * bad / WEAK_LENGTH[course])
     return found
 
 
@@ -96,11 +124,11 @@ def _run(args: Table5, mix: str, algorithm: str) -> Path:
 
 
 def data_jobs(args: Table5) -> List[Job]:
-    """Collections that are missing."""
+    """Collections that are missing. The expert-only mix is part of the paper's, if both are wanted, and not simulated again."""
     found = []
     for mix in args.mixes:
         wanted, folder = sources(args, mix), args.out / "data" / mix
-        if (folder / "manifest.json").is_file():
+        if (folder / "manifest.json").is_file() or (mix == "expert" and "paper" in args.mixes):
             continue
         recipe = args.out / f"mix_{mix}.yaml"
         write_atomically(recipe, yaml.safe_dump({"sources": wanted}))
@@ -110,6 +138,17 @@ def data_jobs(args: Table5) -> List[Job]:
         )  # fmt: skip
         found.append(Job(f"collect {mix}", command, args.out / f"collect_{mix}.log"))
     return found
+
+
+def part_jobs(args: Table5) -> List[Job]:
+    """The expert-only mix out of the paper's."""
+    folder = args.out / "data" / "expert"
+    if not {"expert", "paper"} <= set(args.mixes) or (folder / "manifest.json").is_file():
+        return []
+    command = module(
+        "data_collection.data_cli", "select", folder.parent / "paper", "--out", folder, "--policy", "expert"
+    )
+    return [Job("select the expert's part", command, args.out / "collect_expert.log")]
 
 
 def train_jobs(args: Table5) -> List[Job]:
@@ -164,24 +203,49 @@ def _report(args: Table5, e: Dict[str, Any]) -> Path:
     return args.out / "play" / _name(e) / "report.json"
 
 
+def _policy_file(args: Table5, e: Dict[str, Any], kept: str) -> Path:
+    return member_folder(_run(args, e["mix"], e["algorithm"]), e["member"]) / f"policy_{kept}.safetensors"
+
+
+def same_policy(one: Path, other: Path) -> bool:
+    """Whether two policy files have the same weights."""
+    a, b = (load_policy(path)[0].state_dict() for path in (one, other))
+    return a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
+
+
+def played(args: Table5, e: Dict[str, Any]) -> Dict[str, Any]:
+    """The evaluation that answers for ``e``: the last policy's where it is the best one too."""
+    if e["kept"] == "last":
+        return e
+    same = same_policy(_policy_file(args, e, "best"), _policy_file(args, e, "last"))
+    return {**e, "kept": "last"} if same else e
+
+
 def play_jobs(args: Table5) -> List[Job]:
-    """Evaluations that are missing: export and play in one process."""
+    """Evaluations that are missing: a policy is exported, then played on its courses, in one chain."""
     (args.out / "play").mkdir(parents=True, exist_ok=True)
-    found = []
+    missing: Dict[str, List[Dict[str, Any]]] = {}
     for e in evaluations(args):
-        if _report(args, e).is_file():
-            continue
-        file = member_folder(_run(args, e["mix"], e["algorithm"]), e["member"]) / f"policy_{e['kept']}.safetensors"
+        e = played(args, e)
+        name = _name({**e, "course": "all"})
+        if not _report(args, e).is_file() and e not in missing.get(name, []):
+            missing.setdefault(name, []).append(e)
+    found = []
+    for name, parts in missing.items():
+        e = parts[0]
         choice = CHOICES[e["algorithm"]] if e["n"] > 1 else "first"
-        onnx = args.out / "play" / f"{_name(e)}.onnx"
-        export = module("deploy.export", file, "--out", onnx, "--choice", choice, "--candidates", e["n"])
-        # Every training seed is played on courses of its own.
-        play = module(
-            "deploy.play", onnx, "--course", e["course"], "--episodes", episodes_of(args, e), "--threads", 1,
-            "--seed", args.seed + 100 + e["member"], "--simulator", args.simulator, "--out", _report(args, e).parent,
-        )  # fmt: skip
-        command = module("offline_training.reproduce.chain", json.dumps([export, play]))
-        found.append(Job(f"play {_name(e)}", command, args.out / "play" / f"{_name(e)}.log"))
+        onnx = args.out / "play" / f"{name}.onnx"
+        file = _policy_file(args, e, e["kept"])
+        commands = [module("deploy.export", file, "--out", onnx, "--choice", choice, "--candidates", e["n"])]
+        for e in parts:
+            # Every training seed is played on courses of its own.
+            commands.append(module(
+                "deploy.play", onnx, "--course", e["course"], "--episodes", episodes_of(args, e), "--threads", 1,
+                "--worlds", episodes_of(args, e), "--seed", args.seed + 100 + e["member"], "--simulator", args.simulator,
+                "--out", _report(args, e).parent,
+            ))  # fmt: skip
+        command = module("offline_training.reproduce.chain", json.dumps(commands))
+        found.append(Job(f"play {name}", command, args.out / "play" / f"{name}.log"))
     return found
 
 
@@ -196,12 +260,12 @@ def run(args: Table5) -> Dict[str, Any]:
     for mix in args.mixes:
         sources(args, mix)
     args.out.mkdir(parents=True, exist_ok=True)
-    for jobs in (data_jobs, train_jobs, play_jobs):
+    for jobs in (data_jobs, part_jobs, train_jobs, play_jobs):
         run_all(jobs(args), args.processes, args.ray)
     rows = []
     for e in evaluations(args):
-        played = json.loads(_report(args, e).read_text(encoding="utf-8"))
-        rows.append({**e, **report.episodes_of(played)})
+        found = json.loads(_report(args, played(args, e)).read_text(encoding="utf-8"))
+        rows.append({**e, **report.episodes_of(found)})
     manifests = {
         m: json.loads((args.out / "data" / m / "manifest.json").read_text(encoding="utf-8")) for m in args.mixes
     }

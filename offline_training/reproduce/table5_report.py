@@ -59,9 +59,11 @@ def cells(rows: List[Dict[str, Any]]) -> List[str]:
 def table(result: Dict[str, Any]) -> str:
     """All evaluations, by mix and course."""
     s = result["settings"]
+    few = s["choice_episodes"]
+    chosen = f" ({few} where N > 1)" if few and few != s["episodes"] else ""
     lines = [
-        f"`{result['command']}`, scale {s['scale']:g}, preset {s['preset']}: {s['members']} training seeds, {s['episodes']} unseen "
-        "episodes per seed and course at difficulty 1 with all randomisation. Percent with 95% Wilson intervals over all episodes; "
+        f"`{result['command']}`, scale {s['scale']:g} ({s['harsh_scale']:g} for the harsh mixes), preset {s['preset']}: {s['members']} training seeds, "
+        f"{s['episodes']} unseen episodes per seed and course{chosen} at difficulty 1 with all randomisation. Percent with 95% Wilson intervals over all episodes; "
         "worst training seed after the semicolon. *best*: chosen by evaluations during training on other courses.",
         "", PAPER, "",
     ]  # fmt: skip

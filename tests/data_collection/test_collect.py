@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from data_collection import collect as module
 from data_collection.collect import Args, collect, plan, sources_of
-from data_collection.data_cli import Card, Info, Merge, Repair, Validate, run
+from data_collection.data_cli import Card, Info, Merge, Repair, Select, Validate, run
 from go2_sevpo.data import shards
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.shards import DatasetError
@@ -153,6 +154,13 @@ def test_data_commands(gaussian_onnx, tmp_path):
     assert "success: the base is within 0.5 m" in card and "| height_scan | 85 |" in card
     assert "transitions" in run(Merge(folder, tmp_path / "all.hdf5"))
     assert len(load(tmp_path / "all.hdf5")) == len(load(folder))
+    assert "2 shards, 4 episodes" in run(Select(folder, tmp_path / "part", policy="trembler", course="simple"))
+    assert "valid, 2 shards, 4 episodes" in run(Validate(tmp_path / "part"))
+    assert torch.equal(load(tmp_path / "part").frames, load(folder).frames)
+    with pytest.raises(DatasetError, match="has nothing of policy expert on any course; it has trembler on simple"):
+        run(Select(folder, tmp_path / "none", policy="expert"))
+    with pytest.raises(DatasetError, match="part is not empty"):
+        run(Select(folder, tmp_path / "part", policy="trembler"))
     shard = next(folder.glob("*.hdf5"))
     shard.write_bytes(shard.read_bytes()[:1000])
     with pytest.raises(DatasetError):

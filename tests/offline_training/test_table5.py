@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import torch
 
+from go2_sevpo.policy import GaussianPolicy, save_policy
 from offline_training.reproduce import table5
 from offline_training.reproduce import table5_report as report
 from offline_training.reproduce.table5 import Table5
@@ -29,6 +31,45 @@ def test_mixes_hold_what_they_promise():
         assert sum(steps.values()) == pytest.approx(0.1 * table5.TRANSITIONS, rel=0.02)
     with pytest.raises(ValueError, match="unknown mix 'soft', expected some of expert, paper, harsh2, harsh5"):
         table5.sources(args, "soft")
+
+
+def test_size_fills_in_what_is_not_given():
+    laptop, gpu = Table5(scale=0.3), Table5(size="gpu", harsh_scale=0.2)
+    assert (laptop.scale, laptop.harsh_scale, laptop.preset, laptop.device) == (0.3, 0.3, "laptop", "cpu")
+    assert (gpu.scale, gpu.harsh_scale, gpu.preset, gpu.simulator) == (1.0, 0.2, "paper", "mujoco-warp")
+    assert sum(s["episodes"] for s in table5.sources(gpu, "paper")) == 9000
+    harsh = sum(s["episodes"] for s in table5.sources(gpu, "harsh2"))
+    assert harsh == sum(s["episodes"] for s in table5.sources(Table5(scale=0.2), "harsh2"))
+    with pytest.raises(ValueError, match="unknown size 'desk', expected one of laptop, gpu"):
+        Table5(size="desk")
+
+
+def test_a_best_policy_that_is_the_last_is_played_once(tmp_path):
+    args = Table5(
+        tmp_path,
+        mixes=("paper",),
+        algorithms=("bc",),
+        courses=("simple", "hard"),
+        members=2,
+        candidates=(1,),
+        episodes=9,
+    )
+    policies = [GaussianPolicy([3, 2], torch.zeros(2), 1.0) for _ in range(3)]
+    for member, kept, k in ((0, "last", 0), (0, "best", 0), (1, "last", 1), (1, "best", 2)):
+        folder = tmp_path / "train" / "paper" / "bc" / f"member_{member:02d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        save_policy(folder / f"policy_{kept}.safetensors", policies[k], torch.zeros(4, 3), {})
+    jobs = {j.title: json.loads(j.command[-1]) for j in table5.play_jobs(args)}
+    assert sorted(jobs) == [
+        "play paper_bc_best_N1_all_01", "play paper_bc_last_N1_all_00", "play paper_bc_last_N1_all_01"
+    ]  # fmt: skip
+    for commands in jobs.values():  # one export, then both courses
+        assert [c[2] for c in commands] == ["deploy.export", "deploy.play", "deploy.play"]
+    report = tmp_path / "play" / "paper_bc_last_N1_simple_00"
+    report.mkdir()
+    (report / "report.json").write_text("{}")
+    left = {j.title: json.loads(j.command[-1]) for j in table5.play_jobs(args)}
+    assert [c[c.index("--course") + 1] for c in left["play paper_bc_last_N1_all_00"][1:]] == ["hard"]
 
 
 def test_every_method_is_played_alone_and_those_that_choose_also_with_candidates():
@@ -69,3 +110,14 @@ def test_the_whole_chain_runs_and_goes_on(tmp_path, capsys):
     assert table5.data_jobs(args) == table5.train_jobs(args) == table5.play_jobs(args) == []
     assert table5.run(args)["rows"] == result["rows"]
     assert "begins" not in capsys.readouterr().out
+
+
+def test_the_experts_part_is_taken_out_of_the_papers_mix(tmp_path, capsys):
+    args = Table5(tmp_path, scale=0.001, mixes=("paper", "expert"), algorithms=(), courses=("simple",))
+    result = table5.run(args)
+    assert {k: v["episodes"] for k, v in result["data"]["paper"].items()} == {
+        "expert on simple": 6,
+        "weak on simple": 3,
+    }
+    assert result["data"]["expert"] == {"expert on simple": result["data"]["paper"]["expert on simple"]}
+    assert "collect expert" not in capsys.readouterr().out
