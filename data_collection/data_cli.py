@@ -76,30 +76,41 @@ class Regions:
     seed: int = 0
 
 
+PANELS = {"return": "return", "cost": "cost", "length": "steps", "progress": "way covered (%)"}
+
+
 def _episodes(folder: Path, manifest: Dict[str, Any]) -> Dict[str, Dict[str, np.ndarray]]:
+    """Episode tables by source; with ``progress`` in percent where the shards' records have it."""
     import h5py
 
     groups: Dict[str, Dict[str, list]] = {}
     for entry in manifest["shards"]:
         source = entry["info"].get("source", {})
         name = f"{Path(source.get('policy', '?')).stem} on {source.get('course', '?')}"
-        group = groups.setdefault(name, {k: [] for k in shards.EPISODE_KEYS})
+        group = groups.setdefault(name, {k: [] for k in (*shards.EPISODE_KEYS, "progress")})
         with h5py.File(folder / entry["file"], "r") as handle:
             for key in shards.EPISODE_KEYS:
                 group[key].append(handle[f"episodes/{key}"][()])
+        records = shards.shard_info(folder / entry["file"]).get("records", [])
+        group["progress"].append(np.array([100.0 * r["progress"] for r in records if "progress" in r]))
     return {name: {k: np.concatenate(v) for k, v in group.items()} for name, group in groups.items()}
 
 
 def _histograms(groups: Dict[str, Dict[str, np.ndarray]], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3), layout="constrained")
-    axes = figure.subplots(1, 3)
-    for axis, key in zip(axes, ("return", "cost", "length")):
-        values = [g[key] for g in groups.values()]
+    keys = [k for k in PANELS if any(len(g[k]) for g in groups.values())]
+    figure = Figure(figsize=(3.6 * len(keys), 3), layout="constrained")
+    for axis, key in zip(np.atleast_1d(figure.subplots(1, len(keys))), keys):
+        values, label = [g[key] for g in groups.values()], PANELS[key]
+        every = np.concatenate(values)
+        top = float(np.quantile(every, 0.99))
+        if every.max() > 2.0 * top > 0:  # a few episodes would squeeze all others into the first bin
+            values, label = [np.minimum(v, top) for v in values], f"{label} ({top:.0f} and more in the last bin)"
         axis.hist(values, bins=30, stacked=True, label=list(groups))
-        axis.set(xlabel={"return": "return", "cost": "cost", "length": "steps"}[key], ylabel="episodes")
-    axes[0].legend(frameon=False, fontsize=8)
+        axis.set(xlabel=label, ylabel="episodes")
+        if key == keys[0]:
+            axis.legend(frameon=False, fontsize=8)
     figure.savefig(str(path), dpi=120)
 
 
@@ -147,7 +158,7 @@ def card(folder: Path) -> str:
         f"# Dataset {folder.resolve().name}", "",
         f"{m['episodes']} episodes, {m['transitions']} transitions in {len(m['shards'])} HDF5 shards (keys of DSRL), "
         f"schema {m['schema']}, seed {m.get('seed')}. Environment: {environment.get('name', '?')}.", "",
-        "```", *table, "```", "", "![returns, costs, lengths](histogram.png)", "", "## What made it", "",
+        "```", *table, "```", "", "![returns, costs, lengths, way covered](histogram.png)", "", "## What made it", "",
     ]  # fmt: skip
     for source in m.get("sources", []):
         digest = (m.get("policies") or {}).get(source["policy"], "?")

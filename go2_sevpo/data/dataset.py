@@ -66,16 +66,18 @@ class OfflineDataset:
             obs, nxt = part.columns["observations"], part.columns["next_observations"]
             same = shards.true_successors(part)
             start = 0
+            pieces: List[np.ndarray] = []
             for length in np.asarray(part.episodes["length"], dtype=np.int64):
                 stop = start + length
                 odd = start + np.flatnonzero(~same[start:stop])
-                frames.append(np.concatenate([obs[start:stop], nxt[stop - 1 : stop], nxt[odd]]))
+                pieces += [obs[start:stop], nxt[stop - 1 : stop], nxt[odd]]
                 place = np.arange(count, count + length)
                 after = place + 1
                 after[odd - start] = count + length + 1 + np.arange(len(odd))
                 first.append(place)
                 second.append(after)
                 count, start = count + length + 1 + len(odd), stop
+            frames.append(np.concatenate(pieces))
             for key in COLUMNS:
                 columns[key].append(part.columns[key])
             tables.append({k: np.asarray(v) for k, v in part.episodes.items()})
