@@ -30,6 +30,8 @@ class Args:
     """Working folder. The same command goes on after an interruption."""
     rounds: int = 2
     """Collections after the first training."""
+    collect_temperature: Optional[float] = None
+    """Sampling temperature while collecting; the policy's own if not given. More noise finds actions that are better than the policy's."""
     courses: Tuple[str, ...] = ("simple", "hard")
     episodes: int = 300
     """Episodes collected per course and round."""

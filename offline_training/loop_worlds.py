@@ -42,6 +42,24 @@ def train(args: Any, folder: Path, data: List[Path], *more: Any) -> Path:
     return onnx
 
 
+def collector(args: Any, folder: Path, onnx: Path) -> Path:
+    """The policy that collects: the trained one, or itself at ``args.collect_temperature``."""
+    if args.collect_temperature is None:
+        return onnx
+    noisy = folder / "collector.onnx"
+    if not noisy.is_file():
+        call(
+            "export the collector",
+            "deploy.export",
+            folder / "train",
+            "--out",
+            noisy,
+            "--temperature",
+            args.collect_temperature,
+        )
+    return noisy
+
+
 class Go2World:
     """The Go2 courses: safe enough is a matter of falls."""
 
@@ -76,6 +94,7 @@ class Go2World:
     def collect(self, folder: Path, onnx: Path, number: int) -> List[Path]:
         """New data; a seed of its own per round: courses no earlier collection has seen."""
         args, folders = self.args, []
+        onnx = collector(args, folder, onnx)
         for course in args.courses:
             data = folder / f"data_{course}"
             if not (data / "manifest.json").is_file():
@@ -135,6 +154,7 @@ class SafetyWorld:
         """New episodes; a seed of its own per round."""
         out = folder / f"collected_{self.task.name}.hdf5"
         if not out.with_suffix(".json").is_file():
+            onnx = collector(self.args, folder, onnx)
             call(
                 f"collect on {self.task.name}", "data_collection.dsrl_cli", "collect", self.task.name, onnx, "--out", out,
                 "--episodes", self.args.episodes, "--seed", 1000 * (self.args.seed + 1) + number, "--processes", self.args.threads or 2,

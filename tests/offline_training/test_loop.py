@@ -40,6 +40,19 @@ def test_unsafe_policies_may_not_collect_safe_ones_may(place, capfd):
     assert manifest["sources"][0]["policy"].endswith("policy.onnx")
 
 
+def test_collects_with_more_noise_if_asked_to(place):
+    from go2_sevpo.onnx_policy import OnnxPolicy
+
+    args = options(place, rounds=1, safe_enough=1.0, collect_temperature=0.7)
+    args.out = place / "noisy"
+    run(args)
+    first = args.out / "round_0"
+    assert OnnxPolicy(first / "collector.onnx").contract["sampler"]["temperature"] == 0.7
+    assert OnnxPolicy(first / "policy.onnx").contract["sampler"]["temperature"] == 1.0
+    manifest = json.loads((first / "data_simple" / "manifest.json").read_text())
+    assert manifest["sources"][0]["policy"].endswith("collector.onnx")
+
+
 def test_a_failing_step_is_named(place):
     with pytest.raises(ValueError, match=r"train on nowhere stopped with status 1"):
         run(Args((place / "nowhere",), place / "other", courses=("simple",)))
