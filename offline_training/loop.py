@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple, Union
 
@@ -40,6 +40,8 @@ class Args:
     cost over the limit (1)."""
     algorithm: str = "sevpo"
     preset: str = "laptop"
+    set: List[str] = field(default_factory=list)
+    """Overrides of the algorithm's settings, as name=value."""
     play_episodes: int = 250
     """Evaluation episodes per course after each training."""
     seed: int = 0

@@ -33,10 +33,11 @@ def train(args: Any, folder: Path, data: List[Path], *more: Any) -> Path:
     """Train on all ``data`` and export; returns the policy."""
     onnx = folder / "policy.onnx"
     if not onnx.is_file():
+        overrides = ["--set", *args.set] if args.set else []
         names = " + ".join(p.name for p in data)
         call(
             f"train on {names}", "offline_training.train_job", *data, "--out", folder / "train",
-            "--algorithm", args.algorithm, "--preset", args.preset, "--seed", args.seed, *more,
+            "--algorithm", args.algorithm, "--preset", args.preset, "--seed", args.seed, *more, *overrides,
         )  # fmt: skip
         call("export", "deploy.export", folder / "train", "--out", onnx)
     return onnx

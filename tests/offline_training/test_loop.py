@@ -43,12 +43,14 @@ def test_unsafe_policies_may_not_collect_safe_ones_may(place, capfd):
 def test_collects_with_more_noise_if_asked_to(place):
     from go2_sevpo.onnx_policy import OnnxPolicy
 
-    args = options(place, rounds=1, safe_enough=1.0, collect_temperature=0.7)
+    args = options(place, rounds=1, safe_enough=1.0, collect_temperature=0.7, set=["mu1=4", "weight_clip=7"])
     args.out = place / "noisy"
     run(args)
     first = args.out / "round_0"
     assert OnnxPolicy(first / "collector.onnx").contract["sampler"]["temperature"] == 0.7
     assert OnnxPolicy(first / "policy.onnx").contract["sampler"]["temperature"] == 1.0
+    config = json.loads((first / "train" / "config.json").read_text())["config"]
+    assert (config["mu1"], config["weight_clip"]) == (4, 7)
     manifest = json.loads((first / "data_simple" / "manifest.json").read_text())
     assert manifest["sources"][0]["policy"].endswith("collector.onnx")
 
