@@ -10,7 +10,7 @@ from typing import Dict
 import torch
 import tyro
 
-from benchmarks.learning import go2_sized
+from benchmarks.learning import random_data
 from benchmarks.record import record
 from deploy.export import write_onnx
 from deploy.play import inference_time
@@ -32,7 +32,7 @@ class Args:
 def main() -> None:
     """Measure, print and record."""
     args = tyro.cli(Args)
-    data = go2_sized(1000)
+    data = random_data(265, 12, 1000)
     values: Dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for preset in ("laptop", "paper"):

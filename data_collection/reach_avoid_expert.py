@@ -126,11 +126,11 @@ class TaskVecEnv(VecEnv):
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """See stable-baselines3."""
-        raise NotImplementedError
+        raise NotImplementedError("set_attr: the training sets nothing on and calls nothing of single worlds")
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> List[Any]:
         """See stable-baselines3."""
-        raise NotImplementedError
+        raise NotImplementedError("env_method: the training sets nothing on and calls nothing of single worlds")
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> List[bool]:
         """See stable-baselines3."""

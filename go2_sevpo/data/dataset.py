@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
 import h5py
 import numpy as np
@@ -180,25 +180,19 @@ def load(
     """
     lidar: Optional[Lidar] = None
     manifests: List[Dict[str, Any]] = []
-    files: List[Path] = []
+    files: List[Tuple[Callable[[Path], Episodes], Path]] = []
     for path in map(Path, folders):
         if path.is_dir() or not path.exists():
             manifests.append(shards.read_manifest(path))
-            files += [path / e["file"] for e in manifests[-1]["shards"]]
+            files += [(shards.read_shard, path / e["file"]) for e in manifests[-1]["shards"]]
             continue
-        files.append(path)
+        files.append((read_dsrl, path))
         task = task_of_file(path)
         if task is not None:
             if task.lidar is not None and lidar_length > 0:
                 lidar = (task.lidar, lidar_length)
             manifests.append({"environment": {"name": task.registered_id}, "shards": [{"sha256": shards.sha256(path)}]})
-    single = {p for p in map(Path, folders) if p.is_file()}
-
-    def parts() -> Iterator[Episodes]:
-        for file in files:
-            yield read_dsrl(file) if file in single else shards.read_shard(file)
-
-    return OfflineDataset(parts(), device, _joined(manifests), lidar)
+    return OfflineDataset((read(path) for read, path in files), device, _joined(manifests), lidar)
 
 
 def _joined(manifests: List[Dict[str, Any]]) -> Dict[str, Any]:
