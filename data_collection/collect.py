@@ -28,6 +28,7 @@ from envs.simulators.base import SimulationError
 from go2_sevpo.contract import ContractError, check_contract
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, Episodes
+from go2_sevpo.lock import sole_writer
 from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
 
 CONFIG_DIR = Path(__file__).parent / "configs"
@@ -214,13 +215,18 @@ def collect(args: Args) -> Dict[str, Any]:
 
     Raises:
         ValueError: arguments, policies or an existing folder that do not fit.
+        BusyError: another process is collecting into the same folder.
     """
     sources = sources_of(args)
     torch.set_num_threads(1)
     policies = {s.policy: OnnxPolicy(find_policy(s.policy)) for s in sources}
     for name, policy in policies.items():
         check_contract(policy.contract, environment_contract(), str(name))
-    args.out.mkdir(parents=True, exist_ok=True)
+    with sole_writer(args.out):
+        return _collect(args, sources, policies)
+
+
+def _collect(args: Args, sources: List[Source], policies: Dict[str, OnnxPolicy]) -> Dict[str, Any]:
     _check_resume(args.out, _fingerprint(args, sources))
     jobs = plan(sources, args.episodes_per_shard)
     missing = [j for j in jobs if not (args.out / j.name).is_file()]

@@ -10,7 +10,6 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning torch threads starve the physics threads
 
-import csv
 import json
 import signal
 import sys
@@ -28,6 +27,9 @@ from data_collection.ppo import installed_version, make_learner
 from envs.go2.parkour import Go2Parkour
 from go2_sevpo.checkpoint import load_checkpoint, save_checkpoint
 from go2_sevpo.cpu import use_cpu
+from go2_sevpo.csv_log import append_row, forget_after
+from go2_sevpo.data.shards import write_atomically
+from go2_sevpo.lock import sole_writer
 from go2_sevpo.policy import GaussianPolicy, save_policy
 
 CHECKPOINT_KIND = "ppo"
@@ -169,12 +171,7 @@ class RunLog:
 
     def write(self, row: Dict[str, float]) -> None:
         """Append one row."""
-        new = not self.path.exists()
-        with open(self.path, "a", newline="", encoding="utf-8") as handle:
-            writer = csv.writer(handle)
-            if new:
-                writer.writerow(row)
-            writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in row.values()])
+        append_row(self.path, row)
         for name, value in row.items():
             self.writer.add_scalar(name, value, row["iteration"])
 
@@ -246,12 +243,13 @@ def run(args: Args) -> int:
     checkpoint = args.out / "checkpoint.safetensors"
     if checkpoint.exists() and not args.resume:
         raise ValueError(f"{args.out} already holds a run; use --resume to go on, or another --out")
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "config.json").write_text(json.dumps({"seed": args.seed, **asdict(config)}, indent=1), encoding="utf-8")
-    trainer = Trainer(config, args.out, args.seed)
-    if args.resume:
-        trainer.load()
-    return _loop(trainer, RunLog(args.out), args.save_every)
+    with sole_writer(args.out):
+        trainer = Trainer(config, args.out, args.seed)
+        if args.resume:
+            trainer.load()
+            forget_after(args.out / "progress.csv", "iteration", trainer.iteration)
+        write_atomically(args.out / "config.json", json.dumps({"seed": args.seed, **asdict(config)}, indent=1))
+        return _loop(trainer, RunLog(args.out), args.save_every)
 
 
 def _loop(trainer: Trainer, log: RunLog, save_every: int) -> int:

@@ -13,6 +13,7 @@ from envs.go2.config import ParkourConfig
 from envs.go2.parkour import Go2Parkour
 from envs.go2.rollout import Policy as Actor
 from envs.go2.rollout import run_episodes
+from go2_sevpo.csv_log import append_row
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.policy import Policy
 from go2_sevpo.policy import act as ask
@@ -20,6 +21,7 @@ from go2_sevpo.policy import act as ask
 Evaluator = Callable[[Policy], Dict[str, float]]
 Rank = Callable[[Dict[str, float]], List[float]]
 """What an evaluation found, as numbers that are compared from left to right; the greater is the better."""
+CURVE = "evaluation.csv"
 GO2 = "go2_sevpo/Go2Parkour-v0"
 COURSE_SEED = 9_000_000
 """Course seeds of evaluation during training: apart from those of collection and of go2-play."""
@@ -83,7 +85,7 @@ def go2_evaluator(
 
 def read_curve(run: Path) -> List[Dict[str, float]]:
     """``evaluation.csv`` of a run: step, member and what every evaluation found; empty if there was none."""
-    path = run / "evaluation.csv"
+    path = run / CURVE
     if not path.is_file():
         return []
     with open(path, newline="", encoding="utf-8") as handle:
@@ -110,13 +112,7 @@ class BestKeeper:
         """Evaluate, log to ``evaluation.csv``; True if this is the best so far."""
         found = self.evaluate(policy)
         row = {"step": step, "member": member, **{k: round(v, 6) for k, v in found.items()}}
-        path = self.out / "evaluation.csv"
-        new = not path.exists()
-        with open(path, "a", newline="", encoding="utf-8") as handle:
-            writer = csv.writer(handle)
-            if new:
-                writer.writerow(row)
-            writer.writerow(row.values())
+        append_row(self.out / CURVE, row)
         score = self.rank(found)
         better = member not in self.best or score > self.best[member]
         if better:

@@ -17,6 +17,7 @@ import tyro
 from go2_sevpo.data.shards import DatasetError, write_atomically
 from go2_sevpo.data.tasks import task_of_file
 from go2_sevpo.interrupt import kill_interrupts
+from go2_sevpo.lock import sole_writer
 from offline_training.loop_worlds import Go2World, SafetyWorld
 
 
@@ -118,7 +119,8 @@ def main() -> None:
     args = tyro.cli(Args)
     kill_interrupts()
     try:
-        run(args)
+        with sole_writer(args.out):
+            run(args)
     except KeyboardInterrupt:
         sys.exit("\ngo2-loop: stopped; finished steps are kept, the same command goes on")
     except ValueError as error:

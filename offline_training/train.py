@@ -21,7 +21,8 @@ from go2_sevpo.algorithms import ALGORITHMS, make_algorithm, make_config
 from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.cpu import use_cpu
 from go2_sevpo.data.dataset import OfflineDataset, load
-from go2_sevpo.data.shards import DatasetError
+from go2_sevpo.data.shards import DatasetError, write_atomically
+from go2_sevpo.lock import sole_writer
 from offline_training.evaluation import BestKeeper, courses_of, go2_evaluator
 from offline_training.safety_evaluation import safety_evaluator, safety_rank, safety_task
 from offline_training.trainer import CHECKPOINT, Trainer
@@ -130,6 +131,7 @@ def train(args: Args) -> bool:
         ValueError: arguments that are not understood.
         DatasetError: data that cannot be used.
         CheckpointError: nothing to resume, or of another run.
+        BusyError: another process is training in the same folder.
     """
     if args.members is not None and args.members < 1:
         raise ValueError(f"members is {args.members}, expected at least 1")
@@ -140,13 +142,18 @@ def train(args: Args) -> bool:
         raise ValueError(f"{args.out} already holds a run; use --resume to go on, or another --out")
     if args.resume and not (args.out / CHECKPOINT).exists():
         raise CheckpointError(f"nothing to resume: no {CHECKPOINT} in {args.out}")
+    if not args.dataset:
+        raise ValueError("no dataset given, expected at least one folder or HDF5 file")
+    with sole_writer(args.out):
+        return _train(args, config)
+
+
+def _train(args: Args, config: Any) -> bool:
     if args.device == "cpu":
         use_cpu(args.threads)
     else:
         torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    if not args.dataset:
-        raise ValueError("no dataset given, expected at least one folder or HDF5 file")
     length = args.lidar_length if args.lidar_length is not None else (0.0 if args.preset == "paper" else LIDAR_LENGTH)
     if length < 0:
         raise ValueError(f"lidar length is {length:g}, expected 0 or more")
@@ -161,8 +168,6 @@ def train(args: Args) -> bool:
         "algorithm": args.algorithm, "preset": args.preset, "seed": args.seed, "candidates": args.candidates,
         "members": args.members, "config": json.loads(json.dumps(asdict(config))), "dataset": {**dataset_identity(data, args.dataset), **scaled},
     }  # fmt: skip
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "config.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
     algorithm = make_algorithm(args.algorithm, config, data, args.members)
 
     def say(line: str) -> None:
@@ -174,6 +179,7 @@ def train(args: Args) -> bool:
     )
     if args.resume:
         trainer.load()
+    write_atomically(args.out / "config.json", json.dumps(info, indent=1))
     return trainer.run()
 
 

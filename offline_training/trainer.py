@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import signal
 import time
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any, Callable, Dict, List, Optional
 import torch
 
 from go2_sevpo.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from go2_sevpo.csv_log import append_row, forget_after
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.policy import save_policy
-from offline_training.evaluation import BestKeeper
+from offline_training.evaluation import CURVE, BestKeeper
 
 CHECKPOINT = "checkpoint.safetensors"
 POLICY = "policy_last.safetensors"
@@ -47,13 +47,7 @@ class MetricLog:
         row = {"step": float(step), "steps_per_second": rate}
         row.update({k: float(v) / max(self._count, 1) for k, v in self._sums.items()})
         self._sums, self._count = {}, 0
-        path = self.out / f"{stage}.csv"
-        new = not path.exists()
-        with open(path, "a", newline="", encoding="utf-8") as handle:
-            writer = csv.writer(handle)
-            if new:
-                writer.writerow(row)
-            writer.writerow([f"{v:.6g}" for v in row.values()])
+        append_row(self.out / f"{stage}.csv", row)
         for key, value in row.items():
             self.writer.add_scalar(f"{stage}/{key}", value, step)
         self.writer.flush()
@@ -135,6 +129,17 @@ class Trainer:
         torch.set_rng_state(state["torch_rng"].cpu())
         if self.keeper is not None:
             self.keeper.best = dict(state.get("best") or {})
+        self._forget_what_comes_again()
+
+    def _forget_what_comes_again(self) -> None:
+        """Take out of the logs what was done after the checkpoint."""
+        stages = self.algorithm.stages
+        for number in range(self.stage, len(stages)):
+            step = self.step if number == self.stage else 0
+            forget_after(self.out / f"{stages[number]}.csv", "step", step)
+        last = len(stages) - 1
+        if self.stage <= last:
+            forget_after(self.out / CURVE, "step", self.step if self.stage == last else 0)
 
     def run(self, max_steps: Optional[int] = None) -> bool:
         """Train to the end (True), or until interrupted or ``max_steps`` more steps were done (False)."""

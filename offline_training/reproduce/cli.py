@@ -14,6 +14,7 @@ from typing_extensions import Annotated
 
 from go2_sevpo.contract import ContractError
 from go2_sevpo.interrupt import kill_interrupts
+from go2_sevpo.lock import sole_writer
 from offline_training.reproduce import figure1, figure2, figure4, figure6, safety_tables, sweep, table5
 
 Command = Union[
@@ -41,7 +42,8 @@ def main() -> None:
     kill_interrupts()
     args = tyro.cli(Command, description="Reproduce a figure or table of the paper.")
     try:
-        RUN[type(args)](args)
+        with sole_writer(args.out):
+            RUN[type(args)](args)
     except KeyboardInterrupt:
         sys.exit("\ngo2-reproduce: stopped; finished parts are kept, the same command goes on")
     except (ValueError, ContractError) as error:

@@ -7,6 +7,7 @@ from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.data import shards
 from go2_sevpo.data.dataset import load
+from go2_sevpo.lock import BusyError, sole_writer
 from go2_sevpo.policy import load_policy
 from offline_training.train import Args, settings_of, train
 from offline_training.trainer import Trainer
@@ -131,10 +132,41 @@ def test_existing_run_is_neither_overwritten_nor_resumed_with_other_settings(fol
     train(Args((folder,), out, set=SETS))
     with pytest.raises(ValueError, match="already holds a run"):
         train(Args((folder,), out, set=SETS))
+    before = (out / "config.json").read_text()
     with pytest.raises(CheckpointError, match="was begun with config"):
         train(Args((folder,), out, set=[*SETS, "mu1=2.0"], resume=True))
+    assert (out / "config.json").read_text() == before
     with pytest.raises(CheckpointError, match="nothing to resume"):
         train(Args((folder,), tmp_path / "other", set=SETS, resume=True))
+
+
+def test_logs_have_every_step_once_after_a_kill(folder, tmp_path):
+    """Killed three times, each time ten steps after a checkpoint."""
+    data, out = load(folder), tmp_path / "run"
+    config = make_config("sevpo", settings_of(Args((folder,), out, set=SETS)))
+    out.mkdir()
+    for done, kept in ((0, 15), (15, 20), (35, 5)):
+        trainer = Trainer(make_algorithm("sevpo", config, data), data, out, {}, 0, 5, 1000, lambda _: None)
+        if done:
+            trainer.load()
+        assert not trainer.run(kept)
+        saved = (out / "checkpoint.safetensors").read_bytes()
+        assert not trainer.run(10)
+        (out / "checkpoint.safetensors").write_bytes(saved)
+    (out / "evaluation.csv").write_text("step,member,success\n10,0,1\n25,0,1\n")
+    trainer = Trainer(make_algorithm("sevpo", config, data), data, out, {}, 0, 5, 1000, lambda _: None)
+    trainer.load()
+    assert (out / "evaluation.csv").read_text().splitlines() == ["step,member,success", "10,0,1"]
+    assert trainer.run()
+    for name in ("critics.csv", "policy.csv"):
+        steps = [int(line.split(",")[0]) for line in (out / name).read_text().splitlines()[1:]]
+        assert steps == list(range(5, 31, 5)), name
+
+
+def test_two_trainings_in_one_folder_are_refused(folder, tmp_path):
+    with sole_writer(tmp_path / "run"), pytest.raises(BusyError, match="run is being written by another process"):
+        train(Args((folder,), tmp_path / "run", set=SETS))
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_safe_cloning_never_sees_an_unsafe_episode(dataset):

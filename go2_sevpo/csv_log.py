@@ -1,0 +1,39 @@
+"""Logs as CSV that survive being resumed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Mapping
+
+from go2_sevpo.data.shards import write_atomically
+
+
+def append_row(path: Path, row: Mapping[str, object]) -> None:
+    """Append one row; floats with six digits. A new file begins with the names."""
+    new = not path.exists()
+    with open(path, "a", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        if new:
+            writer.writerow(row)
+        writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in row.values()])
+
+
+def forget_after(path: Path, column: str, last: float) -> None:
+    """Drop the rows whose ``column`` is beyond ``last``: a run that goes on from an older checkpoint writes them again.
+
+    So is a last row that a kill cut short. Nothing happens if there is no file.
+    """
+    if not path.is_file():
+        return
+    with open(path, newline="", encoding="utf-8") as handle:
+        names, *rows = list(csv.reader(handle)) or [[]]
+    if column not in names:
+        return
+    kept = [r for r in rows if len(r) == len(names) and float(r[names.index(column)]) <= last]
+    if len(kept) == len(rows):
+        return
+    text = io.StringIO()
+    csv.writer(text).writerows([names, *kept])
+    write_atomically(path, text.getvalue())
