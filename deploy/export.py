@@ -20,7 +20,7 @@ from envs.contracts import contract_for
 from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.contract import CONTRACT_KEY, ContractError, dump_contract
 from go2_sevpo.onnx_policy import COST_INPUT, INPUTS, OUTPUTS, OnnxPolicy
-from go2_sevpo.policy import CHOICES, BudgetPolicy, Policy, act, load_policy
+from go2_sevpo.policy import CHOICES, LIMITED, BudgetPolicy, DiffusionPolicy, Policy, act, load_policy
 
 OPSET = 17
 OLD_OPSET = 16
@@ -128,7 +128,9 @@ class Args:
     candidates: Optional[int] = None
     """Candidates N the player draws by default; the run's own number if not given."""
     choice: Optional[str] = None
-    """How a candidate is chosen: first, first_safe, argmin_cost or argmax_reward; the run's own if not given."""
+    """How a candidate is chosen: first, first_safe, escape, argmin_cost or argmax_reward; the run's own if not given."""
+    limit: Optional[float] = None
+    """Q_c up to which first_safe, escape and argmax_reward take a candidate, a discounted cost value; the run's own if not given."""
     temperature: Optional[float] = None
     """Sampling temperature; the run's own if not given."""
     layout: Optional[Path] = None
@@ -152,6 +154,11 @@ def export_run(args: Args) -> Dict[str, Any]:
     if path.suffix == ".pt":
         return _export_torch_actor(path, args)
     policy, observations, info = load_policy(path, args.choice, args.temperature)
+    if args.limit is not None:
+        if not isinstance(policy, DiffusionPolicy) or policy.choice not in LIMITED:
+            chosen = policy.sampler["choice"]
+            raise ContractError(f"limit {args.limit:g} for choice {chosen}, expected one of {', '.join(LIMITED)}")
+        policy.limit = args.limit
     if args.budget is not None:
         if not isinstance(policy, BudgetPolicy) or args.budget < 0:
             raise ContractError(

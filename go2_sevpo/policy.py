@@ -14,7 +14,9 @@ from go2_sevpo.diffusion import Diffusion
 from go2_sevpo.networks import Critic, Denoiser, Normalizer, Value
 
 POLICY_KIND = "policy"
-CHOICES = ("first", "first_safe", "argmin_cost", "argmax_reward")
+CHOICES = ("first", "first_safe", "escape", "argmin_cost", "argmax_reward")
+LIMITED = ("first_safe", "escape", "argmax_reward")
+"""Choices that ask whether Q_c is within the limit."""
 
 
 class DiffusionPolicy(nn.Module):
@@ -23,7 +25,8 @@ class DiffusionPolicy(nn.Module):
 
     ``choice`` among the N candidates: ``first`` (no critic), ``argmin_cost`` (least Q_c), ``first_safe`` (the first of those with
     Q_c <= ``limit``: the actor's own distribution, cut at the limit) and ``argmax_reward`` (of those the greatest Q_r); both take the
-    least Q_c where there is none.
+    least Q_c where there is none. ``escape`` is ``first_safe``, but the least Q_c is then sought among N * T uniform actions, too: Eq. 12
+    solved on the spot, for places the actor does not find out of. Those actions are made of ``noise`` and numbered from N on.
     """
 
     needs_cost = False
@@ -61,11 +64,15 @@ class DiffusionPolicy(nn.Module):
         flat = noise.reshape(batch * n, noise.shape[2], noise.shape[3])
         actions = diffusion.sample(obs, flat, self.temperature, wide).reshape(batch, n, -1)
         value = obs[:, 0] * 0.0 if self.cost_value is None else self.cost_value(obs)
-        candidate = self._choose(obs, actions)
+        if self.choice == "escape":
+            # The error function makes uniform numbers in [-1, 1] of normal ones.
+            actions = torch.cat([actions, torch.erf(flat / math.sqrt(2.0)).reshape(batch, -1, actions.shape[-1])], 1)
+        candidate = self._choose(obs, actions, n)
         chosen = torch.gather(actions, 1, candidate[:, None, None].expand(-1, 1, actions.shape[-1])).squeeze(1)
         return chosen, value, candidate
 
-    def _choose(self, obs: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    def _choose(self, obs: torch.Tensor, actions: torch.Tensor, own: int) -> torch.Tensor:
+        """Number (B,) of an action (B, N, A); the first ``own`` are the actor's."""
         batch, n = actions.shape[0], actions.shape[1]
         if self.choice == "first" or self.cost_critic is None:
             return (obs[:, 0] * 0.0).long()
@@ -74,11 +81,11 @@ class DiffusionPolicy(nn.Module):
         cost = self.cost_critic(wide, flat).amax(0).reshape(batch, n)
         if self.choice == "argmin_cost":
             return cost.argmin(1)
-        if self.choice == "first_safe" or self.reward_critic is None:
+        if self.choice in ("first_safe", "escape") or self.reward_critic is None:
             score = torch.zeros_like(cost) - torch.arange(n, device=cost.device, dtype=cost.dtype)
         else:
             score = self.reward_critic(wide, flat).amin(0).reshape(batch, n)
-        safe = cost <= self.limit
+        safe = (cost <= self.limit) & (torch.arange(n, device=cost.device) < own)
         best = torch.where(safe, score, torch.full_like(score, -math.inf)).argmax(1)
         return torch.where(safe.any(1), best, cost.argmin(1))
 
@@ -106,7 +113,8 @@ class DiffusionPolicy(nn.Module):
     def sampler(self) -> Dict[str, Any]:
         """Diffusion steps, temperature and choice, for the contract."""
         kind = {"kind": "diffusion", "steps": self.diffusion.steps, "prediction": self.diffusion.prediction}
-        return {**kind, "temperature": self.temperature, "choice": self.choice, "noise_scale": 1.0}
+        limit = {"limit": self.limit} if self.choice in LIMITED else {}
+        return {**kind, "temperature": self.temperature, "choice": self.choice, **limit, "noise_scale": 1.0}
 
 
 class GaussianPolicy(nn.Module):

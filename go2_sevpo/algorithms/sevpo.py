@@ -90,6 +90,8 @@ class SevpoConfig(ConservativeConfig):
     # acting
     temperature: float = 1.0
     choice: str = "argmin_cost"
+    acting_share: float = 1.0
+    """Candidates are judged by this share of l: less than 1 where Q_c comes out too small in places the data hardly hold."""
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -103,6 +105,8 @@ class SevpoConfig(ConservativeConfig):
         check_choice(self, "penalty", PENALTIES)
         check_choice(self, "trust_region", TRUST_REGIONS)
         check_choice(self, "choice", CHOICES)
+        if self.acting_share < 0:
+            raise ValueError(f"acting_share is {self.acting_share:g}, expected 0 or more")
         if self.lookahead < 0:
             raise ValueError(f"lookahead is {self.lookahead}, expected 0 or more steps")
 
@@ -293,7 +297,8 @@ class Sevpo(UnsafeObjective):
         """See :class:`base.Algorithm`: the averaged actor; candidates judged by stage 1's Q_c and by Q_r."""
         c = self.config
         nets = [self.one(m, member) for m in (self.average, self.q_c_target, self.q_r_target, self.v_c)]
-        return DiffusionPolicy(self.normalizer, nets[0], c.temperature, choice or c.choice, *nets[1:], self.limit)
+        limit = c.acting_share * self.limit
+        return DiffusionPolicy(self.normalizer, nets[0], c.temperature, choice or c.choice, *nets[1:], limit)
 
 
 __all__ = ["Sevpo", "SevpoConfig", "constrained_reward", "expectile_loss", "soft_exp"]

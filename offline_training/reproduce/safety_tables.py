@@ -43,8 +43,9 @@ class SafetyTable:
     """Evaluation episodes per training seed."""
     candidates: int = 16
     """N of the algorithms that choose among candidates."""
-    choices: Tuple[str, ...] = ("first", "first_safe")
-    """How SEVPO acts: a line for each. first: N = 1; first_safe: the first of N candidates within the limit; argmax_reward, argmin_cost."""
+    choices: Tuple[str, ...] = ("first", "escape")
+    """How SEVPO acts: a line for each. first: N = 1; escape: the first of N candidates within the limit, else the least Q_c, uniform actions
+    included; first_safe, argmax_reward, argmin_cost."""
     evaluate_every: int = 5000
     """Steps between evaluations along a training, for the learning curves (Figure 11); 0: none."""
     evaluate_episodes: int = 5
@@ -128,7 +129,7 @@ def cells(args: Any) -> List[Cell]:
 
     def add(task: str, mix: str, algorithm: str, label: str, limit: float, *settings: str) -> None:
         for choice in args.choices if algorithm == "sevpo" else (None,):
-            n = {None: "", "first": ", N = 1", "first_safe": f", N = {args.candidates}"}.get(
+            n = {None: "", "first": ", N = 1", "escape": f", N = {args.candidates}"}.get(
                 choice, f", N = {args.candidates}, {choice}"
             )
             found.append(Cell(task, mix, algorithm, label + n, settings, limit, choice))

@@ -15,7 +15,7 @@ from go2_sevpo.policy import load_policy, save_policy
 from tests.conftest import contract_of, diffusion_policy
 
 
-@pytest.mark.parametrize("choice", ["first", "first_safe", "argmin_cost", "argmax_reward"])
+@pytest.mark.parametrize("choice", ["first", "first_safe", "escape", "argmin_cost", "argmax_reward"])
 @pytest.mark.parametrize("kind", ["mlp", "resnet"])
 def test_exported_run_acts_like_torch_at_any_batch_and_candidates(tmp_path, choice, kind):
     policy = diffusion_policy(choice, kind)
@@ -37,7 +37,7 @@ def test_exported_run_acts_like_torch_at_any_batch_and_candidates(tmp_path, choi
         assert np.array_equal(got[2], candidate.numpy())
         assert np.allclose(got[0], action.numpy(), atol=1e-5)
         assert np.allclose(got[1], value.numpy(), atol=1e-5)
-        assert candidate.max() < n
+        assert candidate.max() < (n * 6 if choice == "escape" else n)  # uniform actions follow: T = 5 per candidate
 
 
 def test_argmin_cost_takes_the_candidate_the_critic_likes_best():
@@ -65,6 +65,42 @@ def test_first_safe_takes_the_first_candidate_within_the_limit_or_else_the_least
     safe = [[k for k in range(6) if c[k] <= policy.limit] for c in cost.tolist()]
     assert {bool(k) for k in safe} == {True, False} and any(k and k[0] > 0 for k in safe)
     assert candidate.tolist() == [k[0] if k else int(c.argmin()) for k, c in zip(safe, cost)]
+
+
+def test_escape_is_first_safe_with_uniform_actions_where_no_candidate_is_within_the_limit():
+    policy = diffusion_policy("escape")
+    obs, noise = torch.zeros(60, 265), torch.randn(60, 6, 5, 12)
+    uniform = 2.0 * torch.distributions.Normal(0.0, 1.0).cdf(noise.reshape(60, 30, 12)) - 1.0
+    with torch.no_grad():
+        policy.choice = "first"
+        own = torch.stack([policy(obs, noise[:, k : k + 1])[0] for k in range(6)], dim=1)
+        policy.choice = "escape"
+        every = torch.cat([own, uniform], dim=1)
+        cost = torch.stack([policy.cost_critic(obs, every[:, k]).amax(0) for k in range(36)], dim=1)
+        policy.limit = float(cost[:, :6].quantile(0.15))
+        action, _, candidate = policy(obs, noise)
+    safe = [[k for k in range(6) if c[k] <= policy.limit] for c in cost.tolist()]
+    assert candidate.tolist() == [k[0] if k else int(c.argmin()) for k, c in zip(safe, cost)]
+    assert (candidate < 6).any() and (candidate >= 6).any()
+    assert torch.allclose(action, every[torch.arange(60), candidate], atol=1e-5)
+
+
+def test_a_limit_of_the_export_replaces_the_runs(tmp_path):
+    save_policy(tmp_path / "p.safetensors", diffusion_policy("first"), torch.randn(300, 265), {"algorithm": "sevpo"})
+    out = tmp_path / "p.onnx"
+    export_run(Args(tmp_path / "p.safetensors", out, choice="escape", candidates=4, limit=-1e9))
+    session = OnnxPolicy(out)
+    assert session.contract["sampler"]["limit"] == -1e9
+    never = session.act(
+        np.zeros((50, 265), np.float32), np.random.default_rng(0).normal(size=(50, 4, 5, 12)).astype(np.float32)
+    )[2]
+    assert (never >= 4).any(), "no candidate is within that limit"
+    export_run(Args(tmp_path / "p.safetensors", out, choice="escape", candidates=4, limit=1e9))
+    assert not OnnxPolicy(out).act(np.zeros((5, 265), np.float32), np.ones((5, 4, 5, 12), np.float32))[2].any()
+    with pytest.raises(
+        ContractError, match="limit 1 for choice first, expected one of first_safe, escape, argmax_reward"
+    ):
+        export_run(Args(tmp_path / "p.safetensors", out, limit=1.0))
 
 
 def test_file_is_single_and_carries_the_full_contract(gaussian_onnx):

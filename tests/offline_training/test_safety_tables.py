@@ -115,7 +115,7 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
     generated(args.out / "data" / "generated_CarGoal1_8.hdf5")
     result = tables.run(args)
     assert [(r["algorithm"], r["choice"], len(r["returns"])) for r in result["rows"]] == [
-        ("sevpo", "first", 1), ("sevpo", "first_safe", 1), ("ccac", None, 1),
+        ("sevpo", "first", 1), ("sevpo", "escape", 1), ("ccac", None, 1),
     ]  # fmt: skip
     assert (
         result["data"]["CarGoal1 1:1"]["dsrl"] is False and result["data"]["CarGoal1 1:1"]["safe"]["transitions"] >= 100
@@ -125,7 +125,7 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
     }  # fmt: skip
     assert (args.out / "table1_curves.png").stat().st_size > 10_000
     assert (args.out / "table1.md").read_text().count("| CarGoal1 | 1:1 |") == 3
-    for choice, n in (("first", 1), ("first_safe", 2)):
+    for choice, n in (("first", 1), ("escape", 2)):
         played = json.loads((args.out / "play" / f"CarGoal1_1_1_sevpo_{choice}_00" / "report.json").read_text())
         assert played["candidates"] == n
     config = json.loads((args.out / "train" / "CarGoal1_1_1_sevpo" / "config.json").read_text())
