@@ -24,6 +24,7 @@ from go2_sevpo.policy import CHOICES, DiffusionPolicy
 ADVANTAGES = ("baseline", "paper")
 PENALTIES = ("signed", "paper", "none")
 TRUST_REGIONS = ("added", "printed", "off")
+LIDAR_ACTING_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,9 @@ class SevpoConfig(ConservativeConfig):
     # acting
     temperature: float = 1.0
     choice: str = "argmin_cost"
-    acting_share: float = 1.0
-    """Candidates are judged by this share of l: less than 1 where Q_c comes out too small in places the data hardly hold."""
+    acting_share: Optional[float] = None
+    """Candidates are judged by this share of l. None: 0.3 where networks see how near a lidar's readings are, as Q_c then comes out too small
+    in places the data hardly hold (measured, docs/safety_gymnasium.md), else 1."""
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -105,7 +107,7 @@ class SevpoConfig(ConservativeConfig):
         check_choice(self, "penalty", PENALTIES)
         check_choice(self, "trust_region", TRUST_REGIONS)
         check_choice(self, "choice", CHOICES)
-        if self.acting_share < 0:
+        if self.acting_share is not None and self.acting_share < 0:
             raise ValueError(f"acting_share is {self.acting_share:g}, expected 0 or more")
         if self.lookahead < 0:
             raise ValueError(f"lookahead is {self.lookahead}, expected 0 or more steps")
@@ -297,7 +299,10 @@ class Sevpo(UnsafeObjective):
         """See :class:`base.Algorithm`: the averaged actor; candidates judged by stage 1's Q_c and by Q_r."""
         c = self.config
         nets = [self.one(m, member) for m in (self.average, self.q_c_target, self.q_r_target, self.v_c)]
-        limit = c.acting_share * self.limit
+        share = c.acting_share
+        if share is None:
+            share = 1.0 if self.normalizer.lidar is None else LIDAR_ACTING_SHARE
+        limit = share * self.limit
         return DiffusionPolicy(self.normalizer, nets[0], c.temperature, choice or c.choice, *nets[1:], limit)
 
 

@@ -95,6 +95,13 @@ def test_policies_take_raw_observations(car, tmp_path, name):
     assert np.abs(found - expected.numpy()).max() < 1e-5
 
 
+@pytest.mark.parametrize(("length", "share", "expected"), [(0.1, None, 0.3), (0.0, None, 1.0), (0.1, 0.7, 0.7)])
+def test_candidates_are_judged_by_less_than_the_limit_where_networks_see_nearness(car, length, share, expected):
+    config = make_config("sevpo", {**SMALL["sevpo"], "episode_limit": 10.0, "acting_share": share})
+    algorithm = make_algorithm("sevpo", config, load(car, lidar_length=length))
+    assert algorithm.policy("escape").limit == pytest.approx(expected * algorithm.limit)
+
+
 @pytest.mark.parametrize(("preset", "length", "expected"), [("safety", None, 0.1), ("paper", None, None), ("safety", 0.0, None)])  # fmt: skip
 def test_go2_train_uses_it_where_there_is_a_lidar(car, tmp_path, preset, length, expected):
     settings = ["steps=2", "width=8", "depth=2"]
