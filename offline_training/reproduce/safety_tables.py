@@ -46,7 +46,7 @@ class SafetyTable:
     choices: Tuple[str, ...] = ("first", "escape")
     """How SEVPO acts: a line for each. first: N = 1; escape: the first of N candidates within the limit, else the least Q_c, uniform actions
     included; first_safe, argmax_reward, argmin_cost."""
-    evaluate_every: int = 5000
+    evaluate_every: int = 2000
     """Steps between evaluations along a training, for the learning curves (Figure 11); 0: none."""
     evaluate_episodes: int = 5
     processes: int = 2
@@ -301,8 +301,8 @@ def run(args: Any) -> Dict[str, Any]:
     text = safety_report.table(result, worst=isinstance(args, Table3))
     write_atomically(args.out / f"{name}.md", text)
     if any(curves.values()):
-        safety_report.draw_curves(
-            [(c.task, c.mix, c.label, curves[c.name]) for c in trainings(wanted)], wanted[0].limit, args.out / f"{name}_curves.png"
-        )  # fmt: skip
+        # Along a training a policy is played as its configuration says, which no line's choice of candidates changes.
+        drawn = [(c.task, c.mix, c.label.split(", N = ")[0], curves[c.name]) for c in trainings(wanted)]
+        safety_report.draw_curves(drawn, wanted[0].limit, args.out / f"{name}_curves.png")
     print(text)
     return result
