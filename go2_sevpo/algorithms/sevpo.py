@@ -25,6 +25,7 @@ ADVANTAGES = ("baseline", "paper")
 PENALTIES = ("signed", "paper", "none")
 TRUST_REGIONS = ("added", "printed", "off")
 LIDAR_ACTING_SHARE = 0.3
+"""``acting_share`` where networks see a lidar's nearness (measured on CarGoal1)."""
 
 
 @dataclass(frozen=True)
