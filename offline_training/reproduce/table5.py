@@ -203,6 +203,12 @@ def _report(args: Table5, e: Dict[str, Any]) -> Path:
     return args.out / "play" / _name(e) / "report.json"
 
 
+def _is_played(args: Table5, e: Dict[str, Any]) -> bool:
+    """Whether the report is there and of as many episodes as asked for: another number would pass for what the table says."""
+    report = _report(args, e)
+    return report.is_file() and json.loads(report.read_text(encoding="utf-8"))["episodes"] == episodes_of(args, e)
+
+
 def _policy_file(args: Table5, e: Dict[str, Any], kept: str) -> Path:
     return member_folder(_run(args, e["mix"], e["algorithm"]), e["member"]) / f"policy_{kept}.safetensors"
 
@@ -228,7 +234,7 @@ def play_jobs(args: Table5) -> List[Job]:
     for e in evaluations(args):
         e = played(args, e)
         name = _name({**e, "course": "all"})
-        if not _report(args, e).is_file() and e not in missing.get(name, []):
+        if not _is_played(args, e) and e not in missing.get(name, []):
             missing.setdefault(name, []).append(e)
     found = []
     for name, parts in missing.items():

@@ -67,7 +67,9 @@ def test_a_best_policy_that_is_the_last_is_played_once(tmp_path):
         assert [c[2] for c in commands] == ["deploy.export", "deploy.play", "deploy.play"]
     report = tmp_path / "play" / "paper_bc_last_N1_simple_00"
     report.mkdir()
-    (report / "report.json").write_text("{}")
+    (report / "report.json").write_text(json.dumps({"episodes": 8}))  # one too few: played again
+    assert {j.title: json.loads(j.command[-1]) for j in table5.play_jobs(args)} == jobs
+    (report / "report.json").write_text(json.dumps({"episodes": 9}))
     left = {j.title: json.loads(j.command[-1]) for j in table5.play_jobs(args)}
     assert [c[c.index("--course") + 1] for c in left["play paper_bc_last_N1_all_00"][1:]] == ["hard"]
 
