@@ -11,7 +11,7 @@ import re
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 import tyro
@@ -22,6 +22,7 @@ from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.cpu import use_cpu
 from go2_sevpo.data.dataset import OfflineDataset, load
 from go2_sevpo.data.shards import DatasetError, write_atomically
+from go2_sevpo.data.tasks import task_of_file
 from go2_sevpo.lock import sole_writer
 from offline_training.evaluation import BestKeeper, courses_of, go2_evaluator
 from offline_training.safety_evaluation import safety_evaluator, safety_rank, safety_task
@@ -87,8 +88,14 @@ SettingsLoader.yaml_implicit_resolvers = {
 SettingsLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(true|True|false|False)$"), list("tTfF"))
 
 
+def has_lidar(paths: Sequence[Union[str, Path]]) -> bool:
+    """Whether a dataset is of a Safety-Gymnasium task with a lidar."""
+    tasks = [task_of_file(path) for path in map(Path, paths) if path.is_file()]
+    return any(task is not None and task.lidar is not None for task in tasks)
+
+
 def settings_of(args: Args) -> Dict[str, Any]:
-    """The algorithm's settings: preset, then overrides.
+    """The algorithm's settings: preset, over it its section ``lidar`` if the task has one, then overrides.
 
     Raises:
         ValueError: no such preset, or an override that is not name=value.
@@ -103,6 +110,9 @@ def settings_of(args: Args) -> Dict[str, Any]:
     if section not in sections:
         raise ValueError(f"preset {path.name} has no settings for {section}, only for {', '.join(sections)}")
     values = dict(sections[section] or {})
+    with_lidar = values.pop("lidar", {})
+    if has_lidar(args.dataset):
+        values.update(with_lidar)
     for item in args.set:
         name, sign, value = item.partition("=")
         if not sign:

@@ -53,6 +53,9 @@ def table(result: Dict[str, Any], worst: bool = False) -> str:
             "",
             f"**{', '.join(generated)}: generated data (`go2-dsrl generate`), not DSRL's.** Not comparable with published scores.",
         ]
+    chosen = {(r["task"], r["choice"]): None for r in result["rows"] if r["choice"] not in (None, "first")}
+    if chosen:
+        lines += ["", f"SEVPO among N candidates: {', '.join(f'{choice} on {task}' for task, choice in chosen)}."]
     groups: Dict[Tuple[str, str], Dict[str, List[Dict[str, Any]]]] = {}
     for row in result["rows"]:
         groups.setdefault((row["task"], row["mix"]), {}).setdefault(row["label"], []).append(row)

@@ -43,9 +43,9 @@ class SafetyTable:
     """Evaluation episodes per training seed."""
     candidates: int = 16
     """N of the algorithms that choose among candidates."""
-    choices: Tuple[str, ...] = ("first", "escape")
-    """How SEVPO acts: a line for each. first: N = 1; escape: the first of N candidates within the limit, else the least Q_c, uniform actions
-    included; first_safe, argmax_reward, argmin_cost."""
+    choices: Tuple[str, ...] = ("first", "preset")
+    """How SEVPO acts: a line for each. first: N = 1; preset: as the preset says for the task; escape, first_safe, argmax_reward, argmin_cost:
+    this among N candidates, whatever the preset says."""
     evaluate_every: int = 2000
     """Steps between evaluations along a training, for the learning curves (Figure 11); 0: none."""
     evaluate_episodes: int = 5
@@ -102,7 +102,7 @@ class Cell:
     settings: Tuple[str, ...]
     limit: float
     choice: Optional[str] = None
-    """How the policy acts; None: as its configuration says."""
+    """How the policy acts; None and preset: as its configuration says."""
 
     @property
     def name(self) -> str:
@@ -129,7 +129,7 @@ def cells(args: Any) -> List[Cell]:
 
     def add(task: str, mix: str, algorithm: str, label: str, limit: float, *settings: str) -> None:
         for choice in args.choices if algorithm == "sevpo" else (None,):
-            n = {None: "", "first": ", N = 1", "escape": f", N = {args.candidates}"}.get(
+            n = {None: "", "first": ", N = 1", "preset": f", N = {args.candidates}"}.get(
                 choice, f", N = {args.candidates}, {choice}"
             )
             found.append(Cell(task, mix, algorithm, label + n, settings, limit, choice))
@@ -248,7 +248,8 @@ def play_jobs(args: Any) -> List[Job]:
                 "--out", report.parent,
             )  # fmt: skip
             n = 1 if cell.choice == "first" else args.candidates
-            acting = ["--choice", cell.choice, "--candidates", n] if cell.choice else []
+            acting = ["--choice", cell.choice] if cell.choice not in (None, "preset") else []
+            acting += ["--candidates", n] if cell.choice else []
             export = module("deploy.export", policy, "--out", onnx, *acting)
             command = module("offline_training.reproduce.chain", json.dumps([export, play]))
             found.append(Job(f"play {report.parent.name}", command, args.out / "play" / f"{report.parent.name}.log"))
@@ -270,15 +271,19 @@ def run(args: Any) -> Dict[str, Any]:
     run_all(mixing, args.processes, args.ray)
     run_all(train_jobs(args), args.processes, args.ray)
     run_all(play_jobs(args), args.processes, args.ray)
+    configs = {
+        c.name: json.loads((args.out / "train" / c.name / "config.json").read_text(encoding="utf-8"))["config"] for c in wanted
+    }  # fmt: skip
     rows = []
     for cell in wanted:
+        choice = configs[cell.name]["choice"] if cell.choice == "preset" else cell.choice
         for member in range(args.members):
             report = json.loads(_report(args, cell, member).read_text(encoding="utf-8"))
             detail = report["episodes_detail"]
             rows.append(
                 {
                     "task": cell.task, "mix": cell.mix, "algorithm": cell.algorithm, "label": cell.label, "limit": cell.limit,
-                    "choice": cell.choice, "member": member, "returns": [round(e["return"], 4) for e in detail],
+                    "choice": choice, "member": member, "returns": [round(e["return"], 4) for e in detail],
                     "costs": [e["cost"] for e in detail],
                 }
             )  # fmt: skip
@@ -292,10 +297,7 @@ def run(args: Any) -> Dict[str, Any]:
                 **json.loads(_mix_file(args, c.task, c.mix).with_suffix(".json").read_text(encoding="utf-8")),
             } for c in wanted
         },
-        "curves": curves,
-        "configs": {
-            c.name: json.loads((args.out / "train" / c.name / "config.json").read_text(encoding="utf-8"))["config"] for c in wanted
-        },
+        "curves": curves, "configs": configs,
     }  # fmt: skip
     write_atomically(args.out / f"{name}.json", json.dumps(result))
     text = safety_report.table(result, worst=isinstance(args, Table3))

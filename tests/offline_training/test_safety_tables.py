@@ -16,7 +16,8 @@ from offline_training.reproduce.safety_tables import Table1, Table2, Table3, Tab
 
 TINY = """
 sevpo: {actor: mlp, width: 16, depth: 2, dropout: 0.0, prediction: clean, episode_limit: 10.0, episode_delta: 10.0, critic_steps: 4,
-  policy_steps: 4, critic_hidden: [16], critic_batch: 16, actor_batch: 16, actor_updates: 1, unsafe_samples: 4}
+  policy_steps: 4, critic_hidden: [16], critic_batch: 16, actor_batch: 16, actor_updates: 1, unsafe_samples: 4, choice: argmin_cost,
+  lidar: {choice: escape}}
 ccac: {vae_steps: 4, steps: 4, batch: 16, hidden: [16], vae_hidden: 16, latent: 4}
 """
 
@@ -64,7 +65,7 @@ def test_settings_that_are_not_understood():
 def rows(label, returns, costs, member=0):
     return {
         "task": "CarGoal1", "mix": "1:1", "algorithm": label, "label": label, "limit": 10.0, "member": member,
-        "returns": returns, "costs": costs,
+        "choice": None, "returns": returns, "costs": costs,
     }  # fmt: skip
 
 
@@ -125,9 +126,10 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
     }  # fmt: skip
     assert (args.out / "table1_curves.png").stat().st_size > 10_000
     assert (args.out / "table1.md").read_text().count("| CarGoal1 | 1:1 |") == 3
-    for choice, n in (("first", 1), ("escape", 2)):
+    for choice, n in (("first", 1), ("preset", 2)):
         played = json.loads((args.out / "play" / f"CarGoal1_1_1_sevpo_{choice}_00" / "report.json").read_text())
         assert played["candidates"] == n
+    assert "SEVPO among N candidates: escape on CarGoal1." in (args.out / "table1.md").read_text()
     config = json.loads((args.out / "train" / "CarGoal1_1_1_sevpo" / "config.json").read_text())
     assert config["dataset"]["reward_scale"] > 0
     assert len(tables.play_jobs(replace(args, episodes=2))) == 3, "reports of other lengths are not taken for these"

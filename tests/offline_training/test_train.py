@@ -195,6 +195,20 @@ def test_options_named_off_are_not_truth_values(tmp_path):
     assert make_config("sevpo", given).trust_region == "off"
 
 
+def test_the_safety_preset_depends_on_whether_the_task_has_a_lidar(tmp_path):
+    found = {}
+    for name in ("CarGoal1", "HalfCheetahVelocity"):
+        path = tmp_path / f"{name}.hdf5"
+        path.write_bytes(b"")
+        path.with_suffix(".json").write_text(f'{{"task": "{name}"}}')
+        config = make_config("sevpo", settings_of(Args((path,), tmp_path, preset="safety", set=["mu1=2"])))
+        found[name] = (config.unsafe_objective, config.b2, config.choice, config.mu1)
+    assert found == {
+        "CarGoal1": ("search", 1.0, "escape", 2),
+        "HalfCheetahVelocity": ("gradient", 0.3, "argmax_reward", 2),
+    }
+
+
 def test_bad_settings_are_named(folder, tmp_path):
     with pytest.raises(ValueError, match="unknown setting 'mu3' of sevpo"):
         train(Args((folder,), tmp_path / "x", set=["mu3=1"]))
