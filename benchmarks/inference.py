@@ -36,7 +36,7 @@ def main() -> None:
     values: Dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for preset in ("laptop", "paper"):
-            config = make_config("sevpo", settings_of(TrainArgs(Path("d"), Path("o"), "sevpo", preset)))
+            config = make_config("sevpo", settings_of(TrainArgs((), Path("o"), "sevpo", preset)))
             policy = make_algorithm("sevpo", config, data).policy("argmin_cost").eval()
             contract = {**environment_contract(), "kind": "sevpo", "sampler": {**policy.sampler, "candidates": 16}}
             path = Path(folder) / f"{preset}.onnx"

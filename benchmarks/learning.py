@@ -81,7 +81,7 @@ def algorithm_step(
     name: str, preset: str, stage: str, data: OfflineDataset, members: Optional[int] = None
 ) -> Callable[[int], Any]:
     """One gradient step of an algorithm (for every member), ready to call."""
-    config = make_config(name, settings_of(TrainArgs(Path("d"), Path("o"), name, preset)))
+    config = make_config(name, settings_of(TrainArgs((), Path("o"), name, preset)))
     algorithm = make_algorithm(name, config, data, members)
     if name == "sevpo":
         algorithm.critics_trained = config.critic_steps

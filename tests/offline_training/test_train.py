@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -177,20 +178,22 @@ def test_safe_cloning_never_sees_an_unsafe_episode(dataset):
 
 
 def test_paper_preset_is_table_8():
-    config = make_config("sevpo", settings_of(Args("d", "o", preset="paper")))
+    config = make_config("sevpo", settings_of(Args((), Path("o"), preset="paper")))
     found = (config.tau, config.gamma, config.alpha, config.mu1, config.mu2, config.b1, config.b2, config.ema)
     assert found == (0.9, 0.99, 0.99, 3.0, 5.0, 1.0, 3.0, 0.001)
     assert (config.diffusion_steps, config.policy_steps, config.trust_interval) == (5, 1000000, 5)
     assert config.trust_start * config.policy_steps == 500000
-    assert Args("d", "o").candidates == 16
+    assert Args((), Path("o")).candidates == 16
 
 
 def test_options_named_off_are_not_truth_values(tmp_path):
     preset = tmp_path / "mine.yaml"
     preset.write_text("sevpo: {trust_region: off, floor: true, unsafe_objective: none}")
-    values = settings_of(Args("d", "o", preset=str(preset)))
+    values = settings_of(Args((), Path("o"), preset=str(preset)))
     assert values == {"trust_region": "off", "floor": True, "unsafe_objective": "none"}
-    given = settings_of(Args("d", "o", preset="safety", set=("trust_region=off", "floor=False", "b2=0.5", "limit=1")))
+    given = settings_of(
+        Args((), Path("o"), preset="safety", set=("trust_region=off", "floor=False", "b2=0.5", "limit=1"))
+    )
     assert given["trust_region"] == "off" and given["floor"] is False and given["b2"] == 0.5 and given["limit"] == 1
     assert make_config("sevpo", given).trust_region == "off"
 
