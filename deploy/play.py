@@ -135,7 +135,7 @@ def summarize(records: List[Dict[str, Any]], policy: OnnxPolicy, args: Args, noi
     failed = int(sum(not e["success"] for e in records))
     return {
         "policy": policy.identity, "course": args.course, "difficulty": args.difficulty, "seed": args.seed,
-        "episodes": n, "candidates": policy.candidates, "noise_scale": noise,
+        "episodes": n, "candidates": policy.candidates, "choice": policy.choice, "noise_scale": noise,
         **rate("success"), **rate("fall"), **rate("timeout"),
         "return_mean": float(returns.mean()), "return_std": float(returns.std()),
         "cost_mean": float(costs.mean()), "cost_std": float(costs.std()), "cost_max": float(costs.max()),

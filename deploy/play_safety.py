@@ -63,7 +63,7 @@ def play_safety(policy: OnnxPolicy, task: Task, args: Any) -> Dict[str, Any]:
     policy.non_finite = 0
     found = safety_gymnasium.play(task.name, actor(policy, args.seed, noise), args.episodes, args.seed)
     report = {
-        "policy": policy.identity, "seed": args.seed, "candidates": policy.candidates, "noise_scale": noise,
+        "policy": policy.identity, "seed": args.seed, "candidates": policy.candidates, "choice": policy.choice, "noise_scale": noise,
         **scores(task, found.returns, found.costs, args.limit),
         "steps_mean": float(found.steps.mean()), "non_finite_actions": policy.non_finite,
         "data": (policy.contract.get("provenance") or {}).get("dataset"),

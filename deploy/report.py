@@ -84,7 +84,7 @@ def html_report(report: Dict[str, Any], traces: List[List[Dict[str, float]]], vi
             "inference",
             f"{report['inference_ms_p50']:.2f} ms <small>p99 {report['inference_ms_p99']:.2f} ms, one action, one thread</small>",
         ),
-        ("candidates N", str(report["candidates"])),
+        ("candidates N", f"{report['candidates']}, choice: {report['choice']}"),
         ("actions not finite", str(report["non_finite_actions"])),
     )
     rows.extend(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in plain)

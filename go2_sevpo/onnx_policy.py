@@ -71,6 +71,7 @@ class OnnxPolicy:
         if candidates is not None and candidates < 1:
             raise ContractError(f"candidates is {candidates}, expected at least 1")
         self.candidates = candidates or int(sampler["candidates"])
+        self.choice: str = sampler.get("choice", "first")
         self.steps = int(sampler["steps"])
         self.num_actions = int(self.session.get_inputs()[1].shape[-1])
         self.non_finite = 0

@@ -53,7 +53,8 @@ def table(result: Dict[str, Any], worst: bool = False) -> str:
             "",
             f"**{', '.join(generated)}: generated data (`go2-dsrl generate`), not DSRL's.** Not comparable with published scores.",
         ]
-    chosen = {(r["task"], r["choice"]): None for r in result["rows"] if r["choice"] not in (None, "first")}
+    sevpo = [r for r in result["rows"] if r["algorithm"] == "sevpo"]
+    chosen = {(r["task"], r["choice"]): None for r in sevpo if r["choice"] != "first"}
     if chosen:
         lines += ["", f"SEVPO among N candidates: {', '.join(f'{choice} on {task}' for task, choice in chosen)}."]
     groups: Dict[Tuple[str, str], Dict[str, List[Dict[str, Any]]]] = {}

@@ -276,14 +276,13 @@ def run(args: Any) -> Dict[str, Any]:
     }  # fmt: skip
     rows = []
     for cell in wanted:
-        choice = configs[cell.name]["choice"] if cell.choice == "preset" else cell.choice
         for member in range(args.members):
             report = json.loads(_report(args, cell, member).read_text(encoding="utf-8"))
             detail = report["episodes_detail"]
             rows.append(
                 {
                     "task": cell.task, "mix": cell.mix, "algorithm": cell.algorithm, "label": cell.label, "limit": cell.limit,
-                    "choice": choice, "member": member, "returns": [round(e["return"], 4) for e in detail],
+                    "choice": report["choice"], "member": member, "returns": [round(e["return"], 4) for e in detail],
                     "costs": [e["cost"] for e in detail],
                 }
             )  # fmt: skip

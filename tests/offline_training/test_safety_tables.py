@@ -65,7 +65,7 @@ def test_settings_that_are_not_understood():
 def rows(label, returns, costs, member=0):
     return {
         "task": "CarGoal1", "mix": "1:1", "algorithm": label, "label": label, "limit": 10.0, "member": member,
-        "choice": None, "returns": returns, "costs": costs,
+        "choice": "first", "returns": returns, "costs": costs,
     }  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
     generated(args.out / "data" / "generated_CarGoal1_8.hdf5")
     result = tables.run(args)
     assert [(r["algorithm"], r["choice"], len(r["returns"])) for r in result["rows"]] == [
-        ("sevpo", "first", 1), ("sevpo", "escape", 1), ("ccac", None, 1),
+        ("sevpo", "first", 1), ("sevpo", "escape", 1), ("ccac", "first", 1),
     ]  # fmt: skip
     assert (
         result["data"]["CarGoal1 1:1"]["dsrl"] is False and result["data"]["CarGoal1 1:1"]["safe"]["transitions"] >= 100
