@@ -282,7 +282,7 @@ def run(args: Any) -> Dict[str, Any]:
             rows.append(
                 {
                     "task": cell.task, "mix": cell.mix, "algorithm": cell.algorithm, "label": cell.label, "limit": cell.limit,
-                    "choice": report["choice"], "member": member, "returns": [round(e["return"], 4) for e in detail],
+                    "choice": report.get("choice", cell.choice), "member": member, "returns": [round(e["return"], 4) for e in detail],
                     "costs": [e["cost"] for e in detail],
                 }
             )  # fmt: skip
