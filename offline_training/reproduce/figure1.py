@@ -62,7 +62,7 @@ class Figure1:
 
 def plain(args: Any) -> Dict[str, Any]:
     """Settings as plain data."""
-    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+    return json.loads(json.dumps(vars(args), default=str))  # type: ignore[no-any-return]
 
 
 def jobs(args: Figure1) -> List[Tuple[float, str]]:

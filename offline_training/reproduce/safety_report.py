@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -57,6 +58,12 @@ def table(result: Dict[str, Any], worst: bool = False) -> str:
     chosen = {(r["task"], r["choice"]): None for r in sevpo if r["choice"] != "first"}
     if chosen:
         lines += ["", f"SEVPO among N candidates: {', '.join(f'{choice} on {task}' for task, choice in chosen)}."]
+    reused = Counter(result.get("reused", {}).values())
+    for path, count in reused.items():
+        lines += [
+            "",
+            f"{count} of the lines were taken from {path}: same data, settings, seeds and number of episodes.",
+        ]
     groups: Dict[Tuple[str, str], Dict[str, List[Dict[str, Any]]]] = {}
     for row in result["rows"]:
         groups.setdefault((row["task"], row["mix"]), {}).setdefault(row["label"], []).append(row)

@@ -8,15 +8,19 @@ serves all four.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Collection, Dict, List, Optional, Tuple
 
+from go2_sevpo.algorithms import make_config
 from go2_sevpo.data import dsrl
 from go2_sevpo.data.shards import DatasetError, write_atomically
 from offline_training.evaluation import read_curve
+from offline_training.reproduce import safety_reuse
 from offline_training.reproduce.figure1 import plain
 from offline_training.reproduce.jobs import Job, module, run_all
+from offline_training.reproduce.safety_reuse import Reused
+from offline_training.train import Args, settings_of
 from offline_training.trainer import member_folder
 
 ALL = ("sevpo", "fisor", "cpq", "coptidice", "ccac", "bc-safe")
@@ -54,6 +58,9 @@ class SafetyTable:
     """Run on a Ray cluster instead: its address, auto, or local. Its machines must share this folder and installation."""
     device: str = "cpu"
     seed: int = 0
+    reuse: Tuple[Path, ...] = ()
+    """Results of earlier tables (tableK.json): what was trained there on the same data (SHA-256) with the same settings and seeds and played as
+    often in the same way is taken from there. Versions of the code are not compared."""
 
 
 @dataclass
@@ -210,10 +217,32 @@ def data_jobs(args: Any) -> Tuple[List[Job], List[Job]]:
     return generate, mixing
 
 
-def train_jobs(args: Any) -> List[Job]:
-    """Trainings that are missing."""
+def reusable(args: Any) -> Dict[str, Reused]:
+    """Lines that ``args.reuse`` holds, by :attr:`Cell.played`; the mixes must be there.
+
+    Raises:
+        ValueError: a file that is not a table's result.
+    """
+    earlier, found = safety_reuse.read(args.reuse), {}
+    for cell in cells(args) if earlier else []:
+        path = _mix_file(args, cell.task, cell.mix)
+        wanted = Args((path,), args.out, algorithm=cell.algorithm, preset=args.preset, set=list(cell.settings))
+        config = json.loads(json.dumps(asdict(make_config(cell.algorithm, settings_of(wanted)))))
+        line = safety_reuse.find(earlier, cell, config, _mix(path)["sha256"], args)
+        if line is not None:
+            found[cell.played] = line
+    return found
+
+
+def _mix(path: Path) -> Dict[str, Any]:
+    found: Dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    return found
+
+
+def train_jobs(args: Any, known: Collection[str] = ()) -> List[Job]:
+    """Trainings that are missing; none for lines (by :attr:`Cell.played`) that are known."""
     found = []
-    for cell in trainings(cells(args)):
+    for cell in trainings([c for c in cells(args) if c.played not in known]):
         run = args.out / "train" / cell.name
         if (run / "finished").is_file():
             continue
@@ -231,11 +260,11 @@ def _report(args: Any, cell: Cell, member: int) -> Path:
     return args.out / "play" / f"{cell.played}_{member:02d}" / "report.json"
 
 
-def play_jobs(args: Any) -> List[Job]:
-    """Evaluations that are missing: export and play in one process."""
+def play_jobs(args: Any, known: Collection[str] = ()) -> List[Job]:
+    """Evaluations that are missing: export and play in one process; none of lines (by :attr:`Cell.played`) that are known."""
     (args.out / "play").mkdir(parents=True, exist_ok=True)
     found = []
-    for cell in cells(args):
+    for cell in (c for c in cells(args) if c.played not in known):
         for member in range(args.members):
             report = _report(args, cell, member)
             # One of another number of episodes would pass for what the table says.
@@ -256,6 +285,16 @@ def play_jobs(args: Any) -> List[Job]:
     return found
 
 
+def _row(args: Any, cell: Cell, member: int) -> Dict[str, Any]:
+    report = json.loads(_report(args, cell, member).read_text(encoding="utf-8"))
+    detail = report["episodes_detail"]
+    return {
+        "task": cell.task, "mix": cell.mix, "algorithm": cell.algorithm, "label": cell.label, "limit": cell.limit,
+        "training": cell.name, "choice": report.get("choice", cell.choice), "member": member,
+        "returns": [round(e["return"], 4) for e in detail], "costs": [e["cost"] for e in detail],
+    }  # fmt: skip
+
+
 def run(args: Any) -> Dict[str, Any]:
     """Everything; writes ``tableK.json`` and ``tableK.md``, returns what the former holds.
 
@@ -269,34 +308,29 @@ def run(args: Any) -> Dict[str, Any]:
     generate, mixing = data_jobs(args)
     run_all(generate, 1)  # each uses all processes
     run_all(mixing, args.processes, args.ray)
-    run_all(train_jobs(args), args.processes, args.ray)
-    run_all(play_jobs(args), args.processes, args.ray)
-    configs = {
-        c.name: json.loads((args.out / "train" / c.name / "config.json").read_text(encoding="utf-8"))["config"] for c in wanted
-    }  # fmt: skip
-    rows = []
+    known = reusable(args)
+    run_all(train_jobs(args, known), args.processes, args.ray)
+    run_all(play_jobs(args, known), args.processes, args.ray)
+    rows: List[Dict[str, Any]] = []
+    configs, curves = {}, {}
     for cell in wanted:
-        for member in range(args.members):
-            report = json.loads(_report(args, cell, member).read_text(encoding="utf-8"))
-            detail = report["episodes_detail"]
-            rows.append(
-                {
-                    "task": cell.task, "mix": cell.mix, "algorithm": cell.algorithm, "label": cell.label, "limit": cell.limit,
-                    "choice": report.get("choice", cell.choice), "member": member, "returns": [round(e["return"], 4) for e in detail],
-                    "costs": [e["cost"] for e in detail],
-                }
-            )  # fmt: skip
-    curves = {c.name: read_curve(args.out / "train" / c.name) for c in wanted}
+        if cell.played in known:
+            line = known[cell.played]
+            rows += line.rows
+            configs.setdefault(cell.name, line.config)
+            curves.setdefault(cell.name, line.curve)
+        else:
+            run = args.out / "train" / cell.name
+            rows += [_row(args, cell, member) for member in range(args.members)]
+            configs[cell.name] = json.loads((run / "config.json").read_text(encoding="utf-8"))["config"]
+            curves[cell.name] = read_curve(run)
     name = type(args).__name__.lower()
     result = {
         "command": f"go2-reproduce {name}", "settings": plain(args), "rows": rows,
         "data": {
-            f"{c.task} {c.mix}": {
-                "dsrl": source(args, c.task)[1],
-                **json.loads(_mix_file(args, c.task, c.mix).with_suffix(".json").read_text(encoding="utf-8")),
-            } for c in wanted
+            f"{c.task} {c.mix}": {"dsrl": source(args, c.task)[1], **_mix(_mix_file(args, c.task, c.mix))} for c in wanted
         },
-        "curves": curves, "configs": configs,
+        "curves": curves, "configs": configs, "reused": {played: str(line.path) for played, line in known.items()},
     }  # fmt: skip
     write_atomically(args.out / f"{name}.json", json.dumps(result))
     text = safety_report.table(result, worst=isinstance(args, Table3))

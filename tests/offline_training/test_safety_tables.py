@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from dataclasses import replace
 
 import h5py
@@ -134,3 +135,31 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
     assert config["dataset"]["reward_scale"] > 0
     assert len(tables.play_jobs(replace(args, episodes=2))) == 3, "reports of other lengths are not taken for these"
     assert not tables.train_jobs(args) and not tables.play_jobs(args) and tables.data_jobs(args) == ([], [])
+
+    # Elsewhere, from the same data: lines of the first table are taken, and only what differs is left to do.
+    other = replace(args, out=tmp_path / "other", reuse=(args.out / "table1.json",))
+    shutil.copytree(args.out / "data", other.out / "data")
+    known = tables.reusable(other)
+    assert len(known) == 3 and not tables.train_jobs(other, known) and not tables.play_jobs(other, known)
+    again = tables.run(other)
+    assert (
+        again["rows"] == result["rows"]
+        and again["curves"] == result["curves"]
+        and again["configs"] == result["configs"]
+    )
+    assert "3 of the lines were taken from" in (other.out / "table1.md").read_text()
+    assert not (other.out / "train").exists()
+    two = Table2(**{k: getattr(other, k) for k in vars(other) if k != "algorithms"})
+    known = tables.reusable(two)
+    assert [j.title for j in tables.train_jobs(two, known)] == ["train CarGoal1_1_1_sevpo_trust_regionoff"]
+    assert len(tables.play_jobs(two, known)) == 2
+    for changed in ({"seed": 1}, {"members": 2}, {"episodes": 3}):
+        assert not tables.reusable(replace(other, **changed)), changed
+    assert {r.rows[0]["choice"] for r in tables.reusable(replace(other, candidates=4)).values()} == {"first"}
+    (tmp_path / "more.yaml").write_text(TINY.replace("policy_steps: 4", "policy_steps: 5"))
+    assert list(tables.reusable(replace(other, preset=str(tmp_path / "more.yaml")))) == ["CarGoal1_1_1_ccac"]
+    about = other.out / "data" / "generated_CarGoal1_1_1.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "sha256": "0"}))
+    assert not tables.reusable(other), "other data"
+    with pytest.raises(ValueError, match="cannot reuse .*, expected a tableK.json"):
+        tables.reusable(replace(other, reuse=(about,)))
