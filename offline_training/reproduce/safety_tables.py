@@ -304,6 +304,7 @@ def run(args: Any) -> Dict[str, Any]:
     from offline_training.reproduce import safety_report
 
     wanted = cells(args)
+    safety_reuse.read(args.reuse)  # a mistake there is told before the long part
     (args.out / "data").mkdir(parents=True, exist_ok=True)
     generate, mixing = data_jobs(args)
     run_all(generate, 1)  # each uses all processes

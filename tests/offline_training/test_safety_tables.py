@@ -162,4 +162,5 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
     about.write_text(json.dumps({**json.loads(about.read_text()), "sha256": "0"}))
     assert not tables.reusable(other), "other data"
     with pytest.raises(ValueError, match="cannot reuse .*, expected a tableK.json"):
-        tables.reusable(replace(other, reuse=(about,)))
+        tables.run(replace(other, out=tmp_path / "third", reuse=(about,)))
+    assert not (tmp_path / "third").exists(), "told before anything is done"
