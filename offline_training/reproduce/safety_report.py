@@ -62,7 +62,7 @@ def table(result: Dict[str, Any], worst: bool = False) -> str:
     for path, count in reused.items():
         lines += [
             "",
-            f"{count} of the lines were taken from {path}: same data, settings, seeds and number of episodes.",
+            f"Taken from {path} (same data, settings, seeds and number of episodes): {count} of the lines.",
         ]
     groups: Dict[Tuple[str, str], Dict[str, List[Dict[str, Any]]]] = {}
     for row in result["rows"]:
