@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
@@ -100,8 +100,8 @@ Curve = Tuple[str, str, str, List[Dict[str, float]]]
 """Task, mix, label and the rows of :func:`offline_training.evaluation.read_curve`."""
 
 
-def draw_curves(curves: List[Curve], limit: float, path: Path) -> None:
-    """Return and cost along every training (Figure 11), mean over training seeds; two rows per task, a column per mix."""
+def draw_curves(curves: List[Curve], limits: Sequence[float], path: Path) -> None:
+    """Return and cost along every training (Figure 11), mean over training seeds; two rows per task, a column per mix; limits dashed."""
     from matplotlib.figure import Figure
 
     tasks, mixes = list(dict.fromkeys(c[0] for c in curves)), list(dict.fromkeys(c[1] for c in curves))
@@ -113,7 +113,8 @@ def draw_curves(curves: List[Curve], limit: float, path: Path) -> None:
             axis = axes[2 * tasks.index(task) + k][mixes.index(mix)]
             axis.set_title(f"{task}, {mix}: {key}", fontsize=9)
             if key == "cost":
-                axis.axhline(limit, color="black", linestyle="--", linewidth=0.7)
+                for limit in limits:
+                    axis.axhline(limit, color="black", linestyle="--", linewidth=0.7)
             steps = sorted({r["step"] for r in rows})
             if steps:
                 # Shares of the training, since the methods' steps differ.
@@ -132,7 +133,8 @@ def draw_curves(curves: List[Curve], limit: float, path: Path) -> None:
         for line in axis.get_lines()
         if not line.get_label().startswith("_")
     }
+    columns = min(len(lines), 2 * len(mixes))  # what the width has room for
     figure.legend(
-        list(lines.values()), list(lines), loc="outside upper center", ncols=len(lines), frameon=False, fontsize=8
+        list(lines.values()), list(lines), loc="outside upper center", ncols=columns, frameon=False, fontsize=8
     )
     figure.savefig(str(path), dpi=110)

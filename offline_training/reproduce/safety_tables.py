@@ -339,6 +339,6 @@ def run(args: Any) -> Dict[str, Any]:
     if any(curves.values()):
         # Along a training a policy is played as its configuration says, which no line's choice of candidates changes.
         drawn = [(c.task, c.mix, c.label.split(", N = ")[0], curves[c.name]) for c in trainings(wanted)]
-        safety_report.draw_curves(drawn, wanted[0].limit, args.out / f"{name}_curves.png")
+        safety_report.draw_curves(drawn, sorted({c.limit for c in wanted}), args.out / f"{name}_curves.png")
     print(text)
     return result
