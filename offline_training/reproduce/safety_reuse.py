@@ -69,6 +69,8 @@ def find(results: List[Dict[str, Any]], cell: Any, config: Dict[str, Any], sha25
             continue
         if any(settings[k] != getattr(args, k) for k in SAME):
             continue
+        if (settings["preset"] == "paper") != (args.preset == "paper"):  # whether networks see the lidar's nearness
+            continue
         rows = [r for r in result["rows"] if _same_line(r, cell, choice)]
         if cell.choice != "first" and "choice" in config and settings["candidates"] != args.candidates:
             continue

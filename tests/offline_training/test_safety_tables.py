@@ -160,6 +160,9 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
     assert {r.rows[0]["choice"] for r in tables.reusable(replace(other, candidates=4)).values()} == {"first"}
     (tmp_path / "more.yaml").write_text(TINY.replace("policy_steps: 4", "policy_steps: 5"))
     assert list(tables.reusable(replace(other, preset=str(tmp_path / "more.yaml")))) == ["CarGoal1_1_1_ccac"]
+    plain = json.loads((args.out / "table1.json").read_text())
+    (tmp_path / "plain.json").write_text(json.dumps({**plain, "settings": {**plain["settings"], "preset": "paper"}}))
+    assert not tables.reusable(replace(other, reuse=(tmp_path / "plain.json",))), "networks saw another lidar"
     about = other.out / "data" / "generated_CarGoal1_1_1.json"
     about.write_text(json.dumps({**json.loads(about.read_text()), "sha256": "0"}))
     assert not tables.reusable(other), "other data"
