@@ -23,6 +23,9 @@ from go2_sevpo.gaussian import SquashedGaussian, Vae, copy_mean, policy_layers
 from go2_sevpo.networks import Critic, Normalizer, polyak
 from go2_sevpo.policy import GaussianPolicy
 
+PIECE = 256
+"""Rows a CPU computes divergences of at a time."""
+
 
 @dataclass(frozen=True)
 class CpqConfig:
@@ -112,8 +115,12 @@ class Cpq(base.State):
         c, n = self.config, self.config.ood_actions
         wide = obs.unsqueeze(-2).expand(*obs.shape[:-1], n, obs.shape[-1]).flatten(-3, -2)
         with torch.no_grad():
-            act = self.actor.sample(wide, self._noise(wide, generator))
-            kl = self.vae.divergence(wide, act)
+            # The actor's distribution is computed once per observation, not once per action.
+            mean, std = (x.repeat_interleave(n, dim=-2) for x in self.actor.parameters_of(obs))
+            act = torch.tanh(mean + std * self._noise(wide, generator))
+            # On a CPU in pieces, whose arrays stay in its cache.
+            pieces = zip(wide.split(PIECE, -2), act.split(PIECE, -2)) if self.device.type == "cpu" else [(wide, act)]
+            kl = torch.cat([self.vae.divergence(o, a) for o, a in pieces], dim=-1)
             # As many as lie at or above the quantile; the others have no part in the mean.
             far = kl.topk(kl.shape[-1] - math.ceil(c.ood_quantile * (kl.shape[-1] - 1)), dim=-1).indices.unsqueeze(-1)
             wide, act = (x.gather(-2, far.expand(*far.shape[:-1], x.shape[-1])) for x in (wide, act))
