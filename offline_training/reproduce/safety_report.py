@@ -62,7 +62,7 @@ def table(result: Dict[str, Any], worst: bool = False) -> str:
     for path, count in reused.items():
         lines += [
             "",
-            f"Taken from {path} (same data, settings, seeds and number of episodes): {count} of the lines.",
+            f"Taken from an earlier result, {path} (same data, settings, seeds and number of episodes): {count} of the lines.",
         ]
     groups: Dict[Tuple[str, str], Dict[str, List[Dict[str, Any]]]] = {}
     for row in result["rows"]:
