@@ -61,6 +61,8 @@ class SafetyTable:
     reuse: Tuple[Path, ...] = ()
     """Results of earlier tables (tableK.json): what was trained there on the same data (SHA-256) with the same settings and seeds and played as
     often in the same way is taken from there. Versions of the code are not compared."""
+    finished_only: bool = False
+    """Run nothing: the table of what is finished or reused so far, which names what is missing."""
 
 
 @dataclass
@@ -218,7 +220,7 @@ def data_jobs(args: Any) -> Tuple[List[Job], List[Job]]:
 
 
 def reusable(args: Any) -> Dict[str, Reused]:
-    """Lines that ``args.reuse`` holds, by :attr:`Cell.played`; the mixes must be there.
+    """Lines that ``args.reuse`` holds, by :attr:`Cell.played`, of mixes that are there.
 
     Raises:
         ValueError: a file that is not a table's result.
@@ -226,6 +228,8 @@ def reusable(args: Any) -> Dict[str, Reused]:
     earlier, found = safety_reuse.read(args.reuse), {}
     for cell in cells(args) if earlier else []:
         path = _mix_file(args, cell.task, cell.mix)
+        if not path.with_suffix(".json").is_file():
+            continue  # only where nothing is run
         wanted = Args((path,), args.out, algorithm=cell.algorithm, preset=args.preset, set=list(cell.settings))
         config = json.loads(json.dumps(asdict(make_config(cell.algorithm, settings_of(wanted)))))
         line = safety_reuse.find(earlier, cell, config, _mix(path)["sha256"], args)
@@ -260,16 +264,21 @@ def _report(args: Any, cell: Cell, member: int) -> Path:
     return args.out / "play" / f"{cell.played}_{member:02d}" / "report.json"
 
 
+def _is_played(args: Any, cell: Cell, member: int) -> bool:
+    """One of another number of episodes would pass for what the table says."""
+    report = _report(args, cell, member)
+    return report.is_file() and json.loads(report.read_text(encoding="utf-8"))["episodes"] == args.episodes
+
+
 def play_jobs(args: Any, known: Collection[str] = ()) -> List[Job]:
     """Evaluations that are missing: export and play in one process; none of lines (by :attr:`Cell.played`) that are known."""
     (args.out / "play").mkdir(parents=True, exist_ok=True)
     found = []
     for cell in (c for c in cells(args) if c.played not in known):
         for member in range(args.members):
-            report = _report(args, cell, member)
-            # One of another number of episodes would pass for what the table says.
-            if report.is_file() and json.loads(report.read_text(encoding="utf-8"))["episodes"] == args.episodes:
+            if _is_played(args, cell, member):
                 continue
+            report = _report(args, cell, member)
             policy = member_folder(args.out / "train" / cell.name, member) / "policy_last.safetensors"
             onnx = report.parent.with_suffix(".onnx")
             play = module(
@@ -299,19 +308,27 @@ def run(args: Any) -> Dict[str, Any]:
     """Everything; writes ``tableK.json`` and ``tableK.md``, returns what the former holds.
 
     Raises:
-        ValueError: settings that are not understood, or a part that failed.
+        ValueError: settings that are not understood, a part that failed, or ``finished_only`` and nothing is.
     """
     from offline_training.reproduce import safety_report
 
     wanted = cells(args)
     safety_reuse.read(args.reuse)  # a mistake there is told before the long part
     (args.out / "data").mkdir(parents=True, exist_ok=True)
-    generate, mixing = data_jobs(args)
-    run_all(generate, 1)  # each uses all processes
-    run_all(mixing, args.processes, args.ray)
+    if not args.finished_only:
+        generate, mixing = data_jobs(args)
+        run_all(generate, 1)  # each uses all processes
+        run_all(mixing, args.processes, args.ray)
     known = reusable(args)
-    run_all(train_jobs(args, known), args.processes, args.ray)
-    run_all(play_jobs(args, known), args.processes, args.ray)
+    if not args.finished_only:
+        run_all(train_jobs(args, known), args.processes, args.ray)
+        run_all(play_jobs(args, known), args.processes, args.ray)
+    missing = [
+        c for c in wanted if c.played not in known and not all(_is_played(args, c, m) for m in range(args.members))
+    ]
+    wanted = [c for c in wanted if c not in missing]
+    if not wanted:
+        raise ValueError(f"nothing of the table is finished in {args.out} yet, expected at least one line")
     rows: List[Dict[str, Any]] = []
     configs, curves = {}, {}
     for cell in wanted:
@@ -332,6 +349,7 @@ def run(args: Any) -> Dict[str, Any]:
             f"{c.task} {c.mix}": {"dsrl": source(args, c.task)[1], **_mix(_mix_file(args, c.task, c.mix))} for c in wanted
         },
         "curves": curves, "configs": configs, "reused": {played: str(line.path) for played, line in known.items()},
+        "missing": [f"{c.task} {c.mix} {c.label}" for c in missing],
     }  # fmt: skip
     write_atomically(args.out / f"{name}.json", json.dumps(result))
     text = safety_report.table(result, worst=isinstance(args, Table3))

@@ -136,6 +136,14 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
     assert len(tables.play_jobs(replace(args, episodes=2))) == 3, "reports of other lengths are not taken for these"
     assert not tables.train_jobs(args) and not tables.play_jobs(args) and tables.data_jobs(args) == ([], [])
 
+    part = tables.run(replace(args, mixes=("1:1", "1:3"), finished_only=True))
+    assert part["rows"] == result["rows"] and list(part["data"]) == ["CarGoal1 1:1"]
+    assert part["missing"] == [f"CarGoal1 1:3 {label}" for label in ("SEVPO, N = 1", "SEVPO, N = 2", "ccac")]
+    assert "Not finished: CarGoal1 1:3 SEVPO, N = 1, " in (args.out / "table1.md").read_text()
+    assert result["missing"] == []
+    with pytest.raises(ValueError, match="nothing of the table is finished"):
+        tables.run(replace(args, out=tmp_path / "fresh", finished_only=True))
+
     # Elsewhere, from the same data: lines of the first table are taken, and only what differs is left to do.
     other = replace(args, out=tmp_path / "other", reuse=(args.out / "table1.json",))
     shutil.copytree(args.out / "data", other.out / "data")
