@@ -65,7 +65,8 @@ def table(result: Dict[str, Any], worst: bool = False) -> str:
             f"Taken from an earlier result, {path} (same data, settings, seeds and number of episodes): {count} of the lines.",
         ]
     if result.get("missing"):
-        lines += ["", f"Not finished: {', '.join(result['missing'])}."]
+        left = [f"{m['task']} {m['mix']} {NAMES.get(m['label'], m['label'])}" for m in result["missing"]]
+        lines += ["", f"Not finished: {', '.join(left)}."]
     groups: Dict[Tuple[str, str], Dict[str, List[Dict[str, Any]]]] = {}
     for row in result["rows"]:
         groups.setdefault((row["task"], row["mix"]), {}).setdefault(row["label"], []).append(row)

@@ -349,7 +349,7 @@ def run(args: Any) -> Dict[str, Any]:
             f"{c.task} {c.mix}": {"dsrl": source(args, c.task)[1], **_mix(_mix_file(args, c.task, c.mix))} for c in wanted
         },
         "curves": curves, "configs": configs, "reused": {played: str(line.path) for played, line in known.items()},
-        "missing": [f"{c.task} {c.mix} {c.label}" for c in missing],
+        "missing": [{"task": c.task, "mix": c.mix, "label": c.label} for c in missing],
     }  # fmt: skip
     write_atomically(args.out / f"{name}.json", json.dumps(result))
     text = safety_report.table(result, worst=isinstance(args, Table3))
