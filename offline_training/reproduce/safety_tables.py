@@ -265,7 +265,7 @@ def _report(args: Any, cell: Cell, member: int) -> Path:
 
 
 def _is_played(args: Any, cell: Cell, member: int) -> bool:
-    """One of another number of episodes would pass for what the table says."""
+    """Whether the evaluation is there; a report of another number of episodes is not taken for it."""
     report = _report(args, cell, member)
     return report.is_file() and json.loads(report.read_text(encoding="utf-8"))["episodes"] == args.episodes
 
