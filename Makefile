@@ -15,7 +15,7 @@ demo-safety: install
 	$(BIN)/python -m deploy.demo_safety
 
 test: install lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # The suite on Python 3.8, as beside Isaac Gym: an interpreter from pyenv or PATH.
 PYTHON38 ?= $(shell ls $$(pyenv root 2>/dev/null)/versions/3.8*/bin/python 2>/dev/null | tail -1 || true)
@@ -26,7 +26,7 @@ test-py38:
 	$(PYTHON38) -m venv .venv38
 	.venv38/bin/python -m pip install --quiet --upgrade pip
 	.venv38/bin/python -m pip install --quiet --constraint requirements/constraints-isaacgym.txt --editable ".[expert]" scipy pytest pytest-xdist
-	.venv38/bin/python -m pytest -n 2 -p no:cacheprovider
+	.venv38/bin/python -m pytest -n 2 --dist loadgroup -p no:cacheprovider
 
 lint: install
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import torch
 
 from deploy.export import write_onnx
 from envs.go2.contract import environment_contract
+from envs.reach_avoid_truth import Resolution, load_truth
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.data.shards import Episodes
 from go2_sevpo.diffusion import Diffusion
@@ -25,6 +26,15 @@ torch.set_num_threads(1)
 def seeded():
     """Networks start from the same weights whatever ran before in this process: some starts leave nothing in the safe region."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def reach_avoid_truth(tmp_path_factory) -> Path:
+    """The reach-avoid ground truth on coarse grids: most of a minute, so its tests share a process (``xdist_group``)."""
+    resolution = Resolution(cells=41, speeds=11, headings=32, distances=161, fine_speeds=21, fine_headings=61)
+    path = tmp_path_factory.mktemp("truth") / "truth.safetensors"
+    load_truth(path, resolution, lambda _: None)
+    return path
 
 
 def make_episodes(lengths=(20, 30, 25), n_obs=4, n_act=2, seed=0, fall_every=2):

@@ -157,7 +157,7 @@ def table(result: Dict[str, Any]) -> str:
 
 
 def run(args: Figure4) -> Dict[str, Any]:
-    """Everything; writes ``figure4.json``, ``figure4.md`` and ``figure4.png``.
+    """Everything; writes ``figure4_TASK.json``, ``.md`` and ``.png``.
 
     Raises:
         ValueError: settings that are not understood, or a part that failed.
@@ -176,9 +176,10 @@ def run(args: Figure4) -> Dict[str, Any]:
         "command": "go2-reproduce figure4", "settings": plain(args), "dsrl": safety_tables.source(args, dsrl.find_task(args.task).name)[1],
         "loops": loops,
     }  # fmt: skip
-    write_atomically(args.out / "figure4.json", json.dumps(result))
+    name = f"figure4_{args.task}"
+    write_atomically(args.out / f"{name}.json", json.dumps(result))
     text = table(result)
-    write_atomically(args.out / "figure4.md", text)
-    draw(result, args.out / "figure4.png")
+    write_atomically(args.out / f"{name}.md", text)
+    draw(result, args.out / f"{name}.png")
     print(text)
     return result

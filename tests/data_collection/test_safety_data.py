@@ -22,6 +22,7 @@ from go2_sevpo.data.tasks import task_of_file
 from offline_training.train import Args as Train
 from offline_training.train import train
 
+pytestmark = pytest.mark.xdist_group("safety_data")
 if importlib.util.find_spec("safety_gymnasium") is None:
     pytest.skip("Safety-Gymnasium is not installed", allow_module_level=True)
 

@@ -9,13 +9,12 @@ from envs import reach_avoid as task
 from envs import reach_avoid_truth as truth_module
 from envs.reach_avoid_truth import Resolution, Truth, certify, load_truth
 
-COARSE = Resolution(cells=41, speeds=11, headings=32, distances=161, fine_speeds=21, fine_headings=61)
+pytestmark = pytest.mark.xdist_group("reach_avoid")
 
 
 @pytest.fixture(scope="module")
-def truth(tmp_path_factory):
-    path = tmp_path_factory.mktemp("truth") / "truth.safetensors"
-    return load_truth(path, COARSE, lambda _: None)
+def truth(reach_avoid_truth):
+    return load_truth(reach_avoid_truth)
 
 
 def test_one_step_is_euler_with_unit_controls():
@@ -124,8 +123,8 @@ def test_tables_are_solved_once_and_cached(tmp_path, monkeypatch):
     calls = []
     for name in ("solve_reach", "solve_violation", "solve_violation_4d"):
         monkeypatch.setattr(truth_module, name, lambda *_, name=name: calls.append(name) or torch.rand(2, 2, 2, 2))
-    first = load_truth(tmp_path / "deep" / "t.safetensors", COARSE, lambda _: None)
-    again = load_truth(tmp_path / "deep" / "t.safetensors", COARSE, lambda _: None)
+    first = load_truth(tmp_path / "deep" / "t.safetensors", say=lambda _: None)
+    again = load_truth(tmp_path / "deep" / "t.safetensors", say=lambda _: None)
     assert sorted(calls) == ["solve_reach", "solve_violation", "solve_violation_4d"]
     assert torch.equal(first.reach, again.reach)
     assert isinstance(again, Truth)

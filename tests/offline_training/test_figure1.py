@@ -11,7 +11,7 @@ from deploy.export import Args as ExportArgs
 from deploy.export import export_run
 from envs import reach_avoid as task
 from envs import reach_avoid_truth as truth_module
-from envs.reach_avoid_truth import Resolution, load_truth
+from envs.reach_avoid_truth import load_truth
 from go2_sevpo.contract import ContractError, check_contract
 from go2_sevpo.data import shards
 from go2_sevpo.data.dataset import load
@@ -21,7 +21,7 @@ from offline_training import train as training
 from offline_training.reproduce import figure1, sweep
 from offline_training.reproduce import reach_avoid as play
 
-COARSE = Resolution(cells=25, speeds=11, headings=32, distances=81, fine_speeds=21, fine_headings=41)
+pytestmark = pytest.mark.xdist_group("reach_avoid")
 TINY = """
 sevpo: {critic_steps: 20, policy_steps: 20, critic_hidden: [16, 16], critic_batch: 32, actor_batch: 32, actor_updates: 1,
         actor: mlp, width: 16, depth: 2, dropout: 0.0, limit: 0.5}
@@ -34,13 +34,12 @@ coptidice: {steps: 20, batch: 32, hidden: [16, 16]}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with the ground truth, the tiny preset and one dataset."""
+def place(tmp_path_factory, reach_avoid_truth):
+    """A folder with the tiny preset and one dataset."""
     folder = tmp_path_factory.mktemp("figure1")
-    load_truth(folder / "truth.safetensors", COARSE, lambda _: None)
     (folder / "tiny.yaml").write_text(TINY)
     reach_avoid_data.collect(
-        reach_avoid_data.Args(folder / "data", ratio=5, safe=3000, truth=folder / "truth.safetensors", seed=1)
+        reach_avoid_data.Args(folder / "data", ratio=5, safe=3000, truth=reach_avoid_truth, seed=1)
     )
     return folder
 
@@ -63,9 +62,9 @@ def test_ratio_counts_transitions_of_safe_expert_and_unsafe_random_episodes(plac
     assert np.array_equal(task.in_hazard(moved).numpy(), unsafe.columns["costs"] > 0)
 
 
-def test_collecting_again_keeps_the_data_and_refuses_another_construction(place):
+def test_collecting_again_keeps_the_data_and_refuses_another_construction(place, reach_avoid_truth):
     before = (place / "data" / "safe.hdf5").stat().st_mtime
-    args = reach_avoid_data.Args(place / "data", ratio=5, safe=3000, truth=place / "truth.safetensors", seed=1)
+    args = reach_avoid_data.Args(place / "data", ratio=5, safe=3000, truth=reach_avoid_truth, seed=1)
     reach_avoid_data.collect(args)
     assert (place / "data" / "safe.hdf5").stat().st_mtime == before
     args.ratio = 7
@@ -73,8 +72,8 @@ def test_collecting_again_keeps_the_data_and_refuses_another_construction(place)
         reach_avoid_data.collect(args)
 
 
-def test_starts_are_what_they_are_called(place):
-    truth = load_truth(place / "truth.safetensors")
+def test_starts_are_what_they_are_called(reach_avoid_truth):
+    truth = load_truth(reach_avoid_truth)
     starts = play.evaluation_starts(truth, 30, 4, 0)
     assert starts.paper.shape == (4, 4)
     assert len(starts.feasible) == len(starts.infeasible) == len(starts.least) == 30
@@ -124,9 +123,9 @@ def test_any_algorithm_exports_through_the_same_path_and_plays_the_same(place, t
     assert candidate.max() < policy.candidates == (4 if name in ("sevpo", "fisor", "bc-choice") else 1)
 
 
-def test_the_command_resumes_and_leaves_table_json_and_pictures(place, tmp_path, capsys):
+def test_the_command_resumes_and_leaves_table_json_and_pictures(place, reach_avoid_truth, tmp_path, capsys):
     args = figure1.Figure1(
-        out=tmp_path / "f1", truth=place / "truth.safetensors", preset=str(place / "tiny.yaml"), ratios=(5,),
+        out=tmp_path / "f1", truth=reach_avoid_truth, preset=str(place / "tiny.yaml"), ratios=(5,),
         algorithms=("sevpo", "bc-choice"), members=2, safe=1500, starts=6, paper_repeats=2, candidates=(1, 4),
     )  # fmt: skip
     result = figure1.run(args)
@@ -147,14 +146,16 @@ def test_the_command_resumes_and_leaves_table_json_and_pictures(place, tmp_path,
         figure1.run(figure1.Figure1(algorithms=("td3",)))
 
 
-def test_sweep_shares_stage_one_and_tabulates_every_way_of_acting(place, tmp_path, capsys):
-    names = ("default", "b2 = 0.1", "alpha = 1")
+def test_sweep_shares_stage_one_and_tabulates_every_way_of_acting(place, reach_avoid_truth, tmp_path, capsys):
+    names = ("default", "b2 = 0.1")
     args = sweep.Sweep(
-        out=tmp_path / "sweep", truth=place / "truth.safetensors", preset=str(place / "tiny.yaml"), members=2, safe=1500,
+        out=tmp_path / "sweep", truth=reach_avoid_truth, preset=str(place / "tiny.yaml"), members=2, safe=1500,
         starts=4, paper_repeats=2, only=names,
     )  # fmt: skip
     sweep.run(args)
-    assert len(list(args.out.glob("stage_one_*.safetensors"))) == 2  # alpha changes stage 1, b2 does not
+    (stage_one,) = args.out.glob("stage_one_*.safetensors")
+    files = [sweep._stage_one_file(args, sweep._settings(args, n)) for n in (*names, "alpha = 1")]
+    assert files[0] == files[1] == stage_one != files[2]  # alpha changes stage 1, b2 does not
     rows = json.loads((args.out / "sweep.json").read_text())["results"]
     assert [r["name"] for r in rows] == list(names)
     assert set(rows[0]["acting"]) == {"first_1", "argmin_cost_16", "argmax_reward_16"}

@@ -6,8 +6,11 @@ import pytest
 
 from data_collection.collect import Args as CollectArgs
 from data_collection.collect import collect
+from go2_sevpo.onnx_policy import OnnxPolicy
 from offline_training.loop import Args, run
 from tests.offline_training.test_table5 import TINY
+
+pytestmark = pytest.mark.xdist_group("loop")
 
 
 @pytest.fixture(scope="module")
@@ -25,28 +28,19 @@ def options(place, **changes):
     )  # fmt: skip
 
 
-def test_unsafe_policies_may_not_collect_safe_ones_may(place, capfd):
-    closed = run(options(place, rounds=1, safe_enough=-1.0))
+def test_unsafe_policies_may_not_collect_safe_ones_may_with_more_noise_if_asked_to(place, capfd):
+    noisy = {"collect_temperature": 0.7, "set": ["mu1=4", "weight_clip=7"]}
+    closed = run(options(place, rounds=1, safe_enough=-1.0, **noisy))
     assert len(closed) == 1 and not closed[0]["may_collect"]
     assert "not safe enough to collect; stopped" in capfd.readouterr().out
-    opened = run(options(place, rounds=1, safe_enough=1.0))
+    opened = run(options(place, rounds=1, safe_enough=1.0, **noisy))
     assert [len(r["data"]) for r in opened] == [1, 2]
     said = capfd.readouterr().out
     assert "=== collect on simple" in said
     assert said.count("=== train on") == 1  # the first training was kept
     assert json.loads((place / "out" / "loop.json").read_text()) == opened
     assert "| 1 | 2 | simple |" in (place / "out" / "loop.md").read_text()
-    manifest = json.loads((place / "out" / "round_0" / "data_simple" / "manifest.json").read_text())
-    assert manifest["sources"][0]["policy"].endswith("policy.onnx")
-
-
-def test_collects_with_more_noise_if_asked_to(place):
-    from go2_sevpo.onnx_policy import OnnxPolicy
-
-    args = options(place, rounds=1, safe_enough=1.0, collect_temperature=0.7, set=["mu1=4", "weight_clip=7"])
-    args.out = place / "noisy"
-    run(args)
-    first = args.out / "round_0"
+    first = place / "out" / "round_0"
     assert OnnxPolicy(first / "collector.onnx").contract["sampler"]["temperature"] == 0.7
     assert OnnxPolicy(first / "policy.onnx").contract["sampler"]["temperature"] == 1.0
     config = json.loads((first / "train" / "config.json").read_text())["config"]

@@ -95,6 +95,7 @@ def test_rates_are_over_all_episodes_and_the_worst_seed_is_named():
     assert fall.startswith("25.0 [") and timeout.startswith("12.5 [") and cost == "2.00"
 
 
+@pytest.mark.xdist_group("tables")
 def test_the_whole_chain_runs_and_goes_on(tmp_path, capsys):
     preset = tmp_path / "tiny.yaml"
     preset.write_text(TINY)
@@ -114,6 +115,7 @@ def test_the_whole_chain_runs_and_goes_on(tmp_path, capsys):
     assert "begins" not in capsys.readouterr().out
 
 
+@pytest.mark.xdist_group("tables")
 def test_the_experts_part_is_taken_out_of_the_papers_mix(tmp_path, capsys):
     args = Table5(tmp_path, scale=0.001, mixes=("paper", "expert"), algorithms=(), courses=("simple",))
     result = table5.run(args)
