@@ -39,10 +39,10 @@ def made(tmp_path_factory):
 
 def test_learns_again_from_what_its_policy_collected(made):
     args, result = made
-    (loop_,) = result["loops"]
-    assert len(loop_["rounds"]) == 2 and not result["dsrl"]
-    assert loop_["data"][1]["episodes"] == 2 and loop_["data"][1]["transitions"] == 2000
-    assert [[p["step"] for p in r["curve"]] for r in loop_["rounds"]] == [[2, 4], [2, 4]]
+    (learned,) = result["loops"]
+    assert len(learned["rounds"]) == 2 and not result["dsrl"]
+    assert learned["data"][1]["episodes"] == 2 and learned["data"][1]["transitions"] == 2000
+    assert [[p["step"] for p in r["curve"]] for r in learned["rounds"]] == [[2, 4], [2, 4]]
     text = (args.out / "figure4_CarGoal1.md").read_text()
     assert text.count("\n| 0 |") == 2 and "not DSRL's" in text
     assert (args.out / "figure4_CarGoal1.png").stat().st_size > 10_000

@@ -8,6 +8,7 @@ from data_collection.collect import Args as CollectArgs
 from data_collection.collect import collect
 from go2_sevpo.onnx_policy import OnnxPolicy
 from offline_training.loop import Args, run
+from offline_training.loop_worlds import collector
 from tests.offline_training.test_table5 import TINY
 
 pytestmark = pytest.mark.xdist_group("loop")
@@ -47,6 +48,12 @@ def test_unsafe_policies_may_not_collect_safe_ones_may_with_more_noise_if_asked_
     assert (config["mu1"], config["weight_clip"]) == (4, 7)
     manifest = json.loads((first / "data_simple" / "manifest.json").read_text())
     assert manifest["sources"][0]["policy"].endswith("collector.onnx")
+
+
+def test_the_trained_policy_itself_collects_by_default(place):
+    folder = place / "default"
+    assert collector(options(place), folder, folder / "policy.onnx") == folder / "policy.onnx"
+    assert not folder.exists()
 
 
 def test_a_failing_step_is_named(place):
