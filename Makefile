@@ -12,7 +12,7 @@ demo: install
 
 # One Safety-Gymnasium task: generated data, SEVPO and cloning.
 demo-safety: install
-	$(BIN)/python -m deploy.demo_safety
+	$(BIN)/python -m go2_sevpo.deploy.demo_safety
 
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
@@ -34,7 +34,7 @@ lint: install
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml requirements/constraints-cpu.txt
+$(STAMP): pyproject.toml setup.py requirements/constraints-cpu.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint requirements/constraints-cpu.txt --editable ".[expert,warp,safety,reproduce,dev]"

@@ -26,8 +26,8 @@ from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.cpu import use_cpu
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.data.shards import Episodes
-from offline_training.train import Args as TrainArgs
-from offline_training.train import settings_of
+from go2_sevpo.offline_training.train import Args as TrainArgs
+from go2_sevpo.offline_training.train import settings_of
 
 
 @dataclass
@@ -91,7 +91,7 @@ def algorithm_step(
 
 def ppo_rate(threads: int) -> Dict[str, float]:
     """Control steps per second of whole PPO iterations on the expert preset, from the first iteration on."""
-    from data_collection.train_expert import CONFIG_DIR, Trainer, load_config
+    from go2_sevpo.data_collection.train_expert import CONFIG_DIR, Trainer, load_config
 
     config = load_config(CONFIG_DIR / "expert.yaml")
     config = replace(config, env=replace(config.env, threads=threads, variants=2))

@@ -19,9 +19,9 @@ import torch
 import tyro
 
 from benchmarks.record import record
-from envs.go2.config import ParkourConfig
-from envs.go2.parkour import Go2Parkour
-from envs.go2.rollout import onnx_policy
+from go2_sevpo.envs.go2.config import ParkourConfig
+from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2.rollout import onnx_policy
 from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
 
 

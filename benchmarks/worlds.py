@@ -20,9 +20,9 @@ import torch
 import tyro
 
 from benchmarks.record import record
-from envs.go2 import robot as r
-from envs.go2.config import ParkourConfig
-from envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.config import ParkourConfig
+from go2_sevpo.envs.go2.parkour import Go2Parkour
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envs.simulators.early import prepare
+from go2_sevpo.envs.simulators.early import prepare
 
 prepare()  # Isaac Gym, if it is asked for, must be imported before torch
 
@@ -18,16 +18,16 @@ import torch
 import tyro
 import yaml
 
-from envs.go2.config import ParkourConfig, Randomization
-from envs.go2.contract import environment_contract
-from envs.go2.course import KINDS
-from envs.go2.parkour import Go2Parkour
-from envs.go2.rewards import DEFINITION
-from envs.go2.rollout import onnx_policy, run_episodes
-from envs.simulators.base import SimulationError
 from go2_sevpo.contract import ContractError, check_contract
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, Episodes
+from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
+from go2_sevpo.envs.go2.contract import environment_contract
+from go2_sevpo.envs.go2.course import KINDS
+from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2.rewards import DEFINITION
+from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
+from go2_sevpo.envs.simulators.base import SimulationError
 from go2_sevpo.lock import sole_writer
 from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
 

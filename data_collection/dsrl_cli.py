@@ -155,7 +155,7 @@ def _listing() -> str:
 
 
 def _make(task: dsrl.Task, command: Union[Generate, Collect]) -> str:
-    from data_collection import safety_data
+    from go2_sevpo.data_collection import safety_data
 
     out = command.out or Path("data") / safety_data.file_name(task, command.episodes)
     if out.exists():

@@ -8,9 +8,9 @@ from typing import Any, Dict, Tuple
 
 import yaml
 
-from envs.go2.config import ParkourConfig, Randomization
-from envs.go2.course import Shape
-from envs.go2.rewards import RewardWeights
+from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
+from go2_sevpo.envs.go2.course import Shape
+from go2_sevpo.envs.go2.rewards import RewardWeights
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 
@@ -50,7 +50,7 @@ class PpoConfig:
         }
         symmetry = {
             "use_data_augmentation": True, "use_mirror_loss": False,
-            "data_augmentation_func": "data_collection.rsl_rl_adapter:mirror_augmentation",
+            "data_augmentation_func": "go2_sevpo.data_collection.rsl_rl_adapter:mirror_augmentation",
         }  # fmt: skip
         return {
             "num_steps_per_env": self.steps_per_iteration,

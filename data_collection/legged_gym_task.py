@@ -15,12 +15,12 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
-from data_collection.expert_config import CONFIG_DIR, ExpertConfig, load_config
-from envs.go2 import robot as r
-from envs.go2.config import ParkourConfig
-from envs.go2.geometry import to_body
-from envs.go2.observations import FRAME_FIELDS, MAP_FIELDS, observation_spec
-from envs.go2.parkour import Go2Parkour
+from go2_sevpo.data_collection.expert_config import CONFIG_DIR, ExpertConfig, load_config
+from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.config import ParkourConfig
+from go2_sevpo.envs.go2.geometry import to_body
+from go2_sevpo.envs.go2.observations import FRAME_FIELDS, MAP_FIELDS, observation_spec
+from go2_sevpo.envs.go2.parkour import Go2Parkour
 
 ACTION_UNIT = 0.25
 """Environment actions per unit of PPO's Gaussian: 0.3 rad (legged_gym's ``action_scale``)."""

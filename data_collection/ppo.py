@@ -18,8 +18,8 @@ from typing import Any, Callable, Dict, Protocol
 
 import torch
 
-from data_collection.expert_config import PpoConfig
-from envs.go2.parkour import Go2Parkour
+from go2_sevpo.data_collection.expert_config import PpoConfig
+from go2_sevpo.envs.go2.parkour import Go2Parkour
 
 
 class Learner(Protocol):
@@ -59,7 +59,7 @@ class Ppo5:
     def __init__(self, env: Go2Parkour, config: PpoConfig, unit: float) -> None:
         from rsl_rl.runners import OnPolicyRunner
 
-        from data_collection.rsl_rl_adapter import RslRlEnv
+        from go2_sevpo.data_collection.rsl_rl_adapter import RslRlEnv
 
         self.adapter = RslRlEnv(env, unit)
         self.alg = OnPolicyRunner(self.adapter, config.to_rsl_rl(), log_dir=None, device=str(env.device)).alg
@@ -198,7 +198,7 @@ class Ppo2:
 
 def mirror_plain(obs: Any, actions: Any, env: Any, is_critic: bool) -> Any:
     """Symmetry hook of rsl-rl-lib 2.x: left-right mirrored samples appended, batch B becomes 2 B."""
-    from envs.go2.symmetry import action_mirror, observation_mirror, privileged_mirror
+    from go2_sevpo.envs.go2.symmetry import action_mirror, observation_mirror, privileged_mirror
 
     def both(x: Any, *parts: Callable[[], Any]) -> Any:
         if x is None:

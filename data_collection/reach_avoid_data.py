@@ -1,4 +1,4 @@
-"""Mixed reach-avoid datasets of a given safe-to-unsafe ratio (``python -m data_collection.reach_avoid_data``).
+"""Mixed reach-avoid datasets of a given safe-to-unsafe ratio (``python -m go2_sevpo.data_collection.reach_avoid_data``).
 
 What a ratio counts: transitions. The safe part is made of whole expert episodes without a single hazard step that stay on
 the map, from feasible starts; it is the same at every ratio. The unsafe part is made of whole episodes of uniformly random actions,
@@ -18,10 +18,10 @@ import numpy as np
 import torch
 import tyro
 
-from envs import reach_avoid as task
-from envs.reach_avoid_truth import feasible_starts, load_truth
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, Episodes
+from go2_sevpo.envs import reach_avoid as task
+from go2_sevpo.envs.reach_avoid_truth import feasible_starts, load_truth
 from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
 
 WORLDS = 500

@@ -1,8 +1,8 @@
-"""Train the reach-avoid expert: TD3 with a Lagrange multiplier (``python -m data_collection.reach_avoid_expert``).
+"""Train the reach-avoid expert: TD3 with a Lagrange multiplier (``python -m go2_sevpo.data_collection.reach_avoid_expert``).
 
 TD3 is stable-baselines3's. The multiplier is put around it: the replay buffer keeps reward and cost apart and hands
 out reward - lambda cost at the present lambda, which follows the mean episode cost by dual ascent. Episodes start
-anywhere from where the goal can be reached without a violation (see :mod:`envs.reach_avoid_truth`).
+anywhere from where the goal can be reached without a violation (see :mod:`go2_sevpo.envs.reach_avoid_truth`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import numpy as np
 import torch
 import tyro
 
-from envs import reach_avoid as task
-from envs.reach_avoid_truth import Truth, certify, feasible_starts, load_truth
 from go2_sevpo.cpu import use_cpu
+from go2_sevpo.envs import reach_avoid as task
+from go2_sevpo.envs.reach_avoid_truth import Truth, certify, feasible_starts, load_truth
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policy import GaussianPolicy, save_policy
 

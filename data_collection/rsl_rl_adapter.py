@@ -1,4 +1,4 @@
-"""Thin adapter between :class:`envs.go2.parkour.Go2Parkour` and rsl-rl-lib 5.x."""
+"""Thin adapter between :class:`go2_sevpo.envs.go2.parkour.Go2Parkour` and rsl-rl-lib 5.x."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import torch
 from rsl_rl.env import VecEnv
 from tensordict import TensorDict
 
-from envs.go2.parkour import Go2Parkour
-from envs.go2.symmetry import Mirror, action_mirror, observation_mirror, privileged_mirror
+from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2.symmetry import (
+    Mirror,
+    action_mirror,
+    observation_mirror,
+    privileged_mirror,
+)
 
 
 class RslRlEnv(VecEnv):

@@ -17,12 +17,17 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import h5py
 import numpy as np
 
-from data_collection.safety_controllers import Driver, Linear, random_driver, random_search
-from envs.contracts import contract_for
 from go2_sevpo.contract import check_contract
 from go2_sevpo.data import shards
 from go2_sevpo.data.dsrl import EPISODE_STEPS, Task
 from go2_sevpo.data.shards import DatasetError
+from go2_sevpo.data_collection.safety_controllers import (
+    Driver,
+    Linear,
+    random_driver,
+    random_search,
+)
+from go2_sevpo.envs.contracts import contract_for
 from go2_sevpo.onnx_policy import OnnxPolicy
 
 DRIVEN = ("CarGoal1", "CarGoal2")
@@ -33,7 +38,7 @@ SEARCHES = ((0.0, 80), (1.0, 50))
 
 def _search(work: Tuple[str, int, float, int]) -> List[Linear]:
     """One random search; its first snapshots hardly move and are left out."""
-    from envs.safety_gymnasium import make
+    from go2_sevpo.envs.safety_gymnasium import make
 
     name, seed, penalty, iterations = work
     env = make(name)
@@ -115,7 +120,7 @@ def describe(controller: Any) -> List[float]:
 
 def one_episode(work: Tuple[str, Any, int, int]) -> Tuple[Dict[str, np.ndarray], List[float]]:
     """Columns of one episode in DSRL's layout, and its controller."""
-    from envs.safety_gymnasium import make
+    from go2_sevpo.envs.safety_gymnasium import make
 
     name, draw, seed, number = work
     rng = np.random.default_rng([seed, number])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envs.simulators.early import prepare
+from go2_sevpo.envs.simulators.early import prepare
 
 prepare()  # Isaac Gym, if it is asked for, must be imported before torch
 
@@ -22,13 +22,13 @@ from typing import Any, Dict, List, Optional
 import torch
 import tyro
 
-from data_collection.expert_config import CONFIG_DIR, ExpertConfig, load_config
-from data_collection.ppo import installed_version, make_learner
-from envs.go2.parkour import Go2Parkour
 from go2_sevpo.checkpoint import load_checkpoint, save_checkpoint
 from go2_sevpo.cpu import use_cpu
 from go2_sevpo.csv_log import append_row, forget_after
 from go2_sevpo.data.shards import write_atomically
+from go2_sevpo.data_collection.expert_config import CONFIG_DIR, ExpertConfig, load_config
+from go2_sevpo.data_collection.ppo import installed_version, make_learner
+from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.lock import sole_writer
 from go2_sevpo.policy import GaussianPolicy, save_policy
 
@@ -38,7 +38,7 @@ ACTION_UNIT = 0.25
 
 
 def policy_of(actor: Dict[str, torch.Tensor]) -> GaussianPolicy:
-    """The deployable policy from an actor as :meth:`data_collection.ppo.Learner.actor` gives it."""
+    """The deployable policy from an actor as :meth:`go2_sevpo.data_collection.ppo.Learner.actor` gives it."""
     weights = {k: v for k, v in actor.items() if k != "std"}
     layers = [v for k, v in weights.items() if k.endswith("weight")]
     policy = GaussianPolicy([layers[0].shape[1], *(w.shape[0] for w in layers)], actor["std"], ACTION_UNIT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from envs.simulators.early import prepare
+from go2_sevpo.envs.simulators.early import prepare
 
 # Isaac Gym, if it is asked for, must be imported before torch.
 prepare(["--simulator", "isaacgym"] if "--isaacgym" in sys.argv[1:] else [])
@@ -100,7 +100,7 @@ def threads() -> List[Check]:
 
 def graphics() -> List[Check]:
     """Whether pictures and videos can be rendered."""
-    from deploy.video import graphics_problem
+    from go2_sevpo.deploy.video import graphics_problem
 
     problem = graphics_problem()
     hint = "only needed for videos; on Debian or Ubuntu: apt-get install libegl1 libgl1"
@@ -117,9 +117,9 @@ def physics(seconds: float = 1.0) -> List[Check]:
     """Stand in 16 worlds for a second of simulated time and check weight, height and speed."""
     import torch
 
-    from envs.go2 import robot as r
-    from envs.go2.course import make_course
-    from envs.simulators.mujoco import MujocoSimulator
+    from go2_sevpo.envs.go2 import robot as r
+    from go2_sevpo.envs.go2.course import make_course
+    from go2_sevpo.envs.simulators.mujoco import MujocoSimulator
 
     sim = MujocoSimulator(16, [make_course("flat")])
     target = torch.tensor(r.DEFAULT_JOINT_POSITIONS).repeat(16, 1)
@@ -144,8 +144,8 @@ def physics(seconds: float = 1.0) -> List[Check]:
 
 def policies() -> List[Check]:
     """Whether the shipped policies load and fit."""
-    from envs.go2.contract import environment_contract
     from go2_sevpo.contract import ContractError, check_contract
+    from go2_sevpo.envs.go2.contract import environment_contract
     from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
 
     out = []
@@ -167,7 +167,7 @@ SECTIONS: Tuple[Tuple[str, Callable[[], List[Check]]], ...] = (
 
 def isaacgym() -> List[Check]:
     """What public sources leave open about Isaac Gym, measured."""
-    from deploy.doctor_isaacgym import examine
+    from go2_sevpo.deploy.doctor_isaacgym import examine
 
     return [Check(name, right, text) for name, right, text in examine()]
 

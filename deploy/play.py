@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envs.simulators.early import prepare
+from go2_sevpo.envs.simulators.early import prepare
 
 prepare()  # Isaac Gym, if it is asked for, must be imported before torch
 
@@ -17,16 +17,16 @@ import numpy as np
 import torch
 import tyro
 
-from deploy import play_safety
-from deploy.report import write_report
-from deploy.video import record_video
-from deploy.worlds import evaluation_env, noise_scale
-from envs.go2.contract import environment_contract
-from envs.go2.parkour import Go2Parkour
-from envs.go2.rewards import DEFINITION
-from envs.go2.rollout import onnx_policy, run_episodes
-from envs.simulators.base import SimulationError
 from go2_sevpo.contract import ContractError, check_contract
+from go2_sevpo.deploy import play_safety
+from go2_sevpo.deploy.report import write_report
+from go2_sevpo.deploy.video import record_video
+from go2_sevpo.deploy.worlds import evaluation_env, noise_scale
+from go2_sevpo.envs.go2.contract import environment_contract
+from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2.rewards import DEFINITION
+from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
+from go2_sevpo.envs.simulators.base import SimulationError
 from go2_sevpo.metrics import wilson
 from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
 
@@ -168,7 +168,7 @@ def play(args: Args) -> Dict[str, Any]:
     if task is not None:
         return play_safety.play_safety(policy, task, args)
     if args.viewer:
-        from deploy.viewer import view
+        from go2_sevpo.deploy.viewer import view
 
         check_contract(policy.contract, environment_contract(), args.policy)
         view(policy, args)

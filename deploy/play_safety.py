@@ -7,11 +7,11 @@ from typing import Any, Callable, Dict
 
 import numpy as np
 
-from envs.contracts import contract_for
 from go2_sevpo.contract import check_contract
 from go2_sevpo.data.dsrl import normalised_cost
 from go2_sevpo.data.shards import write_atomically
 from go2_sevpo.data.tasks import TASKS, Task
+from go2_sevpo.envs.contracts import contract_for
 from go2_sevpo.metrics import wilson
 from go2_sevpo.onnx_policy import OnnxPolicy
 
@@ -22,7 +22,7 @@ def task_of(contract: Dict[str, Any]) -> Any:
 
 
 def actor(policy: OnnxPolicy, seed: int, noise_scale: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """The policy as :data:`envs.safety_gymnasium.Act`, with its own stream of noise."""
+    """The policy as :data:`go2_sevpo.envs.safety_gymnasium.Act`, with its own stream of noise."""
     rng = np.random.default_rng(seed + 1_000_003)
 
     def act(obs: np.ndarray, spent_cost: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def play_safety(policy: OnnxPolicy, task: Task, args: Any) -> Dict[str, Any]:
         ContractError: the policy does not fit the task.
         ValueError: bad arguments.
     """
-    from envs import safety_gymnasium
+    from go2_sevpo.envs import safety_gymnasium
 
     check_contract(policy.contract, contract_for(task.registered_id), args.policy)
     if args.episodes < 1:
@@ -81,8 +81,8 @@ def play_safety(policy: OnnxPolicy, task: Task, args: Any) -> Dict[str, Any]:
 
 def record(policy: OnnxPolicy, task: Task, args: Any, noise: float) -> None:
     """Film the first episode; says why where there are no graphics."""
-    from deploy.video import graphics_problem, write_animation, write_mp4
-    from envs import safety_gymnasium
+    from go2_sevpo.deploy.video import graphics_problem, write_animation, write_mp4
+    from go2_sevpo.envs import safety_gymnasium
 
     problem = graphics_problem()
     if problem is not None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from deploy.worlds import evaluation_env, noise_scale
-from envs.go2 import robot as r
-from envs.go2.rollout import onnx_policy
-from envs.go2.scene import scene_xml
+from go2_sevpo.deploy.worlds import evaluation_env, noise_scale
+from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.rollout import onnx_policy
+from go2_sevpo.envs.go2.scene import scene_xml
 from go2_sevpo.onnx_policy import OnnxPolicy
 
 ISAACGYM_ROBOTS = 16

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from envs.go2.config import ParkourConfig, Randomization
-from envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
+from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.onnx_policy import OnnxPolicy
 
 EVALUATION_SEED = 5_000_000
@@ -15,7 +15,7 @@ EVALUATION_SEED = 5_000_000
 def evaluation_env(args: Any, worlds: int, first: int = 0, batch: int = 0, viewer: bool = False) -> Go2Parkour:
     """``worlds`` worlds for the episodes from number ``first`` on, each with a course of its own.
 
-    ``args`` has course, difficulty, seed, threads, physics_dt, simulator and randomization (:class:`deploy.play.Args`).
+    ``args`` has course, difficulty, seed, threads, physics_dt, simulator and randomization (:class:`go2_sevpo.deploy.play.Args`).
 
     Raises:
         ValueError: a value that is not understood.

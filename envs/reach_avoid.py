@@ -188,4 +188,4 @@ class ReachAvoidGym(gymnasium.Env):
 
 
 if ENV_ID not in gymnasium.registry:
-    gymnasium.register(id=ENV_ID, entry_point="envs.reach_avoid:ReachAvoidGym")
+    gymnasium.register(id=ENV_ID, entry_point="go2_sevpo.envs.reach_avoid:ReachAvoidGym")

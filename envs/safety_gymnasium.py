@@ -1,7 +1,7 @@
 """Safety-Gymnasium's nine tasks of the paper as plain gymnasium environments, and playing policies on them.
 
 ``make("CarGoal1")`` gives an environment whose ``step`` returns five values with the cost in ``info["cost"]`` and whose episodes are 1000
-steps long. Extra ``safety``; see :mod:`envs.safety_compat` for what makes the package run here.
+steps long. Extra ``safety``; see :mod:`go2_sevpo.envs.safety_compat` for what makes the package run here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from envs import safety_compat
 from go2_sevpo.data.tasks import EPISODE_STEPS, TASKS, Task, find_task
+from go2_sevpo.envs import safety_compat
 
 VELOCITY = {
     "AntVelocity": ("safety_ant_velocity_v1", "SafetyAntVelocityEnv"),
@@ -126,7 +126,9 @@ def env_id(task: str) -> str:
 
 for _task in TASKS:
     if env_id(_task) not in gymnasium.registry:
-        gymnasium.register(id=env_id(_task), entry_point="envs.safety_gymnasium:SafetyEnv", kwargs={"task": _task})
+        gymnasium.register(
+            id=env_id(_task), entry_point="go2_sevpo.envs.safety_gymnasium:SafetyEnv", kwargs={"task": _task}
+        )
 
 
 @dataclass

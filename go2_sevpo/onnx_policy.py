@@ -9,9 +9,10 @@ from typing import Any, Dict, Optional, Tuple, Union
 
 import numpy as np
 
+from go2_sevpo import assets
 from go2_sevpo.contract import CONTRACT_KEY, ContractError
 
-SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "policies"
+SHIPPED = Path(assets.__file__).parent / "policies"
 INPUTS, OUTPUTS = ("observation", "noise"), ("action", "cost_value", "candidate")
 COST_INPUT = "spent_cost"
 """Third input of policies with a cost budget: the episode's cost so far, (B,)."""

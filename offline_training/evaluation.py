@@ -9,12 +9,12 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import numpy as np
 import torch
 
-from envs.go2.config import ParkourConfig
-from envs.go2.parkour import Go2Parkour
-from envs.go2.rollout import Policy as Actor
-from envs.go2.rollout import run_episodes
 from go2_sevpo.csv_log import append_row
 from go2_sevpo.data.shards import DatasetError
+from go2_sevpo.envs.go2.config import ParkourConfig
+from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2.rollout import Policy as Actor
+from go2_sevpo.envs.go2.rollout import run_episodes
 from go2_sevpo.policy import Policy
 from go2_sevpo.policy import act as ask
 
@@ -43,7 +43,7 @@ def courses_of(manifest: Dict[str, Any]) -> Tuple[str, ...]:
 
 
 def torch_actor(policy: Policy, candidates: int, seed: int) -> Actor:
-    """A policy module as :data:`envs.go2.rollout.Policy`, with its own stream of noise."""
+    """A policy module as :data:`go2_sevpo.envs.go2.rollout.Policy`, with its own stream of noise."""
     generator = torch.Generator().manual_seed(seed)
     sampler = policy.sampler
     n = candidates if sampler["choice"] != "first" else 1

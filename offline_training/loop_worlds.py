@@ -36,10 +36,10 @@ def train(args: Any, folder: Path, data: List[Path], *more: Any) -> Path:
         overrides = ["--set", *args.set] if args.set else []
         names = " + ".join(p.name for p in data)
         call(
-            f"train on {names}", "offline_training.train_job", *data, "--out", folder / "train",
+            f"train on {names}", "go2_sevpo.offline_training.train_job", *data, "--out", folder / "train",
             "--algorithm", args.algorithm, "--preset", args.preset, "--seed", args.seed, *more, *overrides,
         )  # fmt: skip
-        call("export", "deploy.export", folder / "train", "--out", onnx)
+        call("export", "go2_sevpo.deploy.export", folder / "train", "--out", onnx)
     return onnx
 
 
@@ -51,7 +51,7 @@ def collector(args: Any, folder: Path, onnx: Path) -> Path:
     if not noisy.is_file():
         call(
             "export the collector",
-            "deploy.export",
+            "go2_sevpo.deploy.export",
             folder / "train",
             "--out",
             noisy,
@@ -81,7 +81,7 @@ class Go2World:
             report = folder / f"play_{course}" / "report.json"
             if not report.is_file():
                 call(
-                    f"play on {course}", "deploy.play", onnx, "--course", course, "--episodes", args.play_episodes,
+                    f"play on {course}", "go2_sevpo.deploy.play", onnx, "--course", course, "--episodes", args.play_episodes,
                     "--seed", args.seed, "--threads", args.threads, "--simulator", args.simulator, "--out", report.parent,
                 )  # fmt: skip
             whole = json.loads(report.read_text(encoding="utf-8"))
@@ -100,7 +100,7 @@ class Go2World:
             data = folder / f"data_{course}"
             if not (data / "manifest.json").is_file():
                 call(
-                    f"collect on {course}", "data_collection.collect", "--out", data, "--policy", onnx, "--course", course,
+                    f"collect on {course}", "go2_sevpo.data_collection.collect", "--out", data, "--policy", onnx, "--course", course,
                     "--episodes", args.episodes, "--seed", args.seed + 1 + number, "--threads", args.threads,
                     "--simulator", args.simulator,
                 )  # fmt: skip
@@ -140,7 +140,7 @@ class SafetyWorld:
         report = folder / "play" / "report.json"
         if not report.is_file():
             call(
-                f"play on {self.task.name}", "deploy.play", onnx, "--episodes", self.args.play_episodes, "--seed", self.args.seed + 100,
+                f"play on {self.task.name}", "go2_sevpo.deploy.play", onnx, "--episodes", self.args.play_episodes, "--seed", self.args.seed + 100,
                 "--limit", self.args.limit, "--out", report.parent,
             )  # fmt: skip
         whole = json.loads(report.read_text(encoding="utf-8"))
@@ -157,7 +157,7 @@ class SafetyWorld:
         if not out.with_suffix(".json").is_file():
             onnx = collector(self.args, folder, onnx)
             call(
-                f"collect on {self.task.name}", "data_collection.dsrl_cli", "collect", self.task.name, onnx, "--out", out,
+                f"collect on {self.task.name}", "go2_sevpo.data_collection.dsrl_cli", "collect", self.task.name, onnx, "--out", out,
                 "--episodes", self.args.episodes, "--seed", 1000 * (self.args.seed + 1) + number, "--processes", self.args.threads or 2,
             )  # fmt: skip
         return [out]

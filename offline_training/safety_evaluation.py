@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from go2_sevpo.data.tasks import TASKS, Task
+from go2_sevpo.offline_training.evaluation import Evaluator, Rank
 from go2_sevpo.policy import Policy
 from go2_sevpo.policy import act as ask
-from offline_training.evaluation import Evaluator, Rank
 
 PLAY_SEED = 900
 """Seeds of evaluation during training: apart from those of generated data and of go2-play in the tables."""
@@ -26,7 +26,7 @@ def safety_evaluator(task: Task, episodes: int, candidates: int, limit: float, s
     """Mean return and cost over ``episodes`` episodes, always the same ones, and the share that cost more than ``limit``."""
 
     def evaluate(policy: Policy) -> Dict[str, float]:
-        from envs.safety_gymnasium import play
+        from go2_sevpo.envs.safety_gymnasium import play
 
         generator = torch.Generator().manual_seed(seed)
         sampler = policy.sampler

@@ -24,9 +24,9 @@ from go2_sevpo.data.dataset import OfflineDataset, load
 from go2_sevpo.data.shards import DatasetError, write_atomically
 from go2_sevpo.data.tasks import task_of_file
 from go2_sevpo.lock import sole_writer
-from offline_training.evaluation import BestKeeper, courses_of, go2_evaluator
-from offline_training.safety_evaluation import safety_evaluator, safety_rank, safety_task
-from offline_training.trainer import CHECKPOINT, Trainer
+from go2_sevpo.offline_training.evaluation import BestKeeper, courses_of, go2_evaluator
+from go2_sevpo.offline_training.safety_evaluation import safety_evaluator, safety_rank, safety_task
+from go2_sevpo.offline_training.trainer import CHECKPOINT, Trainer
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 LIDAR_LENGTH = 0.1

@@ -9,8 +9,8 @@ import tyro
 
 from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.data.shards import DatasetError
-from offline_training.train import Args, train
-from offline_training.trainer import CHECKPOINT
+from go2_sevpo.offline_training.train import Args, train
+from go2_sevpo.offline_training.trainer import CHECKPOINT
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ import torch
 from go2_sevpo.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from go2_sevpo.csv_log import append_row, forget_after
 from go2_sevpo.data.dataset import OfflineDataset
+from go2_sevpo.offline_training.evaluation import CURVE, BestKeeper
 from go2_sevpo.policy import save_policy
-from offline_training.evaluation import CURVE, BestKeeper
 
 CHECKPOINT = "checkpoint.safetensors"
 POLICY = "policy_last.safetensors"
@@ -64,7 +64,7 @@ class Trainer:
         info: provenance, saved with every policy and compared on resume.
         seed: of index draws, noise and dropout.
         log_every, save_every: in gradient steps.
-        graphed: capture whole steps as CUDA graphs (:mod:`offline_training.graphs`).
+        graphed: capture whole steps as CUDA graphs (:mod:`go2_sevpo.offline_training.graphs`).
         keeper: evaluates during the last stage and decides what the best policy is; None keeps only the last.
     """
 
@@ -158,7 +158,7 @@ class Trainer:
         log, left = MetricLog(self.out), max_steps
         update = self._plain_update
         if self.graphed:
-            from offline_training.graphs import GraphedUpdates
+            from go2_sevpo.offline_training.graphs import GraphedUpdates
 
             update = GraphedUpdates(self.algorithm, self.data, self.generator).update
         stages = self.algorithm.stages

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.export import write_onnx
-from envs.go2.contract import environment_contract
-from envs.reach_avoid_truth import Resolution, load_truth
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.data.shards import Episodes
+from go2_sevpo.deploy.export import write_onnx
 from go2_sevpo.diffusion import Diffusion
+from go2_sevpo.envs.go2.contract import environment_contract
+from go2_sevpo.envs.reach_avoid_truth import Resolution, load_truth
 from go2_sevpo.networks import Critic, Denoiser, Normalizer, Value
 from go2_sevpo.policy import DiffusionPolicy, GaussianPolicy
 

@@ -5,4 +5,4 @@ import gymnasium
 ENV_ID = "go2_sevpo/Go2Parkour-v0"
 
 if ENV_ID not in gymnasium.registry:
-    gymnasium.register(id=ENV_ID, entry_point="envs.go2.gym_env:Go2ParkourGym")
+    gymnasium.register(id=ENV_ID, entry_point="go2_sevpo.envs.go2.gym_env:Go2ParkourGym")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, Optional, Tuple
 
-from envs.go2.course import KINDS, Shape
-from envs.go2.rewards import RewardWeights
+from go2_sevpo.envs.go2.course import KINDS, Shape
+from go2_sevpo.envs.go2.rewards import RewardWeights
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ParkourConfig:
     threads: int = 0
     physics_dt: float = 0.005
     simulator: str = "mujoco"
-    """Physics back end (:data:`envs.simulators.registry.SIMULATORS`)."""
+    """Physics back end (:data:`go2_sevpo.envs.simulators.registry.SIMULATORS`)."""
     device: Optional[str] = None
     """For back ends that can choose: cpu, cuda:0; their own choice if None."""
     viewer: bool = False

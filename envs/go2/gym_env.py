@@ -1,4 +1,4 @@
-"""Single-world gymnasium wrapper: ``import envs.go2; gymnasium.make("go2_sevpo/Go2Parkour-v0")``."""
+"""Single-world gymnasium wrapper: ``import go2_sevpo.envs.go2; gymnasium.make("go2_sevpo/Go2Parkour-v0")``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import gymnasium
 import numpy as np
 import torch
 
-from envs.go2.config import ParkourConfig, Randomization
-from envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
+from go2_sevpo.envs.go2.parkour import Go2Parkour
 
 
 class Go2ParkourGym(gymnasium.Env):
     """One Go2 on one course.
 
-    Observation (265,) float32, see :mod:`envs.go2.observations`; action (12,) float32 in [-1, 1], joint target offsets
+    Observation (265,) float32, see :mod:`go2_sevpo.envs.go2.observations`; action (12,) float32 in [-1, 1], joint target offsets
     in units of 1.2 rad. ``info["cost"]`` in {0, 1} as in Safety-Gymnasium; ``info["success"]``, ``info["fall"]``.
     Every reset builds the course with the next seed (or the seed given), so episodes never repeat by accident.
     """

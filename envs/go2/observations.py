@@ -12,10 +12,10 @@ from typing import Any, Dict, List, Tuple
 
 import torch
 
-from envs.go2 import robot as r
-from envs.go2.geometry import foot_positions, rotation_matrix, to_body, yaw_cos_sin
-from envs.go2.terrain import TerrainMaps
-from envs.simulators.base import RobotState
+from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.geometry import foot_positions, rotation_matrix, to_body, yaw_cos_sin
+from go2_sevpo.envs.go2.terrain import TerrainMaps
+from go2_sevpo.envs.simulators.base import RobotState
 
 FRAMES = 3
 SCAN_X = tuple(round(-0.4 + 0.1 * i, 2) for i in range(17))

@@ -6,11 +6,11 @@ from typing import Any, Dict, Optional, Tuple
 
 import torch
 
-from envs.go2 import robot as r
-from envs.go2.config import ParkourConfig
-from envs.go2.course import DESTINATION_RADIUS
-from envs.go2.geometry import from_roll_yaw
-from envs.go2.observations import (
+from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.config import ParkourConfig
+from go2_sevpo.envs.go2.course import DESTINATION_RADIUS
+from go2_sevpo.envs.go2.geometry import from_roll_yaw
+from go2_sevpo.envs.go2.observations import (
     FRAME_FIELDS,
     FRAME_SIZE,
     FRAMES,
@@ -22,11 +22,11 @@ from envs.go2.observations import (
     observation_spec,
     sense,
 )
-from envs.go2.pool import CoursePool
-from envs.go2.rewards import Outcome, outcome, reward_terms
-from envs.go2.terrain import TerrainMaps
-from envs.simulators.base import Dynamics, RobotState
-from envs.simulators.registry import make_simulator
+from go2_sevpo.envs.go2.pool import CoursePool
+from go2_sevpo.envs.go2.rewards import Outcome, outcome, reward_terms
+from go2_sevpo.envs.go2.terrain import TerrainMaps
+from go2_sevpo.envs.simulators.base import Dynamics, RobotState
+from go2_sevpo.envs.simulators.registry import make_simulator
 
 _BUFFERS = (
     "course_ids", "kind_ids", "levels", "goal", "episode_length", "active", "last_action", "frames",

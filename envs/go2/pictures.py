@@ -1,4 +1,4 @@
-"""Pictures of the courses for the docs: ``python -m envs.go2.pictures`` rewrites ``docs/images/course_*.png``."""
+"""Pictures of the courses for the docs: ``python -m go2_sevpo.envs.go2.pictures`` rewrites ``docs/images/course_*.png``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Tuple
 import mujoco
 import numpy as np
 
-from envs.go2 import robot as r
-from envs.go2.course import KINDS, Course, make_course
-from envs.go2.scene import scene_xml
+from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.course import KINDS, Course, make_course
+from go2_sevpo.envs.go2.scene import scene_xml
 
 OUT = Path(__file__).resolve().parents[2] / "docs" / "images"
 

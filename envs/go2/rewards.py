@@ -7,8 +7,8 @@ from typing import Dict
 
 import torch
 
-from envs.go2.observations import Sensed
-from envs.simulators.base import RobotState
+from go2_sevpo.envs.go2.observations import Sensed
+from go2_sevpo.envs.simulators.base import RobotState
 
 SCRAPE_FORCE = 1.0
 """Normal force, N, from which a body other than a foot counts as touching a stone."""

@@ -6,7 +6,7 @@ from typing import List, Tuple
 
 import torch
 
-from envs.go2.observations import FOOT_RING, SCAN_X, SCAN_Y, observation_spec
+from go2_sevpo.envs.go2.observations import FOOT_RING, SCAN_X, SCAN_Y, observation_spec
 
 _SWAPPED_LEGS = (1, 0, 3, 2)
 Mirror = Tuple[torch.Tensor, torch.Tensor]

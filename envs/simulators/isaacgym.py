@@ -18,13 +18,13 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import torch
 
-from envs.go2 import robot as r
-from envs.go2.course import Box, Course
-from envs.go2.model_files import ASSET_DIR
-from envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
-from envs.simulators.early import MISSING
-from envs.simulators.isaacgym_viewer import Window
-from envs.simulators.rendering import CourseRenderer
+from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.course import Box, Course
+from go2_sevpo.envs.go2.model_files import ASSET_DIR
+from go2_sevpo.envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
+from go2_sevpo.envs.simulators.early import MISSING
+from go2_sevpo.envs.simulators.isaacgym_viewer import Window
+from go2_sevpo.envs.simulators.rendering import CourseRenderer
 
 CELL_LENGTH, CELL_WIDTH = 20.0, 5.0
 """Size of a course's cell, m; courses are at most 17 m long and 2 m wide."""
@@ -78,7 +78,7 @@ def cell_origins(n: int) -> np.ndarray:
 
 
 class IsaacGymSimulator:
-    """The Isaac Gym back end of :class:`envs.simulators.base.Simulator`.
+    """The Isaac Gym back end of :class:`go2_sevpo.envs.simulators.base.Simulator`.
 
     Args:
         num_envs: number of worlds.

@@ -15,12 +15,12 @@ import mujoco
 import numpy as np
 import torch
 
-from envs.go2 import robot as r
-from envs.go2.course import Course
-from envs.go2.scene import scene_xml
-from envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
-from envs.simulators.rendering import CourseRenderer
-from envs.simulators.rolling import make_rollout
+from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.course import Course
+from go2_sevpo.envs.go2.scene import scene_xml
+from go2_sevpo.envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
+from go2_sevpo.envs.simulators.rendering import CourseRenderer
+from go2_sevpo.envs.simulators.rolling import make_rollout
 
 _FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS.value
 _COURSE_FIELDS = (
@@ -43,13 +43,13 @@ def quaternion_to_matrix(q: np.ndarray) -> np.ndarray:
 
 
 class MujocoSimulator:
-    """The CPU back end of :class:`envs.simulators.base.Simulator`.
+    """The CPU back end of :class:`go2_sevpo.envs.simulators.base.Simulator`.
 
     Args:
         num_envs: number of worlds.
         courses: the courses worlds can be given; world i starts on course ``i % len(courses)``.
         threads: physics threads; 0 means all cores.
-        physics_dt: physics step, s; the control step stays :data:`envs.go2.robot.CONTROL_DT`.
+        physics_dt: physics step, s; the control step stays :data:`go2_sevpo.envs.go2.robot.CONTROL_DT`.
 
     Raises:
         ValueError: no course, no world, or a physics step that does not divide the control step.

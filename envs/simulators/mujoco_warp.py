@@ -15,12 +15,12 @@ import mujoco
 import numpy as np
 import torch
 
-from envs.go2 import robot as r
-from envs.go2.course import Course
-from envs.go2.geometry import rotation_matrix, to_body
-from envs.go2.scene import scene_xml
-from envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
-from envs.simulators.rendering import CourseRenderer
+from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.course import Course
+from go2_sevpo.envs.go2.geometry import rotation_matrix, to_body
+from go2_sevpo.envs.go2.scene import scene_xml
+from go2_sevpo.envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
+from go2_sevpo.envs.simulators.rendering import CourseRenderer
 
 CONTACTS_PER_WORLD = 32
 """Contacts to allocate per world, on average over worlds; a robot on its back makes about 15."""
@@ -54,13 +54,13 @@ def load_warp() -> Any:
 
 
 class MujocoWarpSimulator:
-    """The MuJoCo Warp back end of :class:`envs.simulators.base.Simulator`.
+    """The MuJoCo Warp back end of :class:`go2_sevpo.envs.simulators.base.Simulator`.
 
     Args:
         num_envs: number of worlds.
         courses: the courses worlds can be given; world i starts on course ``i % len(courses)``.
         threads: ignored (other back ends' physics threads).
-        physics_dt: physics step, s; the control step stays :data:`envs.go2.robot.CONTROL_DT`.
+        physics_dt: physics step, s; the control step stays :data:`go2_sevpo.envs.go2.robot.CONTROL_DT`.
         device: ``cuda`` or ``cpu``; by default the GPU if there is one.
 
     Raises:

@@ -6,8 +6,8 @@ from typing import Optional, Sequence
 
 import torch
 
-from envs.go2.course import Course
-from envs.simulators.base import Simulator
+from go2_sevpo.envs.go2.course import Course
+from go2_sevpo.envs.simulators.base import Simulator
 
 SIMULATORS = ("mujoco", "mujoco-warp", "isaacgym")
 
@@ -27,15 +27,15 @@ def make_simulator(
     if name == "mujoco":
         if device not in (None, "cpu"):
             raise ValueError(f"the simulator mujoco runs on the CPU, device is '{device}'")
-        from envs.simulators.mujoco import MujocoSimulator
+        from go2_sevpo.envs.simulators.mujoco import MujocoSimulator
 
         return MujocoSimulator(num_envs, courses, threads, physics_dt)
     if name == "mujoco-warp":
-        from envs.simulators.mujoco_warp import MujocoWarpSimulator
+        from go2_sevpo.envs.simulators.mujoco_warp import MujocoWarpSimulator
 
         return MujocoWarpSimulator(num_envs, courses, threads, physics_dt, device)
     if name == "isaacgym":
-        from envs.simulators.isaacgym import IsaacGymSimulator
+        from go2_sevpo.envs.simulators.isaacgym import IsaacGymSimulator
 
         return IsaacGymSimulator(num_envs, courses, threads, physics_dt, payload, device, viewer)
     raise ValueError(f"unknown simulator '{name}', expected one of {', '.join(SIMULATORS)}")

@@ -15,7 +15,15 @@ from typing_extensions import Annotated
 from go2_sevpo.contract import ContractError
 from go2_sevpo.interrupt import kill_interrupts
 from go2_sevpo.lock import sole_writer
-from offline_training.reproduce import figure1, figure2, figure4, figure6, safety_tables, sweep, table5
+from go2_sevpo.offline_training.reproduce import (
+    figure1,
+    figure2,
+    figure4,
+    figure6,
+    safety_tables,
+    sweep,
+    table5,
+)
 
 Command = Union[
     Annotated[figure1.Figure1, tyro.conf.subcommand("figure1")],

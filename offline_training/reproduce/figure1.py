@@ -13,13 +13,13 @@ from typing import Any, Dict, List, Tuple
 
 import torch
 
-from envs.reach_avoid_truth import load_truth
 from go2_sevpo.data.shards import write_atomically
+from go2_sevpo.envs.reach_avoid_truth import load_truth
+from go2_sevpo.offline_training import train as training
+from go2_sevpo.offline_training.reproduce import reach_avoid as play
+from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
+from go2_sevpo.offline_training.trainer import POLICY, member_folder
 from go2_sevpo.policy import load_policy
-from offline_training import train as training
-from offline_training.reproduce import reach_avoid as play
-from offline_training.reproduce.jobs import Job, run_all
-from offline_training.trainer import POLICY, member_folder
 
 TITLES = {
     "sevpo": "SEVPO",
@@ -89,7 +89,7 @@ def collect_one(out: Path, args: Any) -> None:
         ValueError: it failed.
     """
     command = [
-        sys.executable, "-m", "data_collection.reach_avoid_data", "--out", str(out), "--ratio", f"{args.ratio:g}",
+        sys.executable, "-m", "go2_sevpo.data_collection.reach_avoid_data", "--out", str(out), "--ratio", f"{args.ratio:g}",
         "--safe", str(args.safe), "--truth", str(args.truth), "--seed", str(args.seed),
     ]  # fmt: skip
     if subprocess.run(command, check=False).returncode:
@@ -151,7 +151,7 @@ def run(args: Figure1) -> Dict[str, Any]:
     for ratio in args.ratios:
         collect_one(_data(args, ratio), SimpleNamespace(**{**vars(args), "ratio": ratio}))
     settings = json.dumps(plain(args))
-    base = [sys.executable, "-m", "offline_training.reproduce.figure1_job", settings]
+    base = [sys.executable, "-m", "go2_sevpo.offline_training.reproduce.figure1_job", settings]
     missing = [j for j in jobs(args) if not _result(args, *j).is_file()]
     run_all(
         [Job(f"{n} at {r:g}:1", [*base, f"{r:g}", n], args.out / f"{n}_{r:g}.log") for r, n in missing], args.processes
@@ -161,7 +161,7 @@ def run(args: Figure1) -> Dict[str, Any]:
 
 def finish(args: Figure1) -> Dict[str, Any]:
     """Join the results; write ``figure1.json``, ``figure1.md`` and the pictures."""
-    from offline_training.reproduce import figure1_report as report
+    from go2_sevpo.offline_training.reproduce import figure1_report as report
 
     truth = load_truth(args.truth)
     starts = play.evaluation_starts(truth, args.starts, args.paper_repeats, args.seed + 1000)

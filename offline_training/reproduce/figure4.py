@@ -17,10 +17,10 @@ import numpy as np
 from go2_sevpo.data import dsrl
 from go2_sevpo.data.dataset import read_dsrl
 from go2_sevpo.data.shards import write_atomically
-from offline_training.evaluation import read_curve
-from offline_training.reproduce import safety_tables
-from offline_training.reproduce.figure1 import plain
-from offline_training.reproduce.jobs import Job, module, run_all
+from go2_sevpo.offline_training.evaluation import read_curve
+from go2_sevpo.offline_training.reproduce import safety_tables
+from go2_sevpo.offline_training.reproduce.figure1 import plain
+from go2_sevpo.offline_training.reproduce.jobs import Job, module, run_all
 
 
 @dataclass
@@ -64,12 +64,12 @@ def first_data(args: Figure4) -> Path:
     (args.out / "data").mkdir(parents=True, exist_ok=True)
 
     if not published and not path.is_file():
-        command = module("data_collection.dsrl_cli", "generate", name, "--out", path, "--episodes", args.generated_episodes, "--seed", args.seed, "--processes", args.processes)  # fmt: skip
+        command = module("go2_sevpo.data_collection.dsrl_cli", "generate", name, "--out", path, "--episodes", args.generated_episodes, "--seed", args.seed, "--processes", args.processes)  # fmt: skip
         run_all([Job(f"generate {name}", command, args.out / f"generate_{name}.log")], 1)
     out = args.out / "data" / f"figure4_{'dsrl' if published else 'generated'}_{name}_{args.mix.replace(':', '_')}.hdf5"
     if not out.with_suffix(".json").is_file():
         command = module(
-            "data_collection.dsrl_cli", "mix", name, "--path", path, "--out", out, "--ratio", *safety_tables.ratio(args.mix), "--seed", args.seed, "--safe-samples", args.safe_samples,
+            "go2_sevpo.data_collection.dsrl_cli", "mix", name, "--path", path, "--out", out, "--ratio", *safety_tables.ratio(args.mix), "--seed", args.seed, "--safe-samples", args.safe_samples,
         )  # fmt: skip
         run_all([Job(f"mix {name} {args.mix}", command, args.out / "mix_figure4.log")], 1)
     return out
@@ -87,7 +87,7 @@ def loop_jobs(args: Figure4, data: Path) -> List[Job]:
         folder = _folder(args, seed)
         folder.mkdir(parents=True, exist_ok=True)
         command = module(
-            "offline_training.loop", data, "--out", folder, "--rounds", args.rounds, "--episodes", args.collect_episodes, "--safe-enough",
+            "go2_sevpo.offline_training.loop", data, "--out", folder, "--rounds", args.rounds, "--episodes", args.collect_episodes, "--safe-enough",
             args.safe_enough, "--preset", args.preset, "--play-episodes", args.episodes, "--seed", seed, "--threads", 1, "--limit",
             args.limit, "--evaluate-every", args.evaluate_every, "--evaluate-episodes", args.evaluate_episodes,
         )  # fmt: skip

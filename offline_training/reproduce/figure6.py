@@ -28,7 +28,7 @@ def run(args: Figure6) -> Path:
     """
     from matplotlib.figure import Figure
 
-    from envs.safety_gymnasium import make
+    from go2_sevpo.envs.safety_gymnasium import make
 
     rows = -(-len(TASKS) // COLUMNS)
     figure = Figure(figsize=(3.2 * COLUMNS, 2.3 * rows), layout="constrained")

@@ -15,13 +15,13 @@ from typing import Any, Collection, Dict, List, Optional, Tuple
 from go2_sevpo.algorithms import make_config
 from go2_sevpo.data import dsrl
 from go2_sevpo.data.shards import DatasetError, write_atomically
-from offline_training.evaluation import read_curve
-from offline_training.reproduce import safety_reuse
-from offline_training.reproduce.figure1 import plain
-from offline_training.reproduce.jobs import Job, module, run_all
-from offline_training.reproduce.safety_reuse import Reused
-from offline_training.train import Args, settings_of
-from offline_training.trainer import member_folder
+from go2_sevpo.offline_training.evaluation import read_curve
+from go2_sevpo.offline_training.reproduce import safety_reuse
+from go2_sevpo.offline_training.reproduce.figure1 import plain
+from go2_sevpo.offline_training.reproduce.jobs import Job, module, run_all
+from go2_sevpo.offline_training.reproduce.safety_reuse import Reused
+from go2_sevpo.offline_training.train import Args, settings_of
+from go2_sevpo.offline_training.trainer import member_folder
 
 ALL = ("sevpo", "fisor", "cpq", "coptidice", "ccac", "bc-safe")
 
@@ -203,7 +203,7 @@ def data_jobs(args: Any) -> Tuple[List[Job], List[Job]]:
         path, published = source(args, task)
         if not published and not path.is_file():
             command = module(
-                "data_collection.dsrl_cli", "generate", task, "--out", path, "--episodes", args.generated_episodes, "--seed", args.seed,
+                "go2_sevpo.data_collection.dsrl_cli", "generate", task, "--out", path, "--episodes", args.generated_episodes, "--seed", args.seed,
                 "--processes", args.processes,
             )  # fmt: skip
             generate.append(Job(f"generate {task}", command, args.out / f"generate_{task}.log"))
@@ -212,7 +212,7 @@ def data_jobs(args: Any) -> Tuple[List[Job], List[Job]]:
             if out.with_suffix(".json").is_file():
                 continue
             command = module(
-                "data_collection.dsrl_cli", "mix", task, "--path", path, "--out", out, "--ratio", *ratio(mix), "--seed", args.seed,
+                "go2_sevpo.data_collection.dsrl_cli", "mix", task, "--path", path, "--out", out, "--ratio", *ratio(mix), "--seed", args.seed,
                 *([] if published else ["--safe-samples", args.safe_samples]),
             )  # fmt: skip
             mixing.append(Job(f"mix {task} {mix}", command, args.out / f"mix_{task}_{mix.replace(':', '_')}.log"))
@@ -251,7 +251,7 @@ def train_jobs(args: Any, known: Collection[str] = ()) -> List[Job]:
         if (run / "finished").is_file():
             continue
         command = module(
-            "offline_training.train_job", _mix_file(args, cell.task, cell.mix), "--out", run, "--algorithm", cell.algorithm,
+            "go2_sevpo.offline_training.train_job", _mix_file(args, cell.task, cell.mix), "--out", run, "--algorithm", cell.algorithm,
             "--preset", args.preset, "--seed", args.seed, "--members", args.members, "--device", args.device,
             "--candidates", args.candidates, "--reward-scale", 0, "--evaluate-every", args.evaluate_every, "--evaluate-episodes",
             args.evaluate_episodes, "--evaluate-limit", cell.limit, *(["--set", *cell.settings] if cell.settings else []),
@@ -282,14 +282,14 @@ def play_jobs(args: Any, known: Collection[str] = ()) -> List[Job]:
             policy = member_folder(args.out / "train" / cell.name, member) / "policy_last.safetensors"
             onnx = report.parent.with_suffix(".onnx")
             play = module(
-                "deploy.play", onnx, "--episodes", args.episodes, "--seed", args.seed + 100 + member, "--limit", cell.limit,
+                "go2_sevpo.deploy.play", onnx, "--episodes", args.episodes, "--seed", args.seed + 100 + member, "--limit", cell.limit,
                 "--out", report.parent,
             )  # fmt: skip
             n = 1 if cell.choice == "first" else args.candidates
             acting = ["--choice", cell.choice] if cell.choice not in (None, "preset") else []
             acting += ["--candidates", n] if cell.choice else []
-            export = module("deploy.export", policy, "--out", onnx, *acting)
-            command = module("offline_training.reproduce.chain", json.dumps([export, play]))
+            export = module("go2_sevpo.deploy.export", policy, "--out", onnx, *acting)
+            command = module("go2_sevpo.offline_training.reproduce.chain", json.dumps([export, play]))
             found.append(Job(f"play {report.parent.name}", command, args.out / "play" / f"{report.parent.name}.log"))
     return found
 
@@ -310,7 +310,7 @@ def run(args: Any) -> Dict[str, Any]:
     Raises:
         ValueError: settings that are not understood, a part that failed, or ``finished_only`` and nothing is.
     """
-    from offline_training.reproduce import safety_report
+    from go2_sevpo.offline_training.reproduce import safety_report
 
     wanted = cells(args)
     safety_reuse.read(args.reuse)  # a mistake there is told before the long part

@@ -15,16 +15,16 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
-from envs.reach_avoid_truth import load_truth
 from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.checkpoint import load_checkpoint, save_checkpoint
 from go2_sevpo.cpu import use_cpu
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.shards import write_atomically
-from offline_training import train as training
-from offline_training.reproduce import figure1
-from offline_training.reproduce import reach_avoid as play
-from offline_training.reproduce.jobs import Job, run_all
+from go2_sevpo.envs.reach_avoid_truth import load_truth
+from go2_sevpo.offline_training import train as training
+from go2_sevpo.offline_training.reproduce import figure1
+from go2_sevpo.offline_training.reproduce import reach_avoid as play
+from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 
 VARIANTS: Dict[str, Dict[str, Any]] = {
     "default": {},
@@ -209,7 +209,7 @@ def run(args: Sweep, job: Optional[str] = None) -> None:
     load_truth(args.truth)
     figure1.collect_one(args.out / "data", args)
     settings = json.dumps(figure1.plain(args))
-    base = [sys.executable, "-m", "offline_training.reproduce.sweep_job", settings]
+    base = [sys.executable, "-m", "go2_sevpo.offline_training.reproduce.sweep_job", settings]
     done: Dict[Path, str] = {}
     first, rest = [], []
     for name in names:

@@ -1,11 +1,11 @@
-"""One variant of the sweep as a process of its own; started by :mod:`offline_training.reproduce.sweep`."""
+"""One variant of the sweep as a process of its own; started by :mod:`go2_sevpo.offline_training.reproduce.sweep`."""
 
 from __future__ import annotations
 
 import sys
 
-from offline_training.reproduce.figure1_job import from_json
-from offline_training.reproduce.sweep import Sweep, run
+from go2_sevpo.offline_training.reproduce.figure1_job import from_json
+from go2_sevpo.offline_training.reproduce.sweep import Sweep, run
 
 
 def main() -> None:

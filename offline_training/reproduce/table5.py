@@ -16,10 +16,10 @@ import torch
 import yaml
 
 from go2_sevpo.data.shards import write_atomically
+from go2_sevpo.offline_training.reproduce.figure1 import plain
+from go2_sevpo.offline_training.reproduce.jobs import Job, module, run_all
+from go2_sevpo.offline_training.trainer import member_folder
 from go2_sevpo.policy import load_policy
-from offline_training.reproduce.figure1 import plain
-from offline_training.reproduce.jobs import Job, module, run_all
-from offline_training.trainer import member_folder
 
 TRANSITIONS = 2_666_050
 """Transitions of the paper-size mix (6000 expert and 3000 failure episodes) as collected with the shipped policies."""
@@ -133,7 +133,7 @@ def data_jobs(args: Table5) -> List[Job]:
         recipe = args.out / f"mix_{mix}.yaml"
         write_atomically(recipe, yaml.safe_dump({"sources": wanted}))
         command = module(
-            "data_collection.collect", "--out", folder, "--mix", recipe, "--seed", args.seed, "--threads", 1,
+            "go2_sevpo.data_collection.collect", "--out", folder, "--mix", recipe, "--seed", args.seed, "--threads", 1,
             "--simulator", args.simulator,
         )  # fmt: skip
         found.append(Job(f"collect {mix}", command, args.out / f"collect_{mix}.log"))
@@ -146,7 +146,7 @@ def part_jobs(args: Table5) -> List[Job]:
     if not {"expert", "paper"} <= set(args.mixes) or (folder / "manifest.json").is_file():
         return []
     command = module(
-        "data_collection.data_cli", "select", folder.parent / "paper", "--out", folder, "--policy", "expert"
+        "go2_sevpo.data_collection.data_cli", "select", folder.parent / "paper", "--out", folder, "--policy", "expert"
     )
     return [Job("select the expert's part", command, args.out / "collect_expert.log")]
 
@@ -160,7 +160,7 @@ def train_jobs(args: Table5) -> List[Job]:
             if (run / "finished").is_file():
                 continue
             command = module(
-                "offline_training.train_job", args.out / "data" / mix, "--out", run, "--algorithm", algorithm,
+                "go2_sevpo.offline_training.train_job", args.out / "data" / mix, "--out", run, "--algorithm", algorithm,
                 "--preset", args.preset, "--seed", args.seed, "--members", args.members, "--device", args.device,
                 "--evaluate-every", args.evaluate_every, "--evaluate-episodes", args.evaluate_episodes,
             )  # fmt: skip
@@ -242,15 +242,15 @@ def play_jobs(args: Table5) -> List[Job]:
         choice = CHOICES[e["algorithm"]] if e["n"] > 1 else "first"
         onnx = args.out / "play" / f"{name}.onnx"
         file = _policy_file(args, e, e["kept"])
-        commands = [module("deploy.export", file, "--out", onnx, "--choice", choice, "--candidates", e["n"])]
+        commands = [module("go2_sevpo.deploy.export", file, "--out", onnx, "--choice", choice, "--candidates", e["n"])]
         for e in parts:
             # Every training seed is played on courses of its own.
             commands.append(module(
-                "deploy.play", onnx, "--course", e["course"], "--episodes", episodes_of(args, e), "--threads", 1,
+                "go2_sevpo.deploy.play", onnx, "--course", e["course"], "--episodes", episodes_of(args, e), "--threads", 1,
                 "--worlds", episodes_of(args, e), "--seed", args.seed + 100 + e["member"], "--simulator", args.simulator,
                 "--out", _report(args, e).parent,
             ))  # fmt: skip
-        command = module("offline_training.reproduce.chain", json.dumps(commands))
+        command = module("go2_sevpo.offline_training.reproduce.chain", json.dumps(commands))
         found.append(Job(f"play {name}", command, args.out / "play" / f"{name}.log"))
     return found
 
@@ -261,7 +261,7 @@ def run(args: Table5) -> Dict[str, Any]:
     Raises:
         ValueError: settings that are not understood, or a part that failed.
     """
-    from offline_training.reproduce import table5_report as report
+    from go2_sevpo.offline_training.reproduce import table5_report as report
 
     for mix in args.mixes:
         sources(args, mix)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from data_collection import collect as module
-from data_collection.collect import Args, collect, plan, sources_of
-from data_collection.data_cli import Card, Info, Merge, Repair, Select, Validate, run
 from go2_sevpo.data import shards
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.shards import DatasetError
+from go2_sevpo.data_collection import collect as module
+from go2_sevpo.data_collection.collect import Args, collect, plan, sources_of
+from go2_sevpo.data_collection.data_cli import Card, Info, Merge, Repair, Select, Validate, run
 
 
 def arguments(policy, out, **changes):

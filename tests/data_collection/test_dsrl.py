@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
-from data_collection.dsrl_cli import Download, Mix, Tasks, Validate, download, run
 from go2_sevpo.data import dsrl
 from go2_sevpo.data.dataset import load, read_dsrl
 from go2_sevpo.data.shards import DatasetError
+from go2_sevpo.data_collection.dsrl_cli import Download, Mix, Tasks, Validate, download, run
 
 TASK = dsrl.TASKS["CarGoal1"]
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from data_collection import ppo
-from data_collection.expert_config import PpoConfig
-from envs.go2.config import ParkourConfig
-from envs.go2.parkour import Go2Parkour
-from envs.go2.symmetry import observation_mirror, privileged_mirror
+from go2_sevpo.data_collection import ppo
+from go2_sevpo.data_collection.expert_config import PpoConfig
+from go2_sevpo.envs.go2.config import ParkourConfig
+from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2.symmetry import observation_mirror, privileged_mirror
 
 
 class ActorCritic(nn.Module):

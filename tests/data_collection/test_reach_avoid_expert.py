@@ -5,8 +5,16 @@ import torch
 pytest.importorskip("stable_baselines3")
 from stable_baselines3 import TD3
 
-from data_collection.reach_avoid_expert import Args, CostReplayBuffer, DualAscent, TaskVecEnv, evaluate, fill, to_policy
-from envs import reach_avoid as task
+from go2_sevpo.data_collection.reach_avoid_expert import (
+    Args,
+    CostReplayBuffer,
+    DualAscent,
+    TaskVecEnv,
+    evaluate,
+    fill,
+    to_policy,
+)
+from go2_sevpo.envs import reach_avoid as task
 
 STARTS = torch.tensor([[-2.0, 0.0, 1.0, 0.0], [1.7, 2.2, 1.0, 0.0]])
 

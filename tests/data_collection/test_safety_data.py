@@ -7,20 +7,26 @@ import h5py
 import numpy as np
 import pytest
 
-from data_collection import safety_data
-from data_collection.dsrl_cli import Generate, run
-from data_collection.safety_controllers import Driver, Linear, Statistics, random_search, rollout
-from deploy.export import Args as Export
-from deploy.export import export_run
-from deploy.play import Args as Play
-from deploy.play import play
-from deploy.play_safety import show
 from go2_sevpo.data import dsrl
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.data.tasks import task_of_file
-from offline_training.train import Args as Train
-from offline_training.train import train
+from go2_sevpo.data_collection import safety_data
+from go2_sevpo.data_collection.dsrl_cli import Generate, run
+from go2_sevpo.data_collection.safety_controllers import (
+    Driver,
+    Linear,
+    Statistics,
+    random_search,
+    rollout,
+)
+from go2_sevpo.deploy.export import Args as Export
+from go2_sevpo.deploy.export import export_run
+from go2_sevpo.deploy.play import Args as Play
+from go2_sevpo.deploy.play import play
+from go2_sevpo.deploy.play_safety import show
+from go2_sevpo.offline_training.train import Args as Train
+from go2_sevpo.offline_training.train import train
 
 pytestmark = pytest.mark.xdist_group("safety_data")
 if importlib.util.find_spec("safety_gymnasium") is None:
@@ -58,7 +64,7 @@ def test_same_seed_same_file_whatever_the_processes(generated):
 
 
 def test_careful_drivers_avoid_what_careless_ones_touch():
-    from envs.safety_gymnasium import make
+    from go2_sevpo.envs.safety_gymnasium import make
 
     env, rng = make("CarGoal1"), np.random.default_rng(0)
 
@@ -72,7 +78,7 @@ def test_careful_drivers_avoid_what_careless_ones_touch():
 
 
 def test_random_search_improves_and_normalises():
-    from envs.safety_gymnasium import make
+    from go2_sevpo.envs.safety_gymnasium import make
 
     env, quiet = make("HalfCheetahVelocity"), np.random.default_rng(0)
     found = random_search(
@@ -90,7 +96,7 @@ def test_random_search_improves_and_normalises():
 
 @pytest.mark.parametrize("algorithm", ["sevpo", "ccac"])
 def test_from_generated_data_to_a_played_policy(generated, tmp_path, algorithm, monkeypatch):
-    monkeypatch.setattr("envs.safety_gymnasium.EPISODE_STEPS", 40)
+    monkeypatch.setattr("go2_sevpo.envs.safety_gymnasium.EPISODE_STEPS", 40)
     steps = {"sevpo": ["critic_steps=5", "policy_steps=5"], "ccac": ["vae_steps=5", "steps=5"]}[algorithm]
     train(Train((generated,), tmp_path / "run", algorithm, set=steps))
     export_run(Export(tmp_path / "run", tmp_path / "p.onnx"))

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.play import Args, evaluate, play, show
 from go2_sevpo.contract import ContractError
+from go2_sevpo.deploy.play import Args, evaluate, play, show
 from go2_sevpo.onnx_policy import OnnxPolicy
 
 KEYS = {
@@ -25,7 +25,7 @@ def strip(report):
 @pytest.fixture(scope="module")
 def short(request):
     """Episodes of 3 seconds keep the tests quick."""
-    from envs.go2.config import ParkourConfig
+    from go2_sevpo.envs.go2.config import ParkourConfig
 
     patch = pytest.MonkeyPatch()
     original = ParkourConfig.__init__
@@ -85,7 +85,7 @@ def test_viewer_without_a_screen_says_so(gaussian_onnx, tmp_path, monkeypatch):
 
 
 def test_video_shows_the_robot_moving(gaussian_onnx, tmp_path, short):
-    from deploy.video import graphics_problem
+    from go2_sevpo.deploy.video import graphics_problem
 
     if graphics_problem():
         pytest.skip(f"no graphics here: {graphics_problem()}")

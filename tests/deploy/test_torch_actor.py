@@ -6,9 +6,9 @@ import torch
 import yaml
 from torch import nn
 
-from deploy.export import Args, export_run
 from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.contract import ContractError
+from go2_sevpo.deploy.export import Args, export_run
 from go2_sevpo.onnx_policy import OnnxPolicy
 
 pytestmark = pytest.mark.skipif(

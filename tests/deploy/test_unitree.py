@@ -6,10 +6,10 @@ import pytest
 import torch
 import yaml
 
-from deploy.export import Args, export_run
-from deploy.unitree import deploy_config
-from envs.go2 import robot as r
-from envs.go2.model_files import ASSET_DIR
+from go2_sevpo.deploy.export import Args, export_run
+from go2_sevpo.deploy.unitree import deploy_config
+from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.model_files import ASSET_DIR
 from go2_sevpo.onnx_policy import OnnxPolicy
 from go2_sevpo.policy import save_policy
 from tests.conftest import diffusion_policy

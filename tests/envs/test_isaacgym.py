@@ -9,10 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from envs.go2.course import Box, make_course
-from envs.simulators.early import prepare, wants_isaacgym
-from envs.simulators.isaacgym import CELL_LENGTH, CELL_WIDTH, box_mesh, cell_origins, load_isaacgym
-from envs.simulators.registry import make_simulator
+from go2_sevpo.envs.go2.course import Box, make_course
+from go2_sevpo.envs.simulators.early import prepare, wants_isaacgym
+from go2_sevpo.envs.simulators.isaacgym import (
+    CELL_LENGTH,
+    CELL_WIDTH,
+    box_mesh,
+    cell_origins,
+    load_isaacgym,
+)
+from go2_sevpo.envs.simulators.registry import make_simulator
 
 ROOT = Path(__file__).resolve().parents[2]
 STANDIN = ROOT / "tests" / "isaacgym_standin"
@@ -55,7 +61,7 @@ def test_cells_do_not_overlap_and_stay_near_the_origin():
 def test_command_line_is_read_before_anything_is_imported():
     assert wants_isaacgym(["expert", "--simulator", "isaacgym"]) and wants_isaacgym(["--simulator=isaacgym"])
     assert not wants_isaacgym(["--simulator", "mujoco", "isaacgym"]) and not wants_isaacgym([])
-    code = "import envs.simulators.early, sys; sys.exit('torch' in sys.modules or 'mujoco' in sys.modules)"
+    code = "import go2_sevpo.envs.simulators.early, sys; sys.exit('torch' in sys.modules or 'mujoco' in sys.modules)"
     assert run("-c", code).returncode == 0
 
 
@@ -67,13 +73,13 @@ def test_absent_isaacgym_is_one_line(monkeypatch):
         prepare(["--simulator", "isaacgym"])
     with pytest.raises(ValueError, match="needs NVIDIA's Isaac Gym Preview 4"):
         load_isaacgym()
-    found = run("-m", "deploy.play", "expert", "--simulator", "isaacgym", standin=False)
+    found = run("-m", "go2_sevpo.deploy.play", "expert", "--simulator", "isaacgym", standin=False)
     assert found.returncode == 1 and found.stdout == "" and len(found.stderr.strip().splitlines()) == 1
 
 
 def test_torch_first_is_explained():
     code = (
-        "import torch\nfrom envs.simulators.registry import make_simulator\nfrom envs.go2.course import make_course\n"
+        "import torch\nfrom go2_sevpo.envs.simulators.registry import make_simulator\nfrom go2_sevpo.envs.go2.course import make_course\n"
         "try: make_simulator('isaacgym', 1, [make_course('flat', 0.0, 0)])\nexcept ValueError as e: print(e)"
     )
     assert "Isaac Gym must be imported before torch: give '--simulator isaacgym'" in run("-c", code).stdout
@@ -82,7 +88,7 @@ def test_torch_first_is_explained():
 def test_collects_and_plays_through_the_entry_points(tmp_path):
     data, out = tmp_path / "data", tmp_path / "play"
     collected = run(
-        "-m", "data_collection.collect", "--policy", "expert", "--course", "simple", "--episodes", "2", "--out", data,
+        "-m", "go2_sevpo.data_collection.collect", "--policy", "expert", "--course", "simple", "--episodes", "2", "--out", data,
         "--simulator", "isaacgym",
     )  # fmt: skip
     assert collected.returncode == 0, collected.stderr
@@ -90,7 +96,17 @@ def test_collects_and_plays_through_the_entry_points(tmp_path):
     assert manifest["simulator"] == "isaacgym" and manifest["episodes"] == 2
     assert manifest["transitions"] > 100  # the expert does walk: another simulator, the same robot
     played = run(
-        "-m", "deploy.play", "expert", "--course", "flat", "--episodes", "2", "--simulator", "isaacgym", "--out", out
+        "-m",
+        "go2_sevpo.deploy.play",
+        "expert",
+        "--course",
+        "flat",
+        "--episodes",
+        "2",
+        "--simulator",
+        "isaacgym",
+        "--out",
+        out,
     )
     assert played.returncode == 0, played.stderr
     assert json.loads((out / "report.json").read_text())["success_rate"] == 1.0
@@ -99,7 +115,7 @@ def test_collects_and_plays_through_the_entry_points(tmp_path):
 def test_viewer_runs_until_its_window_is_closed(tmp_path):
     command = (
         "-m",
-        "deploy.play",
+        "go2_sevpo.deploy.play",
         "expert",
         "--course",
         "flat",
@@ -123,17 +139,17 @@ def test_box_frame_is_the_courses():
 
 
 def test_doctor_measures_and_reports():
-    found = run("-m", "deploy.doctor", "--isaacgym")
+    found = run("-m", "go2_sevpo.deploy.doctor", "--isaacgym")
     assert "DOF order" in found.stdout and "FL_hip_joint" in found.stdout, found.stdout + found.stderr
     lines = [x for x in found.stdout.split("Isaac Gym\n")[1].splitlines() if x.startswith("  ")]
     assert len(lines) >= 13 and all(x.startswith("  ok") for x in lines), found.stdout
-    absent = run("-m", "deploy.doctor", "--isaacgym", standin=False)
+    absent = run("-m", "go2_sevpo.deploy.doctor", "--isaacgym", standin=False)
     assert absent.returncode == 1 and "needs NVIDIA's Isaac Gym Preview 4" in absent.stderr
 
 
 def test_doctor_notices_what_contradicts_the_back_end(monkeypatch):
     """A simulation that reports angular velocities in the body frame and includes friction fails by name."""
-    from deploy.doctor_isaacgym import examine
+    from go2_sevpo.deploy.doctor_isaacgym import examine
     from tests.envs.test_simulator import isaacgym_stand_in
 
     class Other:
@@ -146,7 +162,7 @@ def test_doctor_notices_what_contradicts_the_back_end(monkeypatch):
         def write(self, ids, state):
             from dataclasses import replace
 
-            from envs.go2.geometry import rotation_matrix
+            from go2_sevpo.envs.go2.geometry import rotation_matrix
 
             spin = state.base_angular_velocity
             turned = (rotation_matrix(state.base_quaternion) @ spin[..., None])[..., 0]

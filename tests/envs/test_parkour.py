@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-import envs.go2
-from envs.go2 import robot as r
-from envs.go2.config import ParkourConfig, Randomization
-from envs.go2.geometry import from_roll_yaw
-from envs.go2.observations import observation_spec
-from envs.go2.parkour import Go2Parkour
-from envs.go2.symmetry import action_mirror, observation_mirror
-from envs.simulators.base import RobotState
+from go2_sevpo.envs import go2
+from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
+from go2_sevpo.envs.go2.geometry import from_roll_yaw
+from go2_sevpo.envs.go2.observations import observation_spec
+from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2.symmetry import action_mirror, observation_mirror
+from go2_sevpo.envs.simulators.base import RobotState
 
 DEFAULT = torch.tensor(r.DEFAULT_JOINT_POSITIONS)
 
@@ -264,7 +264,7 @@ def test_bad_configurations_are_refused():
 def test_gymnasium_checker_accepts_the_registered_environment():
     from gymnasium.utils.env_checker import check_env
 
-    env = gymnasium.make(envs.go2.ENV_ID, course="hard")
+    env = gymnasium.make(go2.ENV_ID, course="hard")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         check_env(env.unwrapped, skip_render_check=True)

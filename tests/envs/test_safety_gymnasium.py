@@ -12,10 +12,10 @@ import pytest
 if importlib.util.find_spec("safety_gymnasium") is None:
     pytest.skip("Safety-Gymnasium is not installed", allow_module_level=True)
 
-from envs import safety_compat
-from envs.safety_gymnasium import SafetyEnv, env_id, make, play
 from go2_sevpo.data.dsrl import TASKS
 from go2_sevpo.data.shards import DatasetError
+from go2_sevpo.envs import safety_compat
+from go2_sevpo.envs.safety_gymnasium import SafetyEnv, env_id, make, play
 
 SENSORS = (
     ("accelerometer", 3), ("velocimeter", 3), ("gyro", 3), ("magnetometer", 3), ("ballangvel_rear", 3), ("ballquat_rear", 9),
@@ -67,7 +67,7 @@ def test_textures_are_read_once_and_the_sky_is_a_gradient(tmp_path):
             reads.append(stream.name)
             return yaml.load(stream, *args, **options)
 
-    path = tmp_path / "assets.yaml"
+    path = tmp_path / "go2_sevpo.assets.yaml"
     path.write_text("textures: {skybox: {file: sky.png}, floor: {file: f.png}}")
     cached = safety_compat._CachedYaml(Counting())
     for _ in range(3):
@@ -155,7 +155,7 @@ def test_names_and_registration():
 
 
 def test_pictures_show_the_scene():
-    from deploy.video import graphics_problem
+    from go2_sevpo.deploy.video import graphics_problem
 
     if graphics_problem() is not None:
         pytest.skip(graphics_problem())
@@ -173,14 +173,16 @@ def test_pictures_show_the_scene():
 
 @pytest.mark.parametrize("processes", [0, 2])
 def test_playing_does_not_depend_on_how_worlds_are_stepped(processes, monkeypatch):
-    monkeypatch.setattr("envs.safety_gymnasium.EPISODE_STEPS", 25)
+    monkeypatch.setattr("go2_sevpo.envs.safety_gymnasium.EPISODE_STEPS", 25)
 
     def act(obs, spent_cost):
         assert spent_cost.shape == (len(obs),) and (spent_cost >= 0).all()
         return np.tanh(obs[:, :2])
 
     if processes:
-        monkeypatch.setattr("envs.safety_gymnasium.EPISODE_STEPS", 1000)  # processes have a limit of their own
+        monkeypatch.setattr(
+            "go2_sevpo.envs.safety_gymnasium.EPISODE_STEPS", 1000
+        )  # processes have a limit of their own
         found = play("SwimmerVelocity", act, 2, 7, processes)
         assert found.steps.tolist() == [1000, 1000]
         return

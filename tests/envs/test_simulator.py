@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from envs.go2 import robot as r
-from envs.go2.course import make_course
-from envs.go2.geometry import foot_positions, from_roll_yaw, rotation_matrix
-from envs.simulators.base import Dynamics, RobotState, SimulationError
-from envs.simulators.mujoco import MujocoSimulator
+from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.course import make_course
+from go2_sevpo.envs.go2.geometry import foot_positions, from_roll_yaw, rotation_matrix
+from go2_sevpo.envs.simulators.base import Dynamics, RobotState, SimulationError
+from go2_sevpo.envs.simulators.mujoco import MujocoSimulator
 from tests.isaacgym_standin.load import install
 
 
 def warp_on_the_cpu(*args, **options):
     """MuJoCo Warp on its CPU device: slow, the same kernels."""
     pytest.importorskip("mujoco_warp")
-    from envs.simulators.mujoco_warp import MujocoWarpSimulator
+    from go2_sevpo.envs.simulators.mujoco_warp import MujocoWarpSimulator
 
     return MujocoWarpSimulator(*args, device="cpu", **options)
 
@@ -25,7 +25,7 @@ def warp_on_the_cpu(*args, **options):
 def isaacgym_stand_in(*args, siblings="alphabetical", **options):
     """The Isaac Gym back end over a strict stand-in of its API (tests/isaacgym_standin)."""
     gymapi = install()
-    from envs.simulators.isaacgym import IsaacGymSimulator
+    from go2_sevpo.envs.simulators.isaacgym import IsaacGymSimulator
 
     gymapi.SIBLINGS = siblings
     return IsaacGymSimulator(*args, device="cpu", **options)

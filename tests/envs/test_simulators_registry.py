@@ -5,11 +5,11 @@ import builtins
 import pytest
 import torch
 
-from envs.go2.config import ParkourConfig
-from envs.go2.course import make_course
-from envs.go2.parkour import Go2Parkour
-from envs.simulators.base import Dynamics, SimulationError
-from envs.simulators.registry import make_simulator
+from go2_sevpo.envs.go2.config import ParkourConfig
+from go2_sevpo.envs.go2.course import make_course
+from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.simulators.base import Dynamics, SimulationError
+from go2_sevpo.envs.simulators.registry import make_simulator
 
 
 def test_unknown_name_lists_the_known():
@@ -57,7 +57,7 @@ def test_environment_runs_alike_on_both_back_ends(warp_on_cpu):
 
 
 def test_overflow_is_raised_not_printed(warp_on_cpu, monkeypatch):
-    from envs.simulators import mujoco_warp as module
+    from go2_sevpo.envs.simulators import mujoco_warp as module
 
     monkeypatch.setattr(module, "CONSTRAINTS_PER_WORLD", 14)  # twelve rows of dry friction leave two for contacts
     sim = module.MujocoWarpSimulator(2, [make_course("flat", 0.0, 0)])

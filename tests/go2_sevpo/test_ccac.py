@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.export import Args, export_run
 from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.contract import ContractError
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.data.shards import Episodes
+from go2_sevpo.deploy.export import Args, export_run
 from go2_sevpo.onnx_policy import OnnxPolicy
 from go2_sevpo.policy import load_policy, save_policy
 

@@ -5,14 +5,14 @@ import csv
 import pytest
 import torch
 
-from data_collection.collect import Args as CollectArgs
-from data_collection.collect import collect
-from deploy.export import Args as ExportArgs
-from deploy.export import export_run
 from go2_sevpo.data.shards import DatasetError
+from go2_sevpo.data_collection.collect import Args as CollectArgs
+from go2_sevpo.data_collection.collect import collect
+from go2_sevpo.deploy.export import Args as ExportArgs
+from go2_sevpo.deploy.export import export_run
+from go2_sevpo.offline_training.evaluation import BestKeeper, courses_of
+from go2_sevpo.offline_training.train import Args, train
 from go2_sevpo.policy import load_policy
-from offline_training.evaluation import BestKeeper, courses_of
-from offline_training.train import Args, train
 
 SMALL = ["width=16", "depth=2", "batch=16", "steps=6"]
 

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from data_collection import reach_avoid_data
-from deploy.export import Args as ExportArgs
-from deploy.export import export_run
-from envs import reach_avoid as task
-from envs import reach_avoid_truth as truth_module
-from envs.reach_avoid_truth import load_truth
 from go2_sevpo.contract import ContractError, check_contract
 from go2_sevpo.data import shards
 from go2_sevpo.data.dataset import load
+from go2_sevpo.data_collection import reach_avoid_data
+from go2_sevpo.deploy.export import Args as ExportArgs
+from go2_sevpo.deploy.export import export_run
+from go2_sevpo.envs import reach_avoid as task
+from go2_sevpo.envs import reach_avoid_truth as truth_module
+from go2_sevpo.envs.reach_avoid_truth import load_truth
+from go2_sevpo.offline_training import train as training
+from go2_sevpo.offline_training.reproduce import figure1, sweep
+from go2_sevpo.offline_training.reproduce import reach_avoid as play
 from go2_sevpo.onnx_policy import OnnxPolicy
 from go2_sevpo.policy import GaussianPolicy
-from offline_training import train as training
-from offline_training.reproduce import figure1, sweep
-from offline_training.reproduce import reach_avoid as play
 
 pytestmark = pytest.mark.xdist_group("reach_avoid")
 TINY = """
@@ -110,7 +110,7 @@ def test_any_algorithm_exports_through_the_same_path_and_plays_the_same(place, t
     policy = OnnxPolicy(tmp_path / "policy.onnx")
     assert policy.contract["robot"] == "reach_avoid_vehicle"
     check_contract(policy.contract, task.environment_contract(), name)
-    from envs.go2.contract import environment_contract
+    from go2_sevpo.envs.go2.contract import environment_contract
 
     with pytest.raises(ContractError, match='\'robot\' is "reach_avoid_vehicle", the environment has "unitree_go2"'):
         check_contract({**environment_contract(), "robot": "reach_avoid_vehicle"}, environment_contract(), name)

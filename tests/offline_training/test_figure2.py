@@ -5,7 +5,17 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from offline_training.reproduce.figure2 import Figure2, eq4, eq5, example, least_cost, paper_mdp, random_mdp, run, solve
+from go2_sevpo.offline_training.reproduce.figure2 import (
+    Figure2,
+    eq4,
+    eq5,
+    example,
+    least_cost,
+    paper_mdp,
+    random_mdp,
+    run,
+    solve,
+)
 
 
 def evaluate(mdp, policy, column):

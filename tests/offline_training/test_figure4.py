@@ -8,13 +8,13 @@ import h5py
 import numpy as np
 import pytest
 
-from data_collection.dsrl_cli import Collect
-from data_collection.dsrl_cli import run as dsrl_run
 from go2_sevpo.contract import ContractError
 from go2_sevpo.data import dsrl
 from go2_sevpo.data.dataset import load
-from offline_training import loop
-from offline_training.reproduce import figure4
+from go2_sevpo.data_collection.dsrl_cli import Collect
+from go2_sevpo.data_collection.dsrl_cli import run as dsrl_run
+from go2_sevpo.offline_training import loop
+from go2_sevpo.offline_training.reproduce import figure4
 from tests.offline_training.test_safety_tables import TINY, generated
 
 pytestmark = pytest.mark.xdist_group("figure4")
@@ -99,8 +99,8 @@ def test_data_of_two_worlds_is_refused(made, tmp_path):
 
 
 def test_figure6_draws_every_task(tmp_path):
-    from deploy.video import graphics_problem
-    from offline_training.reproduce import figure6
+    from go2_sevpo.deploy.video import graphics_problem
+    from go2_sevpo.offline_training.reproduce import figure6
 
     if graphics_problem() is not None:
         pytest.skip(graphics_problem())

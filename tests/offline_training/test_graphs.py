@@ -5,7 +5,7 @@ import torch
 
 from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.algorithms import sevpo as module
-from offline_training.graphs import WARM_UP, GraphedUpdates
+from go2_sevpo.offline_training.graphs import WARM_UP, GraphedUpdates
 
 SETTINGS = {
     "actor": "mlp", "width": 16, "depth": 2, "dropout": 0.0, "prediction": "clean", "limit": 0.3, "delta": 0.3, "critic_steps": 8,

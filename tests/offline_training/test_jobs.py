@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from offline_training.reproduce.jobs import Job, run_all
+from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 
 CHILD = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 # What a shell starts in the background ignores SIGINT, and so do its children: the parent takes it up again.

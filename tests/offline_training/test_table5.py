@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
+from go2_sevpo.offline_training.reproduce import table5
+from go2_sevpo.offline_training.reproduce import table5_report as report
+from go2_sevpo.offline_training.reproduce.table5 import Table5
 from go2_sevpo.policy import GaussianPolicy, save_policy
-from offline_training.reproduce import table5
-from offline_training.reproduce import table5_report as report
-from offline_training.reproduce.table5 import Table5
 
 TINY = """
 sevpo: {actor: mlp, width: 16, depth: 2, dropout: 0.0, prediction: clean, limit: 1.5, delta: 1.5, gamma: 0.98, critic_steps: 6,
@@ -64,7 +64,7 @@ def test_a_best_policy_that_is_the_last_is_played_once(tmp_path):
         "play paper_bc_best_N1_all_01", "play paper_bc_last_N1_all_00", "play paper_bc_last_N1_all_01"
     ]  # fmt: skip
     for commands in jobs.values():  # one export, then both courses
-        assert [c[2] for c in commands] == ["deploy.export", "deploy.play", "deploy.play"]
+        assert [c[2] for c in commands] == ["go2_sevpo.deploy.export", "go2_sevpo.deploy.play", "go2_sevpo.deploy.play"]
     report = tmp_path / "play" / "paper_bc_last_N1_simple_00"
     report.mkdir()
     (report / "report.json").write_text(json.dumps({"episodes": 8}))  # one too few: played again

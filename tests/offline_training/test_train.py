@@ -9,9 +9,9 @@ from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.data import shards
 from go2_sevpo.data.dataset import load
 from go2_sevpo.lock import BusyError, sole_writer
+from go2_sevpo.offline_training.train import Args, settings_of, train
+from go2_sevpo.offline_training.trainer import Trainer
 from go2_sevpo.policy import load_policy
-from offline_training.train import Args, settings_of, train
-from offline_training.trainer import Trainer
 from tests.conftest import make_episodes
 
 SETS = [
