@@ -18,7 +18,7 @@ from go2_sevpo.deploy.play import inference_time
 from go2_sevpo.envs.go2.contract import environment_contract
 from go2_sevpo.offline_training.train import Args as TrainArgs
 from go2_sevpo.offline_training.train import settings_of
-from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
+from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 
 
 @dataclass

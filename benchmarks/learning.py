@@ -1,7 +1,7 @@
 """Gradient steps per second of SEVPO and cloning, PPO steps per second: ``python -m benchmarks.learning``.
 
 Beside each rate stands the arithmetic of a step (matrix products, counted by torch), its share of the sgemm peak
-measured in the same run, and the rate with torch's default matrix product (:mod:`go2_sevpo.cpu`).
+measured in the same run, and the rate with torch's default matrix product (:mod:`go2_sevpo.runs.cpu`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.record import record
 from go2_sevpo.algorithms import make_algorithm, make_config
-from go2_sevpo.cpu import use_cpu
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.data.shards import Episodes
 from go2_sevpo.offline_training.train import Args as TrainArgs
 from go2_sevpo.offline_training.train import settings_of
+from go2_sevpo.runs.cpu import use_cpu
 
 
 @dataclass

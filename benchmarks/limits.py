@@ -20,7 +20,6 @@ import torch
 import tyro
 
 from benchmarks.limits_picture import draw
-from go2_sevpo.contract import check_contract
 from go2_sevpo.data.shards import write_atomically
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
 from go2_sevpo.envs.go2.contract import environment_contract
@@ -28,7 +27,8 @@ from go2_sevpo.envs.go2.course import Shape
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.metrics import wilson
-from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
+from go2_sevpo.policies.contract import check_contract
+from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 
 COURSE_SEED = 12_000_000
 

@@ -22,7 +22,7 @@ from benchmarks.record import record
 from go2_sevpo.envs.go2.config import ParkourConfig
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import onnx_policy
-from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
+from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 
 
 @dataclass

@@ -18,7 +18,6 @@ import torch
 import tyro
 import yaml
 
-from go2_sevpo.contract import ContractError, check_contract
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, Episodes
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
@@ -28,8 +27,9 @@ from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rewards import DEFINITION
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.envs.simulators.base import SimulationError
-from go2_sevpo.lock import sole_writer
-from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
+from go2_sevpo.policies.contract import ContractError, check_contract
+from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
+from go2_sevpo.runs.lock import sole_writer
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 COURSE_SEED_STRIDE = 1000

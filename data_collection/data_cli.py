@@ -10,10 +10,10 @@ from typing import Any, Dict, Optional, Union
 import numpy as np
 import tyro
 
-from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.metrics import wilson
+from go2_sevpo.runs.checkpoint import CheckpointError
 
 
 @dataclass

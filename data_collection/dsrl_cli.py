@@ -13,10 +13,10 @@ from typing import Any, Optional, Tuple, Union
 
 import tyro
 
-from go2_sevpo.contract import ContractError
 from go2_sevpo.data import dsrl, shards
 from go2_sevpo.data.dataset import read_dsrl
 from go2_sevpo.data.shards import DatasetError
+from go2_sevpo.policies.contract import ContractError
 
 
 @dataclass

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 import tyro
 
-from go2_sevpo.cpu import use_cpu
 from go2_sevpo.envs import reach_avoid as task
 from go2_sevpo.envs.reach_avoid_truth import Truth, certify, feasible_starts, load_truth
 from go2_sevpo.metrics import wilson
-from go2_sevpo.policy import GaussianPolicy, save_policy
+from go2_sevpo.policies.torch_policy import GaussianPolicy, save_policy
+from go2_sevpo.runs.cpu import use_cpu
 
 try:
     from stable_baselines3 import TD3

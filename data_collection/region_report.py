@@ -15,7 +15,7 @@ import torch
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, write_atomically
 from go2_sevpo.metrics import wilson
-from go2_sevpo.policy import DiffusionPolicy, load_policy
+from go2_sevpo.policies.torch_policy import DiffusionPolicy, load_policy
 
 BEFORE = (5, 10, 25, 50)
 """Steps before a fall at which the share called unsafe is reported."""

@@ -17,7 +17,6 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import h5py
 import numpy as np
 
-from go2_sevpo.contract import check_contract
 from go2_sevpo.data import shards
 from go2_sevpo.data.dsrl import EPISODE_STEPS, Task
 from go2_sevpo.data.shards import DatasetError
@@ -28,7 +27,8 @@ from go2_sevpo.data_collection.safety_controllers import (
     random_search,
 )
 from go2_sevpo.envs.contracts import contract_for
-from go2_sevpo.onnx_policy import OnnxPolicy
+from go2_sevpo.policies.contract import check_contract
+from go2_sevpo.policies.onnx_policy import OnnxPolicy
 
 DRIVEN = ("CarGoal1", "CarGoal2")
 SEARCHED = ("HalfCheetahVelocity", "SwimmerVelocity")

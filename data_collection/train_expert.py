@@ -22,15 +22,15 @@ from typing import Any, Dict, List, Optional
 import torch
 import tyro
 
-from go2_sevpo.checkpoint import load_checkpoint, save_checkpoint
-from go2_sevpo.cpu import use_cpu
-from go2_sevpo.csv_log import append_row, forget_after
 from go2_sevpo.data.shards import write_atomically
 from go2_sevpo.data_collection.expert_config import CONFIG_DIR, ExpertConfig, load_config
 from go2_sevpo.data_collection.ppo import installed_version, make_learner
 from go2_sevpo.envs.go2.parkour import Go2Parkour
-from go2_sevpo.lock import sole_writer
-from go2_sevpo.policy import GaussianPolicy, save_policy
+from go2_sevpo.policies.torch_policy import GaussianPolicy, save_policy
+from go2_sevpo.runs.checkpoint import load_checkpoint, save_checkpoint
+from go2_sevpo.runs.cpu import use_cpu
+from go2_sevpo.runs.csv_log import append_row, forget_after
+from go2_sevpo.runs.lock import sole_writer
 
 CHECKPOINT_KIND = "ppo"
 ACTION_UNIT = 0.25

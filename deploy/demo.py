@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import tyro
 
-from go2_sevpo.interrupt import kill_interrupts
+from go2_sevpo.runs.interrupt import kill_interrupts
 
 METHODS: Tuple[Tuple[str, str], ...] = (("sevpo", "SEVPO"), ("bc", "cloning, all data"))
 

@@ -144,9 +144,9 @@ def physics(seconds: float = 1.0) -> List[Check]:
 
 def policies() -> List[Check]:
     """Whether the shipped policies load and fit."""
-    from go2_sevpo.contract import ContractError, check_contract
     from go2_sevpo.envs.go2.contract import environment_contract
-    from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
+    from go2_sevpo.policies.contract import ContractError, check_contract
+    from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 
     out = []
     for name in ("expert", "weak"):

@@ -14,13 +14,21 @@ import numpy as np
 import torch
 import tyro
 
-from go2_sevpo.checkpoint import CheckpointError
-from go2_sevpo.contract import CONTRACT_KEY, ContractError, dump_contract
 from go2_sevpo.deploy.torch_actor import read_actor, read_layout
 from go2_sevpo.deploy.unitree import write_deploy_yaml
 from go2_sevpo.envs.contracts import contract_for
-from go2_sevpo.onnx_policy import COST_INPUT, INPUTS, OUTPUTS, OnnxPolicy
-from go2_sevpo.policy import CHOICES, LIMITED, BudgetPolicy, DiffusionPolicy, Policy, act, load_policy
+from go2_sevpo.policies.contract import CONTRACT_KEY, ContractError, dump_contract
+from go2_sevpo.policies.onnx_policy import COST_INPUT, INPUTS, OUTPUTS, OnnxPolicy
+from go2_sevpo.policies.torch_policy import (
+    CHOICES,
+    LIMITED,
+    BudgetPolicy,
+    DiffusionPolicy,
+    Policy,
+    act,
+    load_policy,
+)
+from go2_sevpo.runs.checkpoint import CheckpointError
 
 OPSET = 17
 OLD_OPSET = 16

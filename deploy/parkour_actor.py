@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 from torch import nn
 
-from go2_sevpo.checkpoint import CheckpointError
+from go2_sevpo.runs.checkpoint import CheckpointError
 
 HISTORY: Dict[Tuple[int, ...], Tuple[int, Tuple[int, ...]]] = {
     (4, 2): (10, (2, 1)), (6, 4): (20, (2, 2)), (8, 5, 5): (50, (4, 1, 1)),

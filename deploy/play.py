@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import tyro
 
-from go2_sevpo.contract import ContractError, check_contract
 from go2_sevpo.deploy import play_safety
 from go2_sevpo.deploy.report import write_report
 from go2_sevpo.deploy.video import record_video
@@ -28,7 +27,8 @@ from go2_sevpo.envs.go2.rewards import DEFINITION
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.envs.simulators.base import SimulationError
 from go2_sevpo.metrics import wilson
-from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
+from go2_sevpo.policies.contract import ContractError, check_contract
+from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 
 
 @dataclass

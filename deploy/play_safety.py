@@ -7,13 +7,13 @@ from typing import Any, Callable, Dict
 
 import numpy as np
 
-from go2_sevpo.contract import check_contract
 from go2_sevpo.data.dsrl import normalised_cost
 from go2_sevpo.data.shards import write_atomically
 from go2_sevpo.data.tasks import TASKS, Task
 from go2_sevpo.envs.contracts import contract_for
 from go2_sevpo.metrics import wilson
-from go2_sevpo.onnx_policy import OnnxPolicy
+from go2_sevpo.policies.contract import check_contract
+from go2_sevpo.policies.onnx_policy import OnnxPolicy
 
 
 def task_of(contract: Dict[str, Any]) -> Any:

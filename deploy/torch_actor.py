@@ -22,9 +22,9 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 import yaml
 
-from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.deploy.parkour_actor import ParkourMean, find_layers
-from go2_sevpo.policy import GaussianPolicy
+from go2_sevpo.policies.torch_policy import GaussianPolicy
+from go2_sevpo.runs.checkpoint import CheckpointError
 
 DEFAULTS: Dict[str, Any] = {
     "prefix": None, "activation": "elu", "action_unit": 0.25, "contract": {}, "squash": False, "latent": "history", "estimator": True,

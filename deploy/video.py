@@ -10,7 +10,7 @@ import numpy as np
 from go2_sevpo.deploy.worlds import evaluation_env, noise_scale
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
-from go2_sevpo.onnx_policy import OnnxPolicy
+from go2_sevpo.policies.onnx_policy import OnnxPolicy
 
 FPS = 25
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
 from go2_sevpo.envs.go2.parkour import Go2Parkour
-from go2_sevpo.onnx_policy import OnnxPolicy
+from go2_sevpo.policies.onnx_policy import OnnxPolicy
 
 EVALUATION_SEED = 5_000_000
 """Course seeds of play start here: apart from training (from 100 000) and collection (from 1 000 000) for seeds below 9000."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, Dict, Optional
 
-from go2_sevpo.contract import CONTRACT_VERSION, ContractError
 from go2_sevpo.data.tasks import TASKS, Task
 from go2_sevpo.envs import reach_avoid
 from go2_sevpo.envs.go2.contract import environment_contract as go2_contract
+from go2_sevpo.policies.contract import CONTRACT_VERSION, ContractError
 
 GO2 = "go2_sevpo/Go2Parkour-v0"
 

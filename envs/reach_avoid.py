@@ -18,7 +18,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from go2_sevpo.contract import CONTRACT_VERSION
+from go2_sevpo.policies.contract import CONTRACT_VERSION
 
 DT = 0.05
 MAX_STEPS = 300

@@ -9,14 +9,14 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple
 import numpy as np
 import torch
 
-from go2_sevpo.csv_log import append_row
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.envs.go2.config import ParkourConfig
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import Policy as Actor
 from go2_sevpo.envs.go2.rollout import run_episodes
-from go2_sevpo.policy import Policy
-from go2_sevpo.policy import act as ask
+from go2_sevpo.policies.torch_policy import Policy
+from go2_sevpo.policies.torch_policy import act as ask
+from go2_sevpo.runs.csv_log import append_row
 
 Evaluator = Callable[[Policy], Dict[str, float]]
 Rank = Callable[[Dict[str, float]], List[float]]

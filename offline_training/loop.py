@@ -16,9 +16,9 @@ import tyro
 
 from go2_sevpo.data.shards import DatasetError, write_atomically
 from go2_sevpo.data.tasks import task_of_file
-from go2_sevpo.interrupt import kill_interrupts
-from go2_sevpo.lock import sole_writer
 from go2_sevpo.offline_training.loop_worlds import Go2World, SafetyWorld
+from go2_sevpo.runs.interrupt import kill_interrupts
+from go2_sevpo.runs.lock import sole_writer
 
 
 @dataclass

@@ -9,8 +9,8 @@ import torch
 
 from go2_sevpo.data.tasks import TASKS, Task
 from go2_sevpo.offline_training.evaluation import Evaluator, Rank
-from go2_sevpo.policy import Policy
-from go2_sevpo.policy import act as ask
+from go2_sevpo.policies.torch_policy import Policy
+from go2_sevpo.policies.torch_policy import act as ask
 
 PLAY_SEED = 900
 """Seeds of evaluation during training: apart from those of generated data and of go2-play in the tables."""

@@ -18,15 +18,15 @@ import tyro
 import yaml
 
 from go2_sevpo.algorithms import ALGORITHMS, make_algorithm, make_config
-from go2_sevpo.checkpoint import CheckpointError
-from go2_sevpo.cpu import use_cpu
 from go2_sevpo.data.dataset import OfflineDataset, load
 from go2_sevpo.data.shards import DatasetError, write_atomically
 from go2_sevpo.data.tasks import task_of_file
-from go2_sevpo.lock import sole_writer
 from go2_sevpo.offline_training.evaluation import BestKeeper, courses_of, go2_evaluator
 from go2_sevpo.offline_training.safety_evaluation import safety_evaluator, safety_rank, safety_task
 from go2_sevpo.offline_training.trainer import CHECKPOINT, Trainer
+from go2_sevpo.runs.checkpoint import CheckpointError
+from go2_sevpo.runs.cpu import use_cpu
+from go2_sevpo.runs.lock import sole_writer
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 LIDAR_LENGTH = 0.1

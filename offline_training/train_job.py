@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import tyro
 
-from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.offline_training.train import Args, train
 from go2_sevpo.offline_training.trainer import CHECKPOINT
+from go2_sevpo.runs.checkpoint import CheckpointError
 
 
 def main() -> None:

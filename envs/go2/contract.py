@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from go2_sevpo.contract import CONTRACT_VERSION
 from go2_sevpo.envs.go2 import robot as r
 from go2_sevpo.envs.go2.observations import observation_spec
+from go2_sevpo.policies.contract import CONTRACT_VERSION
 
 
 def environment_contract() -> Dict[str, Any]:

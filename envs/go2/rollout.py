@@ -122,7 +122,7 @@ def _columns(log: _Log) -> Dict[str, np.ndarray]:
 
 
 def onnx_policy(policy: Any, seed: int, noise_scale: float) -> Policy:
-    """Wrap an :class:`go2_sevpo.onnx_policy.OnnxPolicy` with its own stream of noise, times ``noise_scale``."""
+    """Wrap an :class:`go2_sevpo.policies.onnx_policy.OnnxPolicy` with its own stream of noise, times ``noise_scale``."""
     generator = torch.Generator().manual_seed(seed + 1_000_003)
 
     def act(obs: torch.Tensor, spent_cost: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from go2_sevpo.data.dataset import OfflineDataset
-from go2_sevpo.diffusion import Diffusion
-from go2_sevpo.networks import Denoiser, Normalizer, member
-from go2_sevpo.policy import DiffusionPolicy
+from go2_sevpo.networks.diffusion import Diffusion
+from go2_sevpo.networks.layers import Denoiser, Normalizer, member
+from go2_sevpo.policies.torch_policy import DiffusionPolicy
 
 
 class Algorithm(Protocol):

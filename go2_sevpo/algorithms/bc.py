@@ -14,8 +14,8 @@ import torch
 from go2_sevpo.algorithms import base
 from go2_sevpo.algorithms.conservative import ConservativeConfig, ConservativeCritics
 from go2_sevpo.data.dataset import OfflineDataset
-from go2_sevpo.networks import polyak
-from go2_sevpo.policy import DiffusionPolicy
+from go2_sevpo.networks.layers import polyak
+from go2_sevpo.policies.torch_policy import DiffusionPolicy
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,11 @@ from typing import Any, Dict, Optional, Tuple
 import torch
 from torch import nn
 
-from go2_sevpo import regions
-from go2_sevpo.algorithms import base
+from go2_sevpo.algorithms import base, regions
 from go2_sevpo.data.dataset import Batch, OfflineDataset
-from go2_sevpo.gaussian import Mlp, PairVae, SquashedGaussian, copy_mean, policy_layers
-from go2_sevpo.networks import Critic, polyak
-from go2_sevpo.policy import BudgetPolicy, budget_feature
+from go2_sevpo.networks.gaussian import Mlp, PairVae, SquashedGaussian, copy_mean, policy_layers
+from go2_sevpo.networks.layers import Critic, polyak
+from go2_sevpo.policies.torch_policy import BudgetPolicy, budget_feature
 
 LOG_WEIGHT = (-20.0, 5.0)
 

@@ -10,10 +10,9 @@ from typing import Any, Dict, Optional, Tuple
 
 import torch
 
-from go2_sevpo import regions
-from go2_sevpo.algorithms import base
+from go2_sevpo.algorithms import base, regions
 from go2_sevpo.data.dataset import Batch, OfflineDataset
-from go2_sevpo.networks import Critic, Value, polyak
+from go2_sevpo.networks.layers import Critic, Value, polyak
 
 BOOTSTRAPS = ("terminals", "release")
 

@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from go2_sevpo import regions
-from go2_sevpo.algorithms import base
+from go2_sevpo.algorithms import base, regions
 from go2_sevpo.algorithms.cpq import deterministic
 from go2_sevpo.data.dataset import Batch, OfflineDataset
-from go2_sevpo.gaussian import SquashedGaussian
-from go2_sevpo.networks import Value
-from go2_sevpo.policy import GaussianPolicy
+from go2_sevpo.networks.gaussian import SquashedGaussian
+from go2_sevpo.networks.layers import Value
+from go2_sevpo.policies.torch_policy import GaussianPolicy
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,12 @@ from typing import Any, Dict, Optional, Tuple
 import torch
 from torch import nn
 
-from go2_sevpo import regions
-from go2_sevpo.algorithms import base
+from go2_sevpo.algorithms import base, regions
 from go2_sevpo.algorithms.conservative import check_choice
 from go2_sevpo.data.dataset import Batch, OfflineDataset
-from go2_sevpo.gaussian import SquashedGaussian, Vae, copy_mean, policy_layers
-from go2_sevpo.networks import Critic, Normalizer, polyak
-from go2_sevpo.policy import GaussianPolicy
+from go2_sevpo.networks.gaussian import SquashedGaussian, Vae, copy_mean, policy_layers
+from go2_sevpo.networks.layers import Critic, Normalizer, polyak
+from go2_sevpo.policies.torch_policy import GaussianPolicy
 
 PIECE = 256
 """Rows a CPU computes divergences of at a time."""

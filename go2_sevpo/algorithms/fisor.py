@@ -16,8 +16,8 @@ import torch
 from go2_sevpo.algorithms import base
 from go2_sevpo.algorithms.conservative import check_choice, expectile_loss
 from go2_sevpo.data.dataset import Batch, OfflineDataset
-from go2_sevpo.networks import Critic, Value, polyak
-from go2_sevpo.policy import CHOICES, DiffusionPolicy
+from go2_sevpo.networks.layers import Critic, Value, polyak
+from go2_sevpo.policies.torch_policy import CHOICES, DiffusionPolicy
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, Tuple
 
 import torch
 
-from go2_sevpo import regions
+from go2_sevpo.algorithms import regions
 from go2_sevpo.data.dataset import Batch, OfflineDataset
 
 CHUNK = 65536

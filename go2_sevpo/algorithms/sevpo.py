@@ -18,8 +18,8 @@ from go2_sevpo.algorithms.conservative import ConservativeConfig, check_choice, 
 from go2_sevpo.algorithms.selection import Selection, select
 from go2_sevpo.algorithms.unsafe import UNSAFE_OBJECTIVES, UnsafeObjective, soft_exp
 from go2_sevpo.data.dataset import Batch, OfflineDataset
-from go2_sevpo.networks import polyak
-from go2_sevpo.policy import CHOICES, DiffusionPolicy
+from go2_sevpo.networks.layers import polyak
+from go2_sevpo.policies.torch_policy import CHOICES, DiffusionPolicy
 
 ADVANTAGES = ("baseline", "paper")
 PENALTIES = ("signed", "paper", "none")

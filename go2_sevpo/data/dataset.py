@@ -13,7 +13,7 @@ import torch
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, Episodes
 from go2_sevpo.data.tasks import task_of_file
-from go2_sevpo.lidar import Lidar, with_nearness
+from go2_sevpo.networks.lidar import Lidar, with_nearness
 
 COLUMNS = ("actions", "rewards", "costs", "terminals", "timeouts")
 MIN_STD = 0.05
@@ -44,7 +44,7 @@ class OfflineDataset:
     episode the successor of a row is the next row's observation; each episode's last successor is stored behind it, and so
     are successors that differ from the next row (in files of others).
     Observations are normalised here, with ``mean`` and ``std`` (S,) over the data. With ``lidar`` networks also see how near things are
-    (:func:`go2_sevpo.networks.with_nearness`); ``num_obs`` is what they see, ``raw_obs`` the observation's own size.
+    (:func:`go2_sevpo.networks.lidar.with_nearness`); ``num_obs`` is what they see, ``raw_obs`` the observation's own size.
     """
 
     def __init__(

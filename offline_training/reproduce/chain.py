@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-from go2_sevpo.interrupt import kill_interrupts
+from go2_sevpo.runs.interrupt import kill_interrupts
 
 
 def main() -> None:

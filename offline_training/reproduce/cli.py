@@ -12,9 +12,6 @@ from typing import Any, Callable, Dict, Union
 import tyro
 from typing_extensions import Annotated
 
-from go2_sevpo.contract import ContractError
-from go2_sevpo.interrupt import kill_interrupts
-from go2_sevpo.lock import sole_writer
 from go2_sevpo.offline_training.reproduce import (
     figure1,
     figure2,
@@ -24,6 +21,9 @@ from go2_sevpo.offline_training.reproduce import (
     sweep,
     table5,
 )
+from go2_sevpo.policies.contract import ContractError
+from go2_sevpo.runs.interrupt import kill_interrupts
+from go2_sevpo.runs.lock import sole_writer
 
 Command = Union[
     Annotated[figure1.Figure1, tyro.conf.subcommand("figure1")],

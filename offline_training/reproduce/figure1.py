@@ -19,7 +19,7 @@ from go2_sevpo.offline_training import train as training
 from go2_sevpo.offline_training.reproduce import reach_avoid as play
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 from go2_sevpo.offline_training.trainer import POLICY, member_folder
-from go2_sevpo.policy import load_policy
+from go2_sevpo.policies.torch_policy import load_policy
 
 TITLES = {
     "sevpo": "SEVPO",

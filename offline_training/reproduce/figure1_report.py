@@ -18,7 +18,7 @@ import torch
 from go2_sevpo.envs import reach_avoid as task
 from go2_sevpo.envs.reach_avoid_truth import Truth
 from go2_sevpo.offline_training.reproduce import reach_avoid as play
-from go2_sevpo.policy import DiffusionPolicy
+from go2_sevpo.policies.torch_policy import DiffusionPolicy
 
 NAMES = {
     "sevpo": "SEVPO", "fisor": "FISOR", "bc-safe": "cloning, safe episodes", "cpq": "CPQ", "coptidice": "COptiDICE", "bc-choice": "cloning + Q_c choice",

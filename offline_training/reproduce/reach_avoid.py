@@ -11,7 +11,7 @@ import torch
 from go2_sevpo.envs import reach_avoid as task
 from go2_sevpo.envs.reach_avoid_truth import Truth, certify
 from go2_sevpo.metrics import wilson
-from go2_sevpo.policy import DiffusionPolicy, act
+from go2_sevpo.policies.torch_policy import DiffusionPolicy, act
 
 OUTCOMES = "slt"
 """Codes of how an episode ended: in the goal (s), off the map (l), out of time (t)."""

@@ -10,7 +10,7 @@ from go2_sevpo.data_collection import train_expert as te
 from go2_sevpo.data_collection.ppo import installed_version
 from go2_sevpo.deploy.export import Args as ExportArgs
 from go2_sevpo.deploy.export import export_run
-from go2_sevpo.policy import load_policy
+from go2_sevpo.policies.torch_policy import load_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -5,13 +5,13 @@ import onnx
 import pytest
 import torch
 
-from go2_sevpo.checkpoint import CheckpointError
-from go2_sevpo.contract import CONTRACT_KEY, ContractError, check_contract
 from go2_sevpo.deploy import export
 from go2_sevpo.deploy.export import Args, export_run, write_onnx
 from go2_sevpo.envs.go2.contract import environment_contract
-from go2_sevpo.onnx_policy import OnnxPolicy, find_policy
-from go2_sevpo.policy import load_policy, save_policy
+from go2_sevpo.policies.contract import CONTRACT_KEY, ContractError, check_contract
+from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
+from go2_sevpo.policies.torch_policy import load_policy, save_policy
+from go2_sevpo.runs.checkpoint import CheckpointError
 from tests.conftest import contract_of, diffusion_policy
 
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from go2_sevpo.contract import ContractError
 from go2_sevpo.deploy.play import Args, evaluate, play, show
-from go2_sevpo.onnx_policy import OnnxPolicy
+from go2_sevpo.policies.contract import ContractError
+from go2_sevpo.policies.onnx_policy import OnnxPolicy
 
 KEYS = {
     "policy", "course", "difficulty", "seed", "episodes", "success_rate", "success_interval", "fall_rate", "fall_interval",

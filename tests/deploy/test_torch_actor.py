@@ -6,10 +6,10 @@ import torch
 import yaml
 from torch import nn
 
-from go2_sevpo.checkpoint import CheckpointError
-from go2_sevpo.contract import ContractError
 from go2_sevpo.deploy.export import Args, export_run
-from go2_sevpo.onnx_policy import OnnxPolicy
+from go2_sevpo.policies.contract import ContractError
+from go2_sevpo.policies.onnx_policy import OnnxPolicy
+from go2_sevpo.runs.checkpoint import CheckpointError
 
 pytestmark = pytest.mark.skipif(
     "weights_only" not in torch.load.__code__.co_varnames, reason="safe reading of .pt needs torch 1.13"

@@ -12,7 +12,7 @@ from go2_sevpo.deploy.export import Args as ExportArgs
 from go2_sevpo.deploy.export import export_run
 from go2_sevpo.offline_training.evaluation import BestKeeper, courses_of
 from go2_sevpo.offline_training.train import Args, train
-from go2_sevpo.policy import load_policy
+from go2_sevpo.policies.torch_policy import load_policy
 
 SMALL = ["width=16", "depth=2", "batch=16", "steps=6"]
 

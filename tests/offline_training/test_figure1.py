@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from go2_sevpo.contract import ContractError, check_contract
 from go2_sevpo.data import shards
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data_collection import reach_avoid_data
@@ -18,8 +17,9 @@ from go2_sevpo.envs.reach_avoid_truth import load_truth
 from go2_sevpo.offline_training import train as training
 from go2_sevpo.offline_training.reproduce import figure1, sweep
 from go2_sevpo.offline_training.reproduce import reach_avoid as play
-from go2_sevpo.onnx_policy import OnnxPolicy
-from go2_sevpo.policy import GaussianPolicy
+from go2_sevpo.policies.contract import ContractError, check_contract
+from go2_sevpo.policies.onnx_policy import OnnxPolicy
+from go2_sevpo.policies.torch_policy import GaussianPolicy
 
 pytestmark = pytest.mark.xdist_group("reach_avoid")
 TINY = """

@@ -8,13 +8,13 @@ import h5py
 import numpy as np
 import pytest
 
-from go2_sevpo.contract import ContractError
 from go2_sevpo.data import dsrl
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data_collection.dsrl_cli import Collect
 from go2_sevpo.data_collection.dsrl_cli import run as dsrl_run
 from go2_sevpo.offline_training import loop
 from go2_sevpo.offline_training.reproduce import figure4
+from go2_sevpo.policies.contract import ContractError
 from tests.offline_training.test_safety_tables import TINY, generated
 
 pytestmark = pytest.mark.xdist_group("figure4")

@@ -8,7 +8,7 @@ import torch
 from go2_sevpo.offline_training.reproduce import table5
 from go2_sevpo.offline_training.reproduce import table5_report as report
 from go2_sevpo.offline_training.reproduce.table5 import Table5
-from go2_sevpo.policy import GaussianPolicy, save_policy
+from go2_sevpo.policies.torch_policy import GaussianPolicy, save_policy
 
 TINY = """
 sevpo: {actor: mlp, width: 16, depth: 2, dropout: 0.0, prediction: clean, limit: 1.5, delta: 1.5, gamma: 0.98, critic_steps: 6,

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from go2_sevpo.algorithms import make_algorithm, make_config
-from go2_sevpo.checkpoint import CheckpointError
 from go2_sevpo.data import shards
 from go2_sevpo.data.dataset import load
-from go2_sevpo.lock import BusyError, sole_writer
 from go2_sevpo.offline_training.train import Args, settings_of, train
 from go2_sevpo.offline_training.trainer import Trainer
-from go2_sevpo.policy import load_policy
+from go2_sevpo.policies.torch_policy import load_policy
+from go2_sevpo.runs.checkpoint import CheckpointError
+from go2_sevpo.runs.lock import BusyError, sole_writer
 from tests.conftest import make_episodes
 
 SETS = [

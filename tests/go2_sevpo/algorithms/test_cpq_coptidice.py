@@ -10,8 +10,8 @@ from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.algorithms.coptidice import f_soft, f_soft_inverse
 from go2_sevpo.data.dataset import Batch, OfflineDataset
 from go2_sevpo.data.shards import Episodes
-from go2_sevpo.gaussian import SquashedGaussian
-from go2_sevpo.policy import load_policy, save_policy
+from go2_sevpo.networks.gaussian import SquashedGaussian
+from go2_sevpo.policies.torch_policy import load_policy, save_policy
 
 SMALL = {"hidden": (32, 32), "batch": 64, "steps": 30}
 

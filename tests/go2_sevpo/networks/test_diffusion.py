@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from go2_sevpo.diffusion import Diffusion, vp_betas
-from go2_sevpo.networks import Denoiser
+from go2_sevpo.networks.diffusion import Diffusion, vp_betas
+from go2_sevpo.networks.layers import Denoiser
 
 
 def test_schedule_values_are_the_papers():

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from go2_sevpo.mish import mish
+from go2_sevpo.networks.mish import mish
 
 
 def test_values_and_gradients_are_those_of_torch():

@@ -9,9 +9,9 @@ from typing import Any, Dict, Optional, Sequence, Tuple, Union
 import torch
 from torch import nn
 
-from go2_sevpo.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from go2_sevpo.diffusion import Diffusion
-from go2_sevpo.networks import Critic, Denoiser, Normalizer, Value
+from go2_sevpo.networks.diffusion import Diffusion
+from go2_sevpo.networks.layers import Critic, Denoiser, Normalizer, Value
+from go2_sevpo.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 POLICY_KIND = "policy"
 CHOICES = ("first", "first_safe", "escape", "argmin_cost", "argmax_reward")

@@ -10,7 +10,7 @@ from typing import Any, Dict, Optional, Tuple, Union
 import numpy as np
 
 from go2_sevpo import assets
-from go2_sevpo.contract import CONTRACT_KEY, ContractError
+from go2_sevpo.policies.contract import CONTRACT_KEY, ContractError
 
 SHIPPED = Path(assets.__file__).parent / "policies"
 INPUTS, OUTPUTS = ("observation", "noise"), ("action", "cost_value", "candidate")

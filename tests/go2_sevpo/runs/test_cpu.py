@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from go2_sevpo import cpu
+from go2_sevpo.runs import cpu
 
 
 @pytest.fixture(autouse=True)

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from go2_sevpo.lock import BusyError, sole_writer
+from go2_sevpo.runs.lock import BusyError, sole_writer
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from go2_sevpo.lock import sole_writer
+from go2_sevpo.runs.lock import sole_writer
 with sole_writer(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from go2_sevpo.algorithms import make_algorithm, make_config
-from go2_sevpo.networks import Critic, Denoiser, Value, member
+from go2_sevpo.networks.layers import Critic, Denoiser, Value, member
 
 ACTOR = {"width": 16, "depth": 2, "actor": "resnet", "dropout": 0.0}
 CRITICS = {"critic_hidden": [16, 16], "critic_batch": 32, "limit": 0.05}

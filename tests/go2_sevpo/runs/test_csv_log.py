@@ -2,7 +2,7 @@
 
 import csv
 
-from go2_sevpo.csv_log import append_row, forget_after
+from go2_sevpo.runs.csv_log import append_row, forget_after
 
 
 def rows(path):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from go2_sevpo.interrupt import kill_interrupts
+from go2_sevpo.runs.interrupt import kill_interrupts
 
 
 def test_sigterm_raises_keyboard_interrupt():

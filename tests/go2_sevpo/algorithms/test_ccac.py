@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from go2_sevpo.algorithms import make_algorithm, make_config
-from go2_sevpo.contract import ContractError
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.data.shards import Episodes
 from go2_sevpo.deploy.export import Args, export_run
-from go2_sevpo.onnx_policy import OnnxPolicy
-from go2_sevpo.policy import load_policy, save_policy
+from go2_sevpo.policies.contract import ContractError
+from go2_sevpo.policies.onnx_policy import OnnxPolicy
+from go2_sevpo.policies.torch_policy import load_policy, save_policy
 
 SMALL = {
     "hidden": (32, 32), "vae_hidden": 32, "latent": 4, "batch": 128, "vae_steps": 400, "steps": 800, "rate": 3e-3, "actor_rate": 3e-3,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from go2_sevpo.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from go2_sevpo.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 
 def test_nested_state_survives_with_types_and_integer_keys(tmp_path):

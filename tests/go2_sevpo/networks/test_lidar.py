@@ -12,12 +12,12 @@ from go2_sevpo.data.dataset import load
 from go2_sevpo.data.tasks import find_task
 from go2_sevpo.deploy.export import Args as Export
 from go2_sevpo.deploy.export import export_run
-from go2_sevpo.lidar import with_nearness
-from go2_sevpo.networks import Normalizer
+from go2_sevpo.networks.layers import Normalizer
+from go2_sevpo.networks.lidar import with_nearness
 from go2_sevpo.offline_training.train import Args as Train
 from go2_sevpo.offline_training.train import train
-from go2_sevpo.onnx_policy import OnnxPolicy
-from go2_sevpo.policy import load_policy, save_policy
+from go2_sevpo.policies.onnx_policy import OnnxPolicy
+from go2_sevpo.policies.torch_policy import load_policy, save_policy
 
 SMALL = {
     "sevpo": {"critic_steps": 2, "policy_steps": 2, "actor": "mlp", "width": 8, "depth": 2, "critic_hidden": (8, 8), "lookahead": 5},

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from go2_sevpo import regions
+from go2_sevpo.algorithms import regions
 from go2_sevpo.algorithms.selection import Selection
 from go2_sevpo.algorithms.sevpo import Sevpo, SevpoConfig, constrained_reward, expectile_loss, soft_exp
 from go2_sevpo.data.dataset import Batch, OfflineDataset

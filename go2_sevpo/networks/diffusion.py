@@ -7,7 +7,7 @@ from typing import Optional
 import torch
 from torch import nn
 
-from go2_sevpo.networks import Denoiser
+from go2_sevpo.networks.layers import Denoiser
 
 PREDICTIONS = ("noise", "clean")
 

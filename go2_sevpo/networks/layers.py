@@ -14,8 +14,8 @@ from typing import Any, List, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
-from go2_sevpo.lidar import Lidar, with_nearness
-from go2_sevpo.mish import mish
+from go2_sevpo.networks.lidar import Lidar, with_nearness
+from go2_sevpo.networks.mish import mish
 
 
 class EnsembleLinear(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
-from go2_sevpo.networks import linear
+from go2_sevpo.networks.layers import linear
 
 LOG_STD = (-5.0, 2.0)
 
