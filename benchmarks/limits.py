@@ -23,7 +23,7 @@ from benchmarks.limits_picture import draw
 from go2_sevpo.data.shards import write_atomically
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
 from go2_sevpo.envs.go2.contract import environment_contract
-from go2_sevpo.envs.go2.course import Shape
+from go2_sevpo.envs.go2.description.course import Shape
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.metrics import wilson

@@ -20,8 +20,8 @@ import torch
 import tyro
 
 from benchmarks.record import record
-from go2_sevpo.envs.go2 import robot as r
 from go2_sevpo.envs.go2.config import ParkourConfig
+from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 
 

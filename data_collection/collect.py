@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from go2_sevpo.envs.simulators.early import prepare
+from go2_sevpo.envs.simulators.isaacgym.early import prepare
 
 prepare()  # Isaac Gym, if it is asked for, must be imported before torch
 
@@ -22,7 +22,7 @@ from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, Episodes
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
 from go2_sevpo.envs.go2.contract import environment_contract
-from go2_sevpo.envs.go2.course import KINDS
+from go2_sevpo.envs.go2.description.course import KINDS
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rewards import DEFINITION
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes

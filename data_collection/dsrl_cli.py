@@ -13,9 +13,12 @@ from typing import Any, Optional, Tuple, Union
 
 import tyro
 
-from go2_sevpo.data import dsrl, shards
-from go2_sevpo.data.dataset import read_dsrl
+from go2_sevpo.data import shards
+from go2_sevpo.data.dsrl.files import read_dsrl
+from go2_sevpo.data.dsrl.mixes import draw_mix, write_mix
 from go2_sevpo.data.shards import DatasetError
+from go2_sevpo.envs.safety_gymnasium import files
+from go2_sevpo.envs.safety_gymnasium.tasks import TASKS, Task, find_task
 from go2_sevpo.policies.contract import ContractError
 
 
@@ -31,7 +34,7 @@ class Download:
     task: tyro.conf.Positional[str]
     folder: Optional[Path] = None
     """Where to put it; $DSRL_DATASET_DIR or DSRL's own cache if not given."""
-    host: str = dsrl.HOST
+    host: str = files.HOST
     sha256: Optional[str] = None
     """Refuse the file if its checksum is another one."""
 
@@ -91,7 +94,7 @@ class Collect:
 Command = Union[Tasks, Download, Validate, Mix, Generate, Collect]
 
 
-def download(task: dsrl.Task, folder: Path, host: str, sha256: Optional[str] = None) -> str:
+def download(task: Task, folder: Path, host: str, sha256: Optional[str] = None) -> str:
     """Fetch into ``NAME.part``, going on where it ends; check it; give it its name. Returns the checksum.
 
     Raises:
@@ -118,7 +121,7 @@ def download(task: dsrl.Task, folder: Path, host: str, sha256: Optional[str] = N
     found = shards.sha256(part)
     if sha256 is not None and found != sha256:
         raise DatasetError(f"{part} has SHA-256 {found}, expected {sha256}; delete it and try again")
-    dsrl.validate(part, task)
+    files.validate(part, task)
     os.replace(part, out)
     return found
 
@@ -145,16 +148,16 @@ def _receive(answer: Any, part: Path, have: int, total: int) -> None:
 
 def _listing() -> str:
     lines = [f"{'task':20s} {'observation':>11s} {'action':>6s} {'trajectories':>12s}  file"]
-    for task in dsrl.TASKS.values():
+    for task in TASKS.values():
         try:
-            where = str(dsrl.find_file(task))
+            where = str(files.find_file(task))
         except DatasetError:
             where = f"{task.file_name} (not here)"
         lines.append(f"{task.name:20s} {task.num_obs:11d} {task.num_actions:6d} {task.trajectories:12d}  {where}")
     return "\n".join(lines)
 
 
-def _make(task: dsrl.Task, command: Union[Generate, Collect]) -> str:
+def _make(task: Task, command: Union[Generate, Collect]) -> str:
     from go2_sevpo.data_collection import safety_data
 
     out = command.out or Path("data") / safety_data.file_name(task, command.episodes)
@@ -184,28 +187,28 @@ def run(command: Command) -> str:
     """
     if isinstance(command, Tasks):
         return _listing()
-    task = dsrl.find_task(command.task)
+    task = find_task(command.task)
     if isinstance(command, Download):
-        folder = command.folder or dsrl.folders()[0]
+        folder = command.folder or files.folders()[0]
         digest = download(task, folder, command.host.rstrip("/"), command.sha256)
         return f"{folder / task.file_name}: SHA-256 {digest}"
     if isinstance(command, (Generate, Collect)):
         return _make(task, command)
-    path = dsrl.find_file(task, command.path)
+    path = files.find_file(task, command.path)
     if isinstance(command, Validate):
-        found = dsrl.validate(path, task)
+        found = files.validate(path, task)
         shown = ", ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items())
         return f"{path}: valid; {shown}"
     safe, unsafe = command.ratio
     if safe <= 0 or unsafe <= 0:
         raise DatasetError(f"ratio is {safe:g} to {unsafe:g}, expected two positive numbers")
     data, samples = read_dsrl(path), command.safe_samples or task.safe_samples
-    mix = dsrl.draw_mix(data, command.limit, safe / unsafe, samples, command.seed)
+    mix = draw_mix(data, command.limit, safe / unsafe, samples, command.seed)
     info = {
         "task": task.name, "source": path.name, "source_sha256": shards.sha256(path), "ratio": [safe, unsafe],
         "limit": command.limit, "safe_samples": samples, "seed": command.seed,
     }  # fmt: skip
-    made = dsrl.write_mix(data, mix, command.out, info)
+    made = write_mix(data, mix, command.out, info)
     return "\n".join(
         f"{name}: {made[name]['trajectories']} trajectories ({made[name]['different']} different of {made[name]['available']}), "
         f"{made[name]['transitions']} transitions"

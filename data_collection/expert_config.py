@@ -9,7 +9,7 @@ from typing import Any, Dict, Tuple
 import yaml
 
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
-from go2_sevpo.envs.go2.course import Shape
+from go2_sevpo.envs.go2.description.course import Shape
 from go2_sevpo.envs.go2.rewards import RewardWeights
 
 CONFIG_DIR = Path(__file__).parent / "configs"

@@ -16,9 +16,9 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 
 from go2_sevpo.data_collection.expert_config import CONFIG_DIR, ExpertConfig, load_config
-from go2_sevpo.envs.go2 import robot as r
 from go2_sevpo.envs.go2.config import ParkourConfig
-from go2_sevpo.envs.go2.geometry import to_body
+from go2_sevpo.envs.go2.description import robot as r
+from go2_sevpo.envs.go2.description.geometry import to_body
 from go2_sevpo.envs.go2.observations import FRAME_FIELDS, MAP_FIELDS, observation_spec
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 

@@ -20,8 +20,8 @@ import tyro
 
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, Episodes
-from go2_sevpo.envs import reach_avoid as task
-from go2_sevpo.envs.reach_avoid_truth import feasible_starts, load_truth
+from go2_sevpo.envs.reach_avoid import task
+from go2_sevpo.envs.reach_avoid.truth import feasible_starts, load_truth
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 
 WORLDS = 500

@@ -2,7 +2,7 @@
 
 TD3 is stable-baselines3's. The multiplier is put around it: the replay buffer keeps reward and cost apart and hands
 out reward - lambda cost at the present lambda, which follows the mean episode cost by dual ascent. Episodes start
-anywhere from where the goal can be reached without a violation (see :mod:`go2_sevpo.envs.reach_avoid_truth`).
+anywhere from where the goal can be reached without a violation (see :mod:`go2_sevpo.envs.reach_avoid.truth`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy as np
 import torch
 import tyro
 
-from go2_sevpo.envs import reach_avoid as task
-from go2_sevpo.envs.reach_avoid_truth import Truth, certify, feasible_starts, load_truth
+from go2_sevpo.envs.reach_avoid import task
+from go2_sevpo.envs.reach_avoid.truth import Truth, certify, feasible_starts, load_truth
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policies.torch_policy import GaussianPolicy, save_policy
 from go2_sevpo.runs.cpu import use_cpu

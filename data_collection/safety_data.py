@@ -18,7 +18,6 @@ import h5py
 import numpy as np
 
 from go2_sevpo.data import shards
-from go2_sevpo.data.dsrl import EPISODE_STEPS, Task
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.data_collection.safety_controllers import (
     Driver,
@@ -27,6 +26,7 @@ from go2_sevpo.data_collection.safety_controllers import (
     random_search,
 )
 from go2_sevpo.envs.contracts import contract_for
+from go2_sevpo.envs.safety_gymnasium.tasks import EPISODE_STEPS, Task
 from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 
@@ -38,7 +38,7 @@ SEARCHES = ((0.0, 80), (1.0, 50))
 
 def _search(work: Tuple[str, int, float, int]) -> List[Linear]:
     """One random search; its first snapshots hardly move and are left out."""
-    from go2_sevpo.envs.safety_gymnasium import make
+    from go2_sevpo.envs.safety_gymnasium.environment import make
 
     name, seed, penalty, iterations = work
     env = make(name)
@@ -120,7 +120,7 @@ def describe(controller: Any) -> List[float]:
 
 def one_episode(work: Tuple[str, Any, int, int]) -> Tuple[Dict[str, np.ndarray], List[float]]:
     """Columns of one episode in DSRL's layout, and its controller."""
-    from go2_sevpo.envs.safety_gymnasium import make
+    from go2_sevpo.envs.safety_gymnasium.environment import make
 
     name, draw, seed, number = work
     rng = np.random.default_rng([seed, number])

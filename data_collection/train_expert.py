@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from go2_sevpo.envs.simulators.early import prepare
+from go2_sevpo.envs.simulators.isaacgym.early import prepare
 
 prepare()  # Isaac Gym, if it is asked for, must be imported before torch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from go2_sevpo.envs.simulators.early import prepare
+from go2_sevpo.envs.simulators.isaacgym.early import prepare
 
 # Isaac Gym, if it is asked for, must be imported before torch.
 prepare(["--simulator", "isaacgym"] if "--isaacgym" in sys.argv[1:] else [])
@@ -117,8 +117,8 @@ def physics(seconds: float = 1.0) -> List[Check]:
     """Stand in 16 worlds for a second of simulated time and check weight, height and speed."""
     import torch
 
-    from go2_sevpo.envs.go2 import robot as r
-    from go2_sevpo.envs.go2.course import make_course
+    from go2_sevpo.envs.go2.description import robot as r
+    from go2_sevpo.envs.go2.description.course import make_course
     from go2_sevpo.envs.simulators.mujoco import MujocoSimulator
 
     sim = MujocoSimulator(16, [make_course("flat")])

@@ -11,10 +11,10 @@ from typing import Any, Callable, List, Tuple
 
 import torch
 
-from go2_sevpo.envs.go2 import robot as r
-from go2_sevpo.envs.go2.course import make_course
+from go2_sevpo.envs.go2.description import robot as r
+from go2_sevpo.envs.go2.description.course import make_course
 from go2_sevpo.envs.simulators.base import Dynamics, RobotState
-from go2_sevpo.envs.simulators.isaacgym import IsaacGymSimulator
+from go2_sevpo.envs.simulators.isaacgym.simulator import IsaacGymSimulator
 
 Finding = Tuple[str, bool, str]
 GRAVITY = 9.81

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from go2_sevpo.envs.simulators.early import prepare
+from go2_sevpo.envs.simulators.isaacgym.early import prepare
 
 prepare()  # Isaac Gym, if it is asked for, must be imported before torch
 
@@ -25,6 +25,7 @@ from go2_sevpo.envs.go2.contract import environment_contract
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rewards import DEFINITION
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
+from go2_sevpo.envs.safety_gymnasium.tasks import task_of_environment
 from go2_sevpo.envs.simulators.base import SimulationError
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policies.contract import ContractError, check_contract
@@ -164,7 +165,7 @@ def inference_time(policy: OnnxPolicy, calls: int = 300) -> Dict[str, float]:
 def play(args: Args) -> Dict[str, Any]:
     """Run the command: evaluate, write report and video; returns the report."""
     policy = OnnxPolicy(find_policy(args.policy), candidates=args.candidates)
-    task = play_safety.task_of(policy.contract)
+    task = task_of_environment(policy.contract.get("environment"))
     if task is not None:
         return play_safety.play_safety(policy, task, args)
     if args.viewer:

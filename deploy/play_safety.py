@@ -7,22 +7,16 @@ from typing import Any, Callable, Dict
 
 import numpy as np
 
-from go2_sevpo.data.dsrl import normalised_cost
 from go2_sevpo.data.shards import write_atomically
-from go2_sevpo.data.tasks import TASKS, Task
 from go2_sevpo.envs.contracts import contract_for
+from go2_sevpo.envs.safety_gymnasium.tasks import Task, normalised_cost
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 
 
-def task_of(contract: Dict[str, Any]) -> Any:
-    """The Safety-Gymnasium task a policy is for, None if it is for something else."""
-    return next((t for t in TASKS.values() if t.registered_id == contract.get("environment")), None)
-
-
 def actor(policy: OnnxPolicy, seed: int, noise_scale: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """The policy as :data:`go2_sevpo.envs.safety_gymnasium.Act`, with its own stream of noise."""
+    """The policy as :data:`go2_sevpo.envs.safety_gymnasium.play.Act`, with its own stream of noise."""
     rng = np.random.default_rng(seed + 1_000_003)
 
     def act(obs: np.ndarray, spent_cost: np.ndarray) -> np.ndarray:
@@ -52,7 +46,7 @@ def play_safety(policy: OnnxPolicy, task: Task, args: Any) -> Dict[str, Any]:
         ContractError: the policy does not fit the task.
         ValueError: bad arguments.
     """
-    from go2_sevpo.envs import safety_gymnasium
+    from go2_sevpo.envs.safety_gymnasium.play import play
 
     check_contract(policy.contract, contract_for(task.registered_id), args.policy)
     if args.episodes < 1:
@@ -61,7 +55,7 @@ def play_safety(policy: OnnxPolicy, task: Task, args: Any) -> Dict[str, Any]:
         raise ValueError(f"limit is {args.limit:g}, expected 0 or more")
     noise = float(policy.contract["sampler"].get("noise_scale", 1.0)) if args.noise is None else args.noise
     policy.non_finite = 0
-    found = safety_gymnasium.play(task.name, actor(policy, args.seed, noise), args.episodes, args.seed)
+    found = play(task.name, actor(policy, args.seed, noise), args.episodes, args.seed)
     report = {
         "policy": policy.identity, "seed": args.seed, "candidates": policy.candidates, "choice": policy.choice, "noise_scale": noise,
         **scores(task, found.returns, found.costs, args.limit),
@@ -82,13 +76,13 @@ def play_safety(policy: OnnxPolicy, task: Task, args: Any) -> Dict[str, Any]:
 def record(policy: OnnxPolicy, task: Task, args: Any, noise: float) -> None:
     """Film the first episode; says why where there are no graphics."""
     from go2_sevpo.deploy.video import graphics_problem, write_animation, write_mp4
-    from go2_sevpo.envs import safety_gymnasium
+    from go2_sevpo.envs.safety_gymnasium.environment import make
 
     problem = graphics_problem()
     if problem is not None:
         print(f"no video: {problem}", flush=True)
         return
-    env = safety_gymnasium.make(task.name)
+    env = make(task.name)
     act, frames, spent, done, k = actor(policy, args.seed, noise), [], 0.0, False, 0
     obs, _ = env.reset(seed=args.seed * 100_003)
     while not done:

@@ -11,7 +11,7 @@ from typing import Any, Dict
 
 import yaml
 
-from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.description import robot as r
 
 
 def deploy_config(contract: Dict[str, Any], policy: Path) -> Dict[str, Any]:

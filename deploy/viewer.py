@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from go2_sevpo.deploy.worlds import evaluation_env, noise_scale
-from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.description import robot as r
+from go2_sevpo.envs.go2.description.scene import scene_xml
 from go2_sevpo.envs.go2.rollout import onnx_policy
-from go2_sevpo.envs.go2.scene import scene_xml
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 
 ISAACGYM_ROBOTS = 16

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, Dict, Optional
 
-from go2_sevpo.data.tasks import TASKS, Task
-from go2_sevpo.envs import reach_avoid
 from go2_sevpo.envs.go2.contract import environment_contract as go2_contract
+from go2_sevpo.envs.reach_avoid import task as reach_avoid
+from go2_sevpo.envs.safety_gymnasium.tasks import TASKS, Task
 from go2_sevpo.policies.contract import CONTRACT_VERSION, ContractError
 
 GO2 = "go2_sevpo/Go2Parkour-v0"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
-from go2_sevpo.data.tasks import Task
+from go2_sevpo.envs.safety_gymnasium.tasks import Task
 
 
 def call(title: str, module: str, *arguments: Any) -> None:

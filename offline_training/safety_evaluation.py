@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from typing import Dict, List
 
 import numpy as np
 import torch
 
-from go2_sevpo.data.tasks import TASKS, Task
+from go2_sevpo.envs.safety_gymnasium.tasks import Task
 from go2_sevpo.offline_training.evaluation import Evaluator, Rank
 from go2_sevpo.policies.torch_policy import Policy
 from go2_sevpo.policies.torch_policy import act as ask
@@ -16,17 +16,11 @@ PLAY_SEED = 900
 """Seeds of evaluation during training: apart from those of generated data and of go2-play in the tables."""
 
 
-def safety_task(manifest: Dict[str, Any]) -> Optional[Task]:
-    """The Safety-Gymnasium task a dataset is of, None if it is of something else."""
-    name = (manifest.get("environment") or {}).get("name")
-    return next((t for t in TASKS.values() if t.registered_id == name), None)
-
-
 def safety_evaluator(task: Task, episodes: int, candidates: int, limit: float, seed: int = 0) -> Evaluator:
     """Mean return and cost over ``episodes`` episodes, always the same ones, and the share that cost more than ``limit``."""
 
     def evaluate(policy: Policy) -> Dict[str, float]:
-        from go2_sevpo.envs.safety_gymnasium import play
+        from go2_sevpo.envs.safety_gymnasium.play import play
 
         generator = torch.Generator().manual_seed(seed)
         sampler = policy.sampler

@@ -20,9 +20,13 @@ import yaml
 from go2_sevpo.algorithms import ALGORITHMS, make_algorithm, make_config
 from go2_sevpo.data.dataset import OfflineDataset, load
 from go2_sevpo.data.shards import DatasetError, write_atomically
-from go2_sevpo.data.tasks import task_of_file
+from go2_sevpo.envs.safety_gymnasium.tasks import (
+    origin_of_file,
+    task_of_environment,
+    task_of_file,
+)
 from go2_sevpo.offline_training.evaluation import BestKeeper, courses_of, go2_evaluator
-from go2_sevpo.offline_training.safety_evaluation import safety_evaluator, safety_rank, safety_task
+from go2_sevpo.offline_training.safety_evaluation import safety_evaluator, safety_rank
 from go2_sevpo.offline_training.trainer import CHECKPOINT, Trainer
 from go2_sevpo.runs.checkpoint import CheckpointError
 from go2_sevpo.runs.cpu import use_cpu
@@ -167,7 +171,7 @@ def _train(args: Args, config: Any) -> bool:
     length = args.lidar_length if args.lidar_length is not None else (0.0 if args.preset == "paper" else LIDAR_LENGTH)
     if length < 0:
         raise ValueError(f"lidar length is {length:g}, expected 0 or more")
-    data = load(*args.dataset, device=args.device, lidar_length=length)
+    data = load(*args.dataset, device=args.device, lidar_length=length, origin_of=origin_of_file)
     scaled: Dict[str, Any] = {} if data.lidar is None else {"lidar_length": length}
     if args.reward_scale != 1.0:
         scaled["reward_scale"] = data.scale_rewards(args.reward_scale)
@@ -196,7 +200,7 @@ def _train(args: Args, config: Any) -> bool:
 def _keeper(args: Args, data: OfflineDataset) -> Optional[BestKeeper]:
     if args.evaluate_every <= 0:
         return None
-    task = safety_task(data.manifest)
+    task = task_of_environment((data.manifest.get("environment") or {}).get("name"))
     if task is not None:
         found = safety_evaluator(task, args.evaluate_episodes, args.candidates, args.evaluate_limit)
         return BestKeeper(found, args.evaluate_every, args.out, safety_rank(args.evaluate_limit))

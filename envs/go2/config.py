@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, Optional, Tuple
 
-from go2_sevpo.envs.go2.course import KINDS, Shape
+from go2_sevpo.envs.go2.description.course import KINDS, Shape
 from go2_sevpo.envs.go2.rewards import RewardWeights
 
 

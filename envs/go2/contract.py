@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.observations import observation_spec
 from go2_sevpo.policies.contract import CONTRACT_VERSION
 

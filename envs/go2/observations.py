@@ -12,9 +12,14 @@ from typing import Any, Dict, List, Tuple
 
 import torch
 
-from go2_sevpo.envs.go2 import robot as r
-from go2_sevpo.envs.go2.geometry import foot_positions, rotation_matrix, to_body, yaw_cos_sin
-from go2_sevpo.envs.go2.terrain import TerrainMaps
+from go2_sevpo.envs.go2.description import robot as r
+from go2_sevpo.envs.go2.description.geometry import (
+    foot_positions,
+    rotation_matrix,
+    to_body,
+    yaw_cos_sin,
+)
+from go2_sevpo.envs.go2.description.terrain import TerrainMaps
 from go2_sevpo.envs.simulators.base import RobotState
 
 FRAMES = 3

@@ -6,10 +6,11 @@ from typing import Any, Dict, Optional, Tuple
 
 import torch
 
-from go2_sevpo.envs.go2 import robot as r
 from go2_sevpo.envs.go2.config import ParkourConfig
-from go2_sevpo.envs.go2.course import DESTINATION_RADIUS
-from go2_sevpo.envs.go2.geometry import from_roll_yaw
+from go2_sevpo.envs.go2.description import robot as r
+from go2_sevpo.envs.go2.description.course import DESTINATION_RADIUS
+from go2_sevpo.envs.go2.description.geometry import from_roll_yaw
+from go2_sevpo.envs.go2.description.terrain import TerrainMaps
 from go2_sevpo.envs.go2.observations import (
     FRAME_FIELDS,
     FRAME_SIZE,
@@ -24,7 +25,6 @@ from go2_sevpo.envs.go2.observations import (
 )
 from go2_sevpo.envs.go2.pool import CoursePool
 from go2_sevpo.envs.go2.rewards import Outcome, outcome, reward_terms
-from go2_sevpo.envs.go2.terrain import TerrainMaps
 from go2_sevpo.envs.simulators.base import Dynamics, RobotState
 from go2_sevpo.envs.simulators.registry import make_simulator
 

@@ -8,9 +8,9 @@ from typing import Tuple
 import mujoco
 import numpy as np
 
-from go2_sevpo.envs.go2 import robot as r
-from go2_sevpo.envs.go2.course import KINDS, Course, make_course
-from go2_sevpo.envs.go2.scene import scene_xml
+from go2_sevpo.envs.go2.description import robot as r
+from go2_sevpo.envs.go2.description.course import KINDS, Course, make_course
+from go2_sevpo.envs.go2.description.scene import scene_xml
 
 OUT = Path(__file__).resolve().parents[2] / "docs" / "images"
 

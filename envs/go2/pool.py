@@ -8,7 +8,7 @@ from typing import List, Tuple
 import torch
 
 from go2_sevpo.envs.go2.config import ParkourConfig
-from go2_sevpo.envs.go2.course import Course, make_course
+from go2_sevpo.envs.go2.description.course import Course, make_course
 
 
 class CoursePool:

@@ -1,7 +1,7 @@
 """The simulator protocol: what every physics back end offers to the environment.
 
 A back end holds ``num_envs`` separate worlds, each with one Go2 on one course of a fixed list. All tensors are
-float32 torch tensors on ``device``, batched over worlds. Canonical joint order (:data:`go2_sevpo.envs.go2.robot.JOINT_NAMES`)
+float32 torch tensors on ``device``, batched over worlds. Canonical joint order (:data:`go2_sevpo.envs.go2.description.robot.JOINT_NAMES`)
 at every boundary; back ends map by name. Nobody writes into a returned state.
 """
 
@@ -12,8 +12,8 @@ from typing import Any, Dict, Optional, Protocol, Sequence
 
 import torch
 
-from go2_sevpo.envs.go2 import robot as r
-from go2_sevpo.envs.go2.course import Course
+from go2_sevpo.envs.go2.description import robot as r
+from go2_sevpo.envs.go2.description.course import Course
 
 
 class SimulationError(RuntimeError):
@@ -41,7 +41,7 @@ class RobotState:
     ``base_position`` (N, 3) m; ``base_quaternion`` (N, 4) wxyz, base to world; ``base_linear_velocity`` (N, 3) m/s and
     ``base_angular_velocity`` (N, 3) rad/s, both in the **world** frame; ``joint_position``, ``joint_velocity``,
     ``joint_torque`` (N, 12) rad, rad/s, N m; ``foot_force`` (N, 4) normal contact force, N, legs FL FR RL RR;
-    ``body_force`` (N, 9) normal contact force on :data:`go2_sevpo.envs.go2.robot.CONTACT_BODIES`, the largest of the last
+    ``body_force`` (N, 9) normal contact force on :data:`go2_sevpo.envs.go2.description.robot.CONTACT_BODIES`, the largest of the last
     control step, N.
     """
 

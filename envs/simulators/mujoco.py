@@ -15,9 +15,9 @@ import mujoco
 import numpy as np
 import torch
 
-from go2_sevpo.envs.go2 import robot as r
-from go2_sevpo.envs.go2.course import Course
-from go2_sevpo.envs.go2.scene import scene_xml
+from go2_sevpo.envs.go2.description import robot as r
+from go2_sevpo.envs.go2.description.course import Course
+from go2_sevpo.envs.go2.description.scene import scene_xml
 from go2_sevpo.envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
 from go2_sevpo.envs.simulators.rendering import CourseRenderer
 from go2_sevpo.envs.simulators.rolling import make_rollout
@@ -49,7 +49,7 @@ class MujocoSimulator:
         num_envs: number of worlds.
         courses: the courses worlds can be given; world i starts on course ``i % len(courses)``.
         threads: physics threads; 0 means all cores.
-        physics_dt: physics step, s; the control step stays :data:`go2_sevpo.envs.go2.robot.CONTROL_DT`.
+        physics_dt: physics step, s; the control step stays :data:`go2_sevpo.envs.go2.description.robot.CONTROL_DT`.
 
     Raises:
         ValueError: no course, no world, or a physics step that does not divide the control step.

@@ -15,10 +15,10 @@ import mujoco
 import numpy as np
 import torch
 
-from go2_sevpo.envs.go2 import robot as r
-from go2_sevpo.envs.go2.course import Course
-from go2_sevpo.envs.go2.geometry import rotation_matrix, to_body
-from go2_sevpo.envs.go2.scene import scene_xml
+from go2_sevpo.envs.go2.description import robot as r
+from go2_sevpo.envs.go2.description.course import Course
+from go2_sevpo.envs.go2.description.geometry import rotation_matrix, to_body
+from go2_sevpo.envs.go2.description.scene import scene_xml
 from go2_sevpo.envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
 from go2_sevpo.envs.simulators.rendering import CourseRenderer
 
@@ -60,7 +60,7 @@ class MujocoWarpSimulator:
         num_envs: number of worlds.
         courses: the courses worlds can be given; world i starts on course ``i % len(courses)``.
         threads: ignored (other back ends' physics threads).
-        physics_dt: physics step, s; the control step stays :data:`go2_sevpo.envs.go2.robot.CONTROL_DT`.
+        physics_dt: physics step, s; the control step stays :data:`go2_sevpo.envs.go2.description.robot.CONTROL_DT`.
         device: ``cuda`` or ``cpu``; by default the GPU if there is one.
 
     Raises:

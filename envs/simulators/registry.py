@@ -6,7 +6,7 @@ from typing import Optional, Sequence
 
 import torch
 
-from go2_sevpo.envs.go2.course import Course
+from go2_sevpo.envs.go2.description.course import Course
 from go2_sevpo.envs.simulators.base import Simulator
 
 SIMULATORS = ("mujoco", "mujoco-warp", "isaacgym")
@@ -35,7 +35,7 @@ def make_simulator(
 
         return MujocoWarpSimulator(num_envs, courses, threads, physics_dt, device)
     if name == "isaacgym":
-        from go2_sevpo.envs.simulators.isaacgym import IsaacGymSimulator
+        from go2_sevpo.envs.simulators.isaacgym.simulator import IsaacGymSimulator
 
         return IsaacGymSimulator(num_envs, courses, threads, physics_dt, payload, device, viewer)
     raise ValueError(f"unknown simulator '{name}', expected one of {', '.join(SIMULATORS)}")

@@ -7,8 +7,8 @@ from typing import Any, Optional
 import mujoco
 import numpy as np
 
-from go2_sevpo.envs.go2.course import Course
-from go2_sevpo.envs.go2.scene import scene_xml
+from go2_sevpo.envs.go2.description.course import Course
+from go2_sevpo.envs.go2.description.scene import scene_xml
 
 
 def follow_camera(qpos: np.ndarray) -> Any:

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
-import h5py
 import numpy as np
 import torch
 
 from go2_sevpo.data import shards
+from go2_sevpo.data.dsrl.files import read_dsrl
 from go2_sevpo.data.shards import DatasetError, Episodes
-from go2_sevpo.data.tasks import task_of_file
 from go2_sevpo.networks.lidar import Lidar, with_nearness
 
 COLUMNS = ("actions", "rewards", "costs", "terminals", "timeouts")
@@ -168,12 +167,29 @@ class OfflineDataset:
         return torch.from_numpy(safe).to(self.device)[self.episode_of_row()].nonzero()[:, 0]
 
 
+@dataclass(frozen=True)
+class FileOrigin:
+    """What a file in DSRL's layout does not say itself: its environment's name, and the index of the first
+    lidar reading of its observations, which end with them (None: no lidar).
+    """
+
+    environment: str
+    lidar: Optional[int] = None
+
+
 def load(
-    *folders: Union[str, Path], device: Union[str, torch.device] = "cpu", lidar_length: float = 0.0
+    *folders: Union[str, Path],
+    device: Union[str, torch.device] = "cpu",
+    lidar_length: float = 0.0,
+    origin_of: Callable[[Path], Optional[FileOrigin]] = lambda path: None,
 ) -> OfflineDataset:
     """Load dataset folders or DSRL-layout HDF5 files, several as one dataset.
 
-    ``lidar_length`` above 0: on tasks with a lidar, networks also see nearness with this length.
+    Args:
+        folders: dataset folders, which say what they hold, or single files.
+        device: where the transitions are kept.
+        lidar_length: above 0: on tasks with a lidar, networks also see nearness with this length.
+        origin_of: what a single file is of; None where it is not known.
 
     Raises:
         DatasetError: missing, damaged, inconsistent, or of different environments.
@@ -187,11 +203,11 @@ def load(
             files += [(shards.read_shard, path / e["file"]) for e in manifests[-1]["shards"]]
             continue
         files.append((read_dsrl, path))
-        task = task_of_file(path)
-        if task is not None:
-            if task.lidar is not None and lidar_length > 0:
-                lidar = (task.lidar, lidar_length)
-            manifests.append({"environment": {"name": task.registered_id}, "shards": [{"sha256": shards.sha256(path)}]})
+        origin = origin_of(path)
+        if origin is not None:
+            if origin.lidar is not None and lidar_length > 0:
+                lidar = (origin.lidar, lidar_length)
+            manifests.append({"environment": {"name": origin.environment}, "shards": [{"sha256": shards.sha256(path)}]})
     return OfflineDataset((read(path) for read, path in files), device, _joined(manifests), lidar)
 
 
@@ -204,35 +220,3 @@ def _joined(manifests: List[Dict[str, Any]]) -> Dict[str, Any]:
             if other.get(key) != manifests[0].get(key):
                 raise DatasetError(f"datasets differ in {key}: {manifests[0].get(key)} and {other.get(key)}")
     return {**manifests[0], "shards": [e for m in manifests for e in m["shards"]]}
-
-
-def read_dsrl(path: Path) -> Episodes:
-    """Read a single file in DSRL's layout; episodes are cut at terminals and timeouts.
-
-    Raises:
-        DatasetError: a missing key or a file that is not whole.
-    """
-    try:
-        with h5py.File(path, "r") as handle:
-            missing = [k for k in shards.KEYS if k not in handle]
-            if missing:
-                raise DatasetError(f"{path}: keys {', '.join(missing)} are missing, expected {', '.join(shards.KEYS)}")
-            columns: Dict[str, np.ndarray] = {k: np.asarray(handle[k][()], dtype=np.float32) for k in shards.KEYS}
-    except OSError as error:
-        raise DatasetError(f"{path} is not a complete HDF5 file: {error}") from error
-    done = (columns["terminals"] + columns["timeouts"]) > 0
-    ends = np.flatnonzero(done)
-    if not len(ends):
-        raise DatasetError(f"{path}: no terminal or timeout, expected the end of at least one episode")
-    columns = {k: v[: ends[-1] + 1] for k, v in columns.items()}
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    episodes = {
-        "length": ends - starts + 1,
-        "return": np.add.reduceat(columns["rewards"], starts),
-        "cost": np.add.reduceat(columns["costs"], starts),
-        "success": np.zeros(len(ends)),
-        "fall": columns["terminals"][ends],
-    }
-    data = Episodes(columns, episodes)
-    shards.check_episodes(data, str(path), strict=False)
-    return data

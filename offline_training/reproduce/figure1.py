@@ -14,9 +14,9 @@ from typing import Any, Dict, List, Tuple
 import torch
 
 from go2_sevpo.data.shards import write_atomically
-from go2_sevpo.envs.reach_avoid_truth import load_truth
+from go2_sevpo.envs.reach_avoid import play
+from go2_sevpo.envs.reach_avoid.truth import load_truth
 from go2_sevpo.offline_training import train as training
-from go2_sevpo.offline_training.reproduce import reach_avoid as play
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 from go2_sevpo.offline_training.trainer import POLICY, member_folder
 from go2_sevpo.policies.torch_policy import load_policy

@@ -15,9 +15,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from go2_sevpo.envs import reach_avoid as task
-from go2_sevpo.envs.reach_avoid_truth import Truth
-from go2_sevpo.offline_training.reproduce import reach_avoid as play
+from go2_sevpo.envs.reach_avoid import play, task
+from go2_sevpo.envs.reach_avoid.truth import Truth
 from go2_sevpo.policies.torch_policy import DiffusionPolicy
 
 NAMES = {

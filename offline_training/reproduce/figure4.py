@@ -14,9 +14,9 @@ from typing import Any, Dict, List, Optional
 import h5py
 import numpy as np
 
-from go2_sevpo.data import dsrl
-from go2_sevpo.data.dataset import read_dsrl
+from go2_sevpo.data.dsrl.files import read_dsrl
 from go2_sevpo.data.shards import write_atomically
+from go2_sevpo.envs.safety_gymnasium.tasks import find_task
 from go2_sevpo.offline_training.evaluation import read_curve
 from go2_sevpo.offline_training.reproduce import safety_tables
 from go2_sevpo.offline_training.reproduce.figure1 import plain
@@ -59,7 +59,7 @@ class Figure4:
 
 def first_data(args: Figure4) -> Path:
     """The first dataset, made if it is missing."""
-    name = dsrl.find_task(args.task).name
+    name = find_task(args.task).name
     path, published = safety_tables.source(args, name)
     (args.out / "data").mkdir(parents=True, exist_ok=True)
 
@@ -173,7 +173,7 @@ def run(args: Figure4) -> Dict[str, Any]:
         used = [episode_costs(Path(p)) for p in rounds[-1]["data"]]
         loops.append({"seed": args.seed + k, "rounds": rounds, "data": used})
     result = {
-        "command": "go2-reproduce figure4", "settings": plain(args), "dsrl": safety_tables.source(args, dsrl.find_task(args.task).name)[1],
+        "command": "go2-reproduce figure4", "settings": plain(args), "dsrl": safety_tables.source(args, find_task(args.task).name)[1],
         "loops": loops,
     }  # fmt: skip
     name = f"figure4_{args.task}"

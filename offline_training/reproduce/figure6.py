@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from go2_sevpo.data.tasks import TASKS
+from go2_sevpo.envs.safety_gymnasium.tasks import TASKS
 
 COLUMNS = 3
 
@@ -28,7 +28,7 @@ def run(args: Figure6) -> Path:
     """
     from matplotlib.figure import Figure
 
-    from go2_sevpo.envs.safety_gymnasium import make
+    from go2_sevpo.envs.safety_gymnasium.environment import make
 
     rows = -(-len(TASKS) // COLUMNS)
     figure = Figure(figsize=(3.2 * COLUMNS, 2.3 * rows), layout="constrained")

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from go2_sevpo.data.dsrl import find_task, normalised_cost
+from go2_sevpo.envs.safety_gymnasium.tasks import find_task, normalised_cost
 from go2_sevpo.metrics import wilson
 
 NAMES = {

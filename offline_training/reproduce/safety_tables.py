@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Collection, Dict, List, Optional, Tuple
 
 from go2_sevpo.algorithms import make_config
-from go2_sevpo.data import dsrl
 from go2_sevpo.data.shards import DatasetError, write_atomically
+from go2_sevpo.envs.safety_gymnasium.files import find_file
+from go2_sevpo.envs.safety_gymnasium.tasks import find_task
 from go2_sevpo.offline_training.evaluation import read_curve
 from go2_sevpo.offline_training.reproduce import safety_reuse
 from go2_sevpo.offline_training.reproduce.figure1 import plain
@@ -143,7 +144,7 @@ def cells(args: Any) -> List[Cell]:
             )
             found.append(Cell(task, mix, algorithm, label + n, settings, limit, choice))
 
-    for task in (dsrl.find_task(t).name for t in args.tasks):
+    for task in (find_task(t).name for t in args.tasks):
         for mix in args.mixes:
             if isinstance(args, Table4):
                 for limit in args.limits:
@@ -185,7 +186,7 @@ def source(args: Any, task: str) -> Tuple[Path, bool]:
     """The file a task's mixes are drawn from, and whether it is DSRL's."""
     if args.dsrl:
         try:
-            return dsrl.find_file(dsrl.find_task(task)), True
+            return find_file(find_task(task)), True
         except DatasetError:
             pass
     return args.out / "data" / f"generated_{task}_{args.generated_episodes}.hdf5", False

@@ -18,10 +18,10 @@ import torch
 from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.shards import write_atomically
-from go2_sevpo.envs.reach_avoid_truth import load_truth
+from go2_sevpo.envs.reach_avoid import play
+from go2_sevpo.envs.reach_avoid.truth import load_truth
 from go2_sevpo.offline_training import train as training
 from go2_sevpo.offline_training.reproduce import figure1
-from go2_sevpo.offline_training.reproduce import reach_avoid as play
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 from go2_sevpo.runs.checkpoint import load_checkpoint, save_checkpoint
 from go2_sevpo.runs.cpu import use_cpu

@@ -8,12 +8,13 @@ import h5py
 import numpy as np
 import pytest
 
-from go2_sevpo.data import dsrl
-from go2_sevpo.data.dataset import load, read_dsrl
+from go2_sevpo.data.dataset import load
+from go2_sevpo.data.dsrl.files import read_dsrl
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.data_collection.dsrl_cli import Download, Mix, Tasks, Validate, download, run
+from go2_sevpo.envs.safety_gymnasium import files, tasks
 
-TASK = dsrl.TASKS["CarGoal1"]
+TASK = tasks.TASKS["CarGoal1"]
 
 
 def write_file(path, costs=(0, 3, 0, 40, 60), lengths=(30, 20, 30, 25, 25), **changes):
@@ -40,27 +41,29 @@ def write_file(path, costs=(0, 3, 0, 40, 60), lengths=(30, 20, 30, 25, 25), **ch
 
 def test_names_and_scores_are_dsrls():
     assert TASK.file_name == "SafetyCarGoal1Gymnasium-v0-120-1671.hdf5" and TASK.env_id == "SafetyCarGoal1-v0"
-    cheetah = dsrl.find_task("OfflineHalfCheetahVelocityGymnasium-v1")
+    cheetah = tasks.find_task("OfflineHalfCheetahVelocityGymnasium-v1")
     assert cheetah.file_name == "SafetyHalfCheetahVelocityGymnasium-v1-250-2495.hdf5"
     assert TASK.normalised_return(TASK.return_max) == 1.0 and TASK.normalised_return(TASK.return_min) == 0.0
     assert (
-        dsrl.normalised_cost(5, 10) == 0.5 and dsrl.normalised_cost(0, 0) == 1.0 and dsrl.normalised_cost(3, 0) == 4.0
+        tasks.normalised_cost(5, 10) == 0.5
+        and tasks.normalised_cost(0, 0) == 1.0
+        and tasks.normalised_cost(3, 0) == 4.0
     )
-    assert len(dsrl.TASKS) == 9
+    assert len(tasks.TASKS) == 9
     with pytest.raises(DatasetError, match="unknown task 'CarRun'"):
-        dsrl.find_task("CarRun")
+        tasks.find_task("CarRun")
 
 
 def test_files_are_found_in_their_places(tmp_path, monkeypatch):
     monkeypatch.setenv("DSRL_DATASET_DIR", str(tmp_path / "here"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     with pytest.raises(DatasetError, match="go2-dsrl download CarGoal1"):
-        dsrl.find_file(TASK)
+        files.find_file(TASK)
     cached = write_file(tmp_path / "home" / ".dsrl" / "datasets" / TASK.file_name)
-    assert dsrl.find_file(TASK) == cached
+    assert files.find_file(TASK) == cached
     named = write_file(tmp_path / "here" / TASK.file_name)
-    assert dsrl.find_file(TASK) == named
-    assert dsrl.find_file(TASK, cached) == cached
+    assert files.find_file(TASK) == named
+    assert files.find_file(TASK, cached) == cached
     assert str(named) in run(Tasks()) and "SwimmerVelocity" in run(Tasks())
 
 
@@ -156,4 +159,4 @@ def test_interrupted_download_goes_on_and_only_a_whole_file_gets_the_name(tmp_pa
     text = run(Download("CarGoal1", folder, address))
     assert (folder / TASK.file_name).read_bytes() == content and not part.exists() and "SHA-256" in text
     with pytest.raises(DatasetError, match="404"):
-        download(dsrl.TASKS["CarPush1"], folder, address)
+        download(tasks.TASKS["CarPush1"], folder, address)

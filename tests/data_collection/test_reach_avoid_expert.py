@@ -14,7 +14,7 @@ from go2_sevpo.data_collection.reach_avoid_expert import (
     fill,
     to_policy,
 )
-from go2_sevpo.envs import reach_avoid as task
+from go2_sevpo.envs.reach_avoid import task
 
 STARTS = torch.tensor([[-2.0, 0.0, 1.0, 0.0], [1.7, 2.2, 1.0, 0.0]])
 

@@ -7,10 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
-from go2_sevpo.data import dsrl
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.shards import DatasetError
-from go2_sevpo.data.tasks import task_of_file
 from go2_sevpo.data_collection import safety_data
 from go2_sevpo.data_collection.dsrl_cli import Generate, run
 from go2_sevpo.data_collection.safety_controllers import (
@@ -25,6 +23,8 @@ from go2_sevpo.deploy.export import export_run
 from go2_sevpo.deploy.play import Args as Play
 from go2_sevpo.deploy.play import play
 from go2_sevpo.deploy.play_safety import show
+from go2_sevpo.envs.safety_gymnasium.files import validate
+from go2_sevpo.envs.safety_gymnasium.tasks import find_task, task_of_file
 from go2_sevpo.offline_training.train import Args as Train
 from go2_sevpo.offline_training.train import train
 
@@ -42,8 +42,8 @@ def generated(tmp_path_factory):
 
 
 def test_file_is_in_the_layout_and_says_what_it_is(generated):
-    task = dsrl.find_task("CarGoal1")
-    found = dsrl.validate(generated, task)
+    task = find_task("CarGoal1")
+    found = validate(generated, task)
     assert found["episodes"] == 6 and found["length"] == 1000 and not found["as_published"]
     made = json.loads(generated.with_suffix(".json").read_text())
     assert made["generated"] and "not a DSRL file" in made["note"] and len(made["controllers"]) == 6
@@ -56,7 +56,7 @@ def test_file_is_in_the_layout_and_says_what_it_is(generated):
 
 
 def test_same_seed_same_file_whatever_the_processes(generated):
-    task = dsrl.find_task("CarGoal1")
+    task = find_task("CarGoal1")
     again = safety_data.generate(task, 6, 1, generated.parent / "again.hdf5", 1, lambda _: None)
     with h5py.File(generated) as a, h5py.File(generated.parent / "again.hdf5") as b:
         assert all(np.array_equal(a[k][()], b[k][()]) for k in a)
@@ -64,7 +64,7 @@ def test_same_seed_same_file_whatever_the_processes(generated):
 
 
 def test_careful_drivers_avoid_what_careless_ones_touch():
-    from go2_sevpo.envs.safety_gymnasium import make
+    from go2_sevpo.envs.safety_gymnasium.environment import make
 
     env, rng = make("CarGoal1"), np.random.default_rng(0)
 
@@ -78,7 +78,7 @@ def test_careful_drivers_avoid_what_careless_ones_touch():
 
 
 def test_random_search_improves_and_normalises():
-    from go2_sevpo.envs.safety_gymnasium import make
+    from go2_sevpo.envs.safety_gymnasium.environment import make
 
     env, quiet = make("HalfCheetahVelocity"), np.random.default_rng(0)
     found = random_search(
@@ -96,7 +96,7 @@ def test_random_search_improves_and_normalises():
 
 @pytest.mark.parametrize("algorithm", ["sevpo", "ccac"])
 def test_from_generated_data_to_a_played_policy(generated, tmp_path, algorithm, monkeypatch):
-    monkeypatch.setattr("go2_sevpo.envs.safety_gymnasium.EPISODE_STEPS", 40)
+    monkeypatch.setattr("go2_sevpo.envs.safety_gymnasium.environment.EPISODE_STEPS", 40)
     steps = {"sevpo": ["critic_steps=5", "policy_steps=5"], "ccac": ["vae_steps=5", "steps=5"]}[algorithm]
     train(Train((generated,), tmp_path / "run", algorithm, set=steps))
     export_run(Export(tmp_path / "run", tmp_path / "p.onnx"))

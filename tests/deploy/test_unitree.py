@@ -8,8 +8,8 @@ import yaml
 
 from go2_sevpo.deploy.export import Args, export_run
 from go2_sevpo.deploy.unitree import deploy_config
-from go2_sevpo.envs.go2 import robot as r
-from go2_sevpo.envs.go2.model_files import ASSET_DIR
+from go2_sevpo.envs.go2.description import robot as r
+from go2_sevpo.envs.go2.description.model_files import ASSET_DIR
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.policies.torch_policy import save_policy
 from tests.conftest import diffusion_policy

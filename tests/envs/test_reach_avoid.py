@@ -5,9 +5,9 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 
-from go2_sevpo.envs import reach_avoid as task
-from go2_sevpo.envs import reach_avoid_truth as truth_module
-from go2_sevpo.envs.reach_avoid_truth import Resolution, Truth, certify, load_truth
+from go2_sevpo.envs.reach_avoid import task
+from go2_sevpo.envs.reach_avoid import truth as truth_module
+from go2_sevpo.envs.reach_avoid.truth import Resolution, Truth, certify, load_truth
 
 pytestmark = pytest.mark.xdist_group("reach_avoid")
 

@@ -12,10 +12,11 @@ import pytest
 if importlib.util.find_spec("safety_gymnasium") is None:
     pytest.skip("Safety-Gymnasium is not installed", allow_module_level=True)
 
-from go2_sevpo.data.dsrl import TASKS
 from go2_sevpo.data.shards import DatasetError
-from go2_sevpo.envs import safety_compat
-from go2_sevpo.envs.safety_gymnasium import SafetyEnv, env_id, make, play
+from go2_sevpo.envs.safety_gymnasium import compat as safety_compat
+from go2_sevpo.envs.safety_gymnasium.environment import SafetyEnv, env_id, make
+from go2_sevpo.envs.safety_gymnasium.play import play
+from go2_sevpo.envs.safety_gymnasium.tasks import TASKS
 
 SENSORS = (
     ("accelerometer", 3), ("velocimeter", 3), ("gyro", 3), ("magnetometer", 3), ("ballangvel_rear", 3), ("ballquat_rear", 9),
@@ -173,7 +174,7 @@ def test_pictures_show_the_scene():
 
 @pytest.mark.parametrize("processes", [0, 2])
 def test_playing_does_not_depend_on_how_worlds_are_stepped(processes, monkeypatch):
-    monkeypatch.setattr("go2_sevpo.envs.safety_gymnasium.EPISODE_STEPS", 25)
+    monkeypatch.setattr("go2_sevpo.envs.safety_gymnasium.environment.EPISODE_STEPS", 25)
 
     def act(obs, spent_cost):
         assert spent_cost.shape == (len(obs),) and (spent_cost >= 0).all()
@@ -181,7 +182,7 @@ def test_playing_does_not_depend_on_how_worlds_are_stepped(processes, monkeypatc
 
     if processes:
         monkeypatch.setattr(
-            "go2_sevpo.envs.safety_gymnasium.EPISODE_STEPS", 1000
+            "go2_sevpo.envs.safety_gymnasium.environment.EPISODE_STEPS", 1000
         )  # processes have a limit of their own
         found = play("SwimmerVelocity", act, 2, 7, processes)
         assert found.steps.tolist() == [1000, 1000]

@@ -11,12 +11,11 @@ from go2_sevpo.data.dataset import load
 from go2_sevpo.data_collection import reach_avoid_data
 from go2_sevpo.deploy.export import Args as ExportArgs
 from go2_sevpo.deploy.export import export_run
-from go2_sevpo.envs import reach_avoid as task
-from go2_sevpo.envs import reach_avoid_truth as truth_module
-from go2_sevpo.envs.reach_avoid_truth import load_truth
+from go2_sevpo.envs.reach_avoid import play, task
+from go2_sevpo.envs.reach_avoid import truth as truth_module
+from go2_sevpo.envs.reach_avoid.truth import load_truth
 from go2_sevpo.offline_training import train as training
 from go2_sevpo.offline_training.reproduce import figure1, sweep
-from go2_sevpo.offline_training.reproduce import reach_avoid as play
 from go2_sevpo.policies.contract import ContractError, check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.policies.torch_policy import GaussianPolicy

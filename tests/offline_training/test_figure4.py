@@ -8,10 +8,11 @@ import h5py
 import numpy as np
 import pytest
 
-from go2_sevpo.data import dsrl
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data_collection.dsrl_cli import Collect
 from go2_sevpo.data_collection.dsrl_cli import run as dsrl_run
+from go2_sevpo.envs.safety_gymnasium.files import validate
+from go2_sevpo.envs.safety_gymnasium.tasks import find_task, origin_of_file
 from go2_sevpo.offline_training import loop
 from go2_sevpo.offline_training.reproduce import figure4
 from go2_sevpo.policies.contract import ContractError
@@ -64,8 +65,8 @@ def test_collected_file_is_the_policys_own_and_says_so(made):
     path = folder / "collected_CarGoal1.hdf5"
     note = json.loads(path.with_suffix(".json").read_text())
     assert note["note"].startswith("collected with a policy") and note["policy"]["sha256"]
-    assert dsrl.validate(path, dsrl.find_task("CarGoal1"))["episodes"] == 2
-    assert load(path).manifest["environment"]["name"] == "go2_sevpo/SafetyCarGoal1-v0"
+    assert validate(path, find_task("CarGoal1"))["episodes"] == 2
+    assert load(path, origin_of=origin_of_file).manifest["environment"]["name"] == "go2_sevpo/SafetyCarGoal1-v0"
     again = Collect("CarGoal1", folder / "policy.onnx", args.out / "again.hdf5", episodes=2, seed=note["seed"], processes=1)  # fmt: skip
     dsrl_run(again)
     with h5py.File(path) as a, h5py.File(args.out / "again.hdf5") as b:

@@ -9,9 +9,9 @@ import torch
 
 from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.data.dataset import load
-from go2_sevpo.data.tasks import find_task
 from go2_sevpo.deploy.export import Args as Export
 from go2_sevpo.deploy.export import export_run
+from go2_sevpo.envs.safety_gymnasium.tasks import find_task, origin_of_file
 from go2_sevpo.networks.layers import Normalizer
 from go2_sevpo.networks.lidar import with_nearness
 from go2_sevpo.offline_training.train import Args as Train
@@ -52,7 +52,7 @@ def test_nearness_of_readings():
 
 
 def test_normalizer_and_dataset_give_networks_the_same(car):
-    data = load(car, lidar_length=0.1)
+    data = load(car, lidar_length=0.1, origin_of=origin_of_file)
     assert (data.raw_obs, data.num_obs, data.lidar) == (72, 120, (24, 0.1))
     with h5py.File(car) as f:
         obs = torch.from_numpy(f["observations"][:])
@@ -70,7 +70,7 @@ def test_only_tasks_with_a_lidar_have_one(dataset):
 
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_policies_take_raw_observations(car, tmp_path, name):
-    data = load(car, lidar_length=0.1)
+    data = load(car, lidar_length=0.1, origin_of=origin_of_file)
     algorithm = make_algorithm(name, make_config(name, SMALL[name]), data)
     generator = torch.Generator().manual_seed(0)
     for stage in algorithm.stages:
@@ -98,14 +98,16 @@ def test_policies_take_raw_observations(car, tmp_path, name):
 @pytest.mark.parametrize(("length", "share", "expected"), [(0.1, None, 0.3), (0.0, None, 1.0), (0.1, 0.7, 0.7)])
 def test_candidates_are_judged_by_less_than_the_limit_where_networks_see_nearness(car, length, share, expected):
     config = make_config("sevpo", {**SMALL["sevpo"], "episode_limit": 10.0, "acting_share": share})
-    algorithm = make_algorithm("sevpo", config, load(car, lidar_length=length))
+    algorithm = make_algorithm("sevpo", config, load(car, lidar_length=length, origin_of=origin_of_file))
     assert algorithm.policy("escape").limit == pytest.approx(expected * algorithm.limit)
 
 
 @pytest.mark.parametrize(("preset", "length", "expected"), [("safety", None, 0.1), ("paper", None, None), ("safety", 0.0, None)])  # fmt: skip
 def test_go2_train_uses_it_where_there_is_a_lidar(car, tmp_path, preset, length, expected):
     settings = ["steps=2", "width=8", "depth=2"]
-    assert train(Train((car,), tmp_path / "run", "bc", preset, set=settings, lidar_length=length))
+    assert train(
+        Train((car,), tmp_path / "run", "bc", preset, set=settings, lidar_length=length, origin_of=origin_of_file)
+    )
     info = json.loads((tmp_path / "run" / "config.json").read_text())
     assert info["dataset"].get("lidar_length") == expected
     assert load_policy(tmp_path / "run" / "policy_last.safetensors")[1].shape[1] == 72

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from go2_sevpo.envs.go2 import course as c
-from go2_sevpo.envs.go2.terrain import TerrainMaps
+from go2_sevpo.envs.go2.description import course as c
+from go2_sevpo.envs.go2.description.terrain import TerrainMaps
 
 SEEDS = range(12)
 
@@ -65,7 +65,7 @@ def test_map_agrees_with_the_boxes_everywhere():
     # ... and top_height agrees with a ray cast by the physics engine.
     import mujoco
 
-    from go2_sevpo.envs.go2.scene import scene_xml
+    from go2_sevpo.envs.go2.description.scene import scene_xml
 
     model = mujoco.MjModel.from_xml_string(scene_xml(course))
     data = mujoco.MjData(model)

@@ -7,8 +7,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from go2_sevpo.envs.go2 import model_files
-from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.description import model_files
+from go2_sevpo.envs.go2.description import robot as r
 
 ASSETS = Path(model_files.ASSET_DIR)
 

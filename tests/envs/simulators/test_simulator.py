@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from go2_sevpo.envs.go2 import robot as r
-from go2_sevpo.envs.go2.course import make_course
-from go2_sevpo.envs.go2.geometry import foot_positions, from_roll_yaw, rotation_matrix
+from go2_sevpo.envs.go2.description import robot as r
+from go2_sevpo.envs.go2.description.course import make_course
+from go2_sevpo.envs.go2.description.geometry import foot_positions, from_roll_yaw, rotation_matrix
 from go2_sevpo.envs.simulators.base import Dynamics, RobotState, SimulationError
 from go2_sevpo.envs.simulators.mujoco import MujocoSimulator
 from tests.isaacgym_standin.load import install
@@ -25,7 +25,7 @@ def warp_on_the_cpu(*args, **options):
 def isaacgym_stand_in(*args, siblings="alphabetical", **options):
     """The Isaac Gym back end over a strict stand-in of its API (tests/isaacgym_standin)."""
     gymapi = install()
-    from go2_sevpo.envs.simulators.isaacgym import IsaacGymSimulator
+    from go2_sevpo.envs.simulators.isaacgym.simulator import IsaacGymSimulator
 
     gymapi.SIBLINGS = siblings
     return IsaacGymSimulator(*args, device="cpu", **options)

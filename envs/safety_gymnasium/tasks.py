@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Optional
 
+from go2_sevpo.data.dataset import FileOrigin
 from go2_sevpo.data.shards import DatasetError
 
 EPISODE_STEPS = 1000
@@ -96,3 +97,20 @@ def task_of_file(path: Path) -> Optional[Task]:
         if path.name.startswith(f"Safety{task.name}Gymnasium-v{task.version}-"):
             return task
     return None
+
+
+def task_of_environment(name: Optional[str]) -> Optional[Task]:
+    """The task registered with gymnasium as ``name``; None if it is something else."""
+    return next((task for task in TASKS.values() if task.registered_id == name), None)
+
+
+def origin_of_file(path: Path) -> Optional[FileOrigin]:
+    """What :func:`go2_sevpo.data.dataset.load` needs to know of a task's file; None if it is of no task."""
+    task = task_of_file(path)
+    return None if task is None else FileOrigin(task.registered_id, task.lidar)
+
+
+def normalised_cost(cost: float, limit: float) -> float:
+    """(cost + eps) / (limit + eps), eps = 1 only where the limit is 0: safe is below 1."""
+    eps = 1.0 if limit == 0 else 0.0
+    return (cost + eps) / (limit + eps)

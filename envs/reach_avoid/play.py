@@ -8,8 +8,8 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 import torch
 
-from go2_sevpo.envs import reach_avoid as task
-from go2_sevpo.envs.reach_avoid_truth import Truth, certify
+from go2_sevpo.envs.reach_avoid import task
+from go2_sevpo.envs.reach_avoid.truth import Truth, certify
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policies.torch_policy import DiffusionPolicy, act
 

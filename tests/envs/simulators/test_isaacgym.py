@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from go2_sevpo.envs.go2.course import Box, make_course
-from go2_sevpo.envs.simulators.early import prepare, wants_isaacgym
-from go2_sevpo.envs.simulators.isaacgym import (
+from go2_sevpo.envs.go2.description.course import Box, make_course
+from go2_sevpo.envs.simulators.isaacgym.early import prepare, wants_isaacgym
+from go2_sevpo.envs.simulators.isaacgym.simulator import (
     CELL_LENGTH,
     CELL_WIDTH,
     box_mesh,
@@ -61,7 +61,7 @@ def test_cells_do_not_overlap_and_stay_near_the_origin():
 def test_command_line_is_read_before_anything_is_imported():
     assert wants_isaacgym(["expert", "--simulator", "isaacgym"]) and wants_isaacgym(["--simulator=isaacgym"])
     assert not wants_isaacgym(["--simulator", "mujoco", "isaacgym"]) and not wants_isaacgym([])
-    code = "import go2_sevpo.envs.simulators.early, sys; sys.exit('torch' in sys.modules or 'mujoco' in sys.modules)"
+    code = "import go2_sevpo.envs.simulators.isaacgym.early, sys; sys.exit('torch' in sys.modules or 'mujoco' in sys.modules)"
     assert run("-c", code).returncode == 0
 
 
@@ -79,7 +79,7 @@ def test_absent_isaacgym_is_one_line(monkeypatch):
 
 def test_torch_first_is_explained():
     code = (
-        "import torch\nfrom go2_sevpo.envs.simulators.registry import make_simulator\nfrom go2_sevpo.envs.go2.course import make_course\n"
+        "import torch\nfrom go2_sevpo.envs.simulators.registry import make_simulator\nfrom go2_sevpo.envs.go2.description.course import make_course\n"
         "try: make_simulator('isaacgym', 1, [make_course('flat', 0.0, 0)])\nexcept ValueError as e: print(e)"
     )
     assert "Isaac Gym must be imported before torch: give '--simulator isaacgym'" in run("-c", code).stdout
@@ -150,7 +150,7 @@ def test_doctor_measures_and_reports():
 def test_doctor_notices_what_contradicts_the_back_end(monkeypatch):
     """A simulation that reports angular velocities in the body frame and includes friction fails by name."""
     from go2_sevpo.deploy.doctor_isaacgym import examine
-    from tests.envs.test_simulator import isaacgym_stand_in
+    from tests.envs.simulators.test_simulator import isaacgym_stand_in
 
     class Other:
         def __init__(self, *args, **options):
@@ -162,7 +162,7 @@ def test_doctor_notices_what_contradicts_the_back_end(monkeypatch):
         def write(self, ids, state):
             from dataclasses import replace
 
-            from go2_sevpo.envs.go2.geometry import rotation_matrix
+            from go2_sevpo.envs.go2.description.geometry import rotation_matrix
 
             spin = state.base_angular_velocity
             turned = (rotation_matrix(state.base_quaternion) @ spin[..., None])[..., 0]

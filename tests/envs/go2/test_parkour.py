@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from go2_sevpo.envs import go2
-from go2_sevpo.envs.go2 import robot as r
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
-from go2_sevpo.envs.go2.geometry import from_roll_yaw
+from go2_sevpo.envs.go2.description import robot as r
+from go2_sevpo.envs.go2.description.geometry import from_roll_yaw
 from go2_sevpo.envs.go2.observations import observation_spec
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.symmetry import action_mirror, observation_mirror

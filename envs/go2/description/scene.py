@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import List
 
-from go2_sevpo.envs.go2.course import DESTINATION_RADIUS, MAX_BOXES, Box, Course
-from go2_sevpo.envs.go2.model_files import mjcf
+from go2_sevpo.envs.go2.description.course import DESTINATION_RADIUS, MAX_BOXES, Box, Course
+from go2_sevpo.envs.go2.description.model_files import mjcf
 
 CONTACT_SOLREF = "0.01 1"
 """Firmer than MuJoCo's default (0.02 lets feet sink 14 mm, 0.01 about 3 mm)."""

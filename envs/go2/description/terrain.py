@@ -7,7 +7,7 @@ from typing import Sequence
 import numpy as np
 import torch
 
-from go2_sevpo.envs.go2 import course as c
+from go2_sevpo.envs.go2.description import course as c
 
 
 class TerrainMaps:

@@ -18,12 +18,12 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import torch
 
-from go2_sevpo.envs.go2 import robot as r
-from go2_sevpo.envs.go2.course import Box, Course
-from go2_sevpo.envs.go2.model_files import ASSET_DIR
+from go2_sevpo.envs.go2.description import robot as r
+from go2_sevpo.envs.go2.description.course import Box, Course
+from go2_sevpo.envs.go2.description.model_files import ASSET_DIR
 from go2_sevpo.envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
-from go2_sevpo.envs.simulators.early import MISSING
-from go2_sevpo.envs.simulators.isaacgym_viewer import Window
+from go2_sevpo.envs.simulators.isaacgym.early import MISSING
+from go2_sevpo.envs.simulators.isaacgym.viewer import Window
 from go2_sevpo.envs.simulators.rendering import CourseRenderer
 
 CELL_LENGTH, CELL_WIDTH = 20.0, 5.0

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from go2_sevpo.envs.go2.config import ParkourConfig
-from go2_sevpo.envs.go2.course import make_course
+from go2_sevpo.envs.go2.description.course import make_course
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.simulators.base import Dynamics, SimulationError
 from go2_sevpo.envs.simulators.registry import make_simulator

@@ -18,6 +18,7 @@ import gymnasium
 import numpy as np
 import torch
 
+from go2_sevpo.envs.reach_avoid import ENV_ID  # noqa: F401
 from go2_sevpo.policies.contract import CONTRACT_VERSION
 
 DT = 0.05
@@ -31,8 +32,6 @@ GOAL_REWARD = 5.0
 PAPER_START = (-0.8, -1.5, 1.2, math.pi / 4)
 OBSERVATION = ("x", "y", "v", "cos_theta", "sin_theta")
 NUM_OBS, NUM_ACTIONS = 5, 2
-
-ENV_ID = "go2_sevpo/ReachAvoid-v0"
 
 
 def environment_contract() -> Dict[str, Any]:
@@ -185,7 +184,3 @@ class ReachAvoidGym(gymnasium.Env):
         obs, reward, cost, terminated, truncated, info = self._env.step(tensor)
         extra = {"cost": float(cost[0]), "success": bool(info["success"][0]), "left": bool(info["left"][0])}
         return obs[0].numpy(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), extra
-
-
-if ENV_ID not in gymnasium.registry:
-    gymnasium.register(id=ENV_ID, entry_point="go2_sevpo.envs.reach_avoid:ReachAvoidGym")

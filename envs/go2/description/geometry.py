@@ -7,7 +7,7 @@ from typing import Tuple
 
 import torch
 
-from go2_sevpo.envs.go2 import robot as r
+from go2_sevpo.envs.go2.description import robot as r
 
 
 def rotation_matrix(q: torch.Tensor) -> torch.Tensor:

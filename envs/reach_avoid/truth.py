@@ -25,7 +25,7 @@ from typing import Callable, Dict, List, Tuple
 import torch
 from safetensors.torch import load_file, save_file
 
-from go2_sevpo.envs import reach_avoid as task
+from go2_sevpo.envs.reach_avoid import task
 
 HOLD = 4
 """Steps per decision."""
