@@ -91,7 +91,7 @@ def algorithm_step(
 
 def ppo_rate(threads: int) -> Dict[str, float]:
     """Control steps per second of whole PPO iterations on the expert preset, from the first iteration on."""
-    from go2_sevpo.data_collection.train_expert import CONFIG_DIR, Trainer, load_config
+    from go2_sevpo.data_collection.experts.train import CONFIG_DIR, Trainer, load_config
 
     config = load_config(CONFIG_DIR / "expert.yaml")
     config = replace(config, env=replace(config.env, threads=threads, variants=2))

@@ -157,7 +157,7 @@ class SafetyWorld:
         if not out.with_suffix(".json").is_file():
             onnx = collector(self.args, folder, onnx)
             call(
-                f"collect on {self.task.name}", "go2_sevpo.data_collection.dsrl_cli", "collect", self.task.name, onnx, "--out", out,
+                f"collect on {self.task.name}", "go2_sevpo.data_collection.safety_gymnasium.cli", "collect", self.task.name, onnx, "--out", out,
                 "--episodes", self.args.episodes, "--seed", 1000 * (self.args.seed + 1) + number, "--processes", self.args.threads or 2,
             )  # fmt: skip
         return [out]

@@ -89,7 +89,7 @@ def collect_one(out: Path, args: Any) -> None:
         ValueError: it failed.
     """
     command = [
-        sys.executable, "-m", "go2_sevpo.data_collection.reach_avoid_data", "--out", str(out), "--ratio", f"{args.ratio:g}",
+        sys.executable, "-m", "go2_sevpo.data_collection.reach_avoid.data", "--out", str(out), "--ratio", f"{args.ratio:g}",
         "--safe", str(args.safe), "--truth", str(args.truth), "--seed", str(args.seed),
     ]  # fmt: skip
     if subprocess.run(command, check=False).returncode:

@@ -64,12 +64,12 @@ def first_data(args: Figure4) -> Path:
     (args.out / "data").mkdir(parents=True, exist_ok=True)
 
     if not published and not path.is_file():
-        command = module("go2_sevpo.data_collection.dsrl_cli", "generate", name, "--out", path, "--episodes", args.generated_episodes, "--seed", args.seed, "--processes", args.processes)  # fmt: skip
+        command = module("go2_sevpo.data_collection.safety_gymnasium.cli", "generate", name, "--out", path, "--episodes", args.generated_episodes, "--seed", args.seed, "--processes", args.processes)  # fmt: skip
         run_all([Job(f"generate {name}", command, args.out / f"generate_{name}.log")], 1)
     out = args.out / "data" / f"figure4_{'dsrl' if published else 'generated'}_{name}_{args.mix.replace(':', '_')}.hdf5"
     if not out.with_suffix(".json").is_file():
         command = module(
-            "go2_sevpo.data_collection.dsrl_cli", "mix", name, "--path", path, "--out", out, "--ratio", *safety_tables.ratio(args.mix), "--seed", args.seed, "--safe-samples", args.safe_samples,
+            "go2_sevpo.data_collection.safety_gymnasium.cli", "mix", name, "--path", path, "--out", out, "--ratio", *safety_tables.ratio(args.mix), "--seed", args.seed, "--safe-samples", args.safe_samples,
         )  # fmt: skip
         run_all([Job(f"mix {name} {args.mix}", command, args.out / "mix_figure4.log")], 1)
     return out

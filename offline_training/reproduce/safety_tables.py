@@ -204,7 +204,7 @@ def data_jobs(args: Any) -> Tuple[List[Job], List[Job]]:
         path, published = source(args, task)
         if not published and not path.is_file():
             command = module(
-                "go2_sevpo.data_collection.dsrl_cli", "generate", task, "--out", path, "--episodes", args.generated_episodes, "--seed", args.seed,
+                "go2_sevpo.data_collection.safety_gymnasium.cli", "generate", task, "--out", path, "--episodes", args.generated_episodes, "--seed", args.seed,
                 "--processes", args.processes,
             )  # fmt: skip
             generate.append(Job(f"generate {task}", command, args.out / f"generate_{task}.log"))
@@ -213,7 +213,7 @@ def data_jobs(args: Any) -> Tuple[List[Job], List[Job]]:
             if out.with_suffix(".json").is_file():
                 continue
             command = module(
-                "go2_sevpo.data_collection.dsrl_cli", "mix", task, "--path", path, "--out", out, "--ratio", *ratio(mix), "--seed", args.seed,
+                "go2_sevpo.data_collection.safety_gymnasium.cli", "mix", task, "--path", path, "--out", out, "--ratio", *ratio(mix), "--seed", args.seed,
                 *([] if published else ["--safe-samples", args.safe_samples]),
             )  # fmt: skip
             mixing.append(Job(f"mix {task} {mix}", command, args.out / f"mix_{task}_{mix.replace(':', '_')}.log"))

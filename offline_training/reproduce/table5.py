@@ -146,7 +146,13 @@ def part_jobs(args: Table5) -> List[Job]:
     if not {"expert", "paper"} <= set(args.mixes) or (folder / "manifest.json").is_file():
         return []
     command = module(
-        "go2_sevpo.data_collection.data_cli", "select", folder.parent / "paper", "--out", folder, "--policy", "expert"
+        "go2_sevpo.data_collection.datasets.cli",
+        "select",
+        folder.parent / "paper",
+        "--out",
+        folder,
+        "--policy",
+        "expert",
     )
     return [Job("select the expert's part", command, args.out / "collect_expert.log")]
 

@@ -15,7 +15,7 @@ from go2_sevpo.data.dataset import load
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.data_collection import collect as module
 from go2_sevpo.data_collection.collect import Args, collect, plan, sources_of
-from go2_sevpo.data_collection.data_cli import Card, Info, Merge, Repair, Select, Validate, run
+from go2_sevpo.data_collection.datasets.cli import Card, Info, Merge, Repair, Select, Validate, run
 
 
 def arguments(policy, out, **changes):

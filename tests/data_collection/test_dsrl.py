@@ -11,7 +11,14 @@ import pytest
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.dsrl.files import read_dsrl
 from go2_sevpo.data.shards import DatasetError
-from go2_sevpo.data_collection.dsrl_cli import Download, Mix, Tasks, Validate, download, run
+from go2_sevpo.data_collection.safety_gymnasium.cli import (
+    Download,
+    Mix,
+    Tasks,
+    Validate,
+    download,
+    run,
+)
 from go2_sevpo.envs.safety_gymnasium import files, tasks
 
 TASK = tasks.TASKS["CarGoal1"]

@@ -7,13 +7,13 @@ against the task outside of this suite.
 import pytest
 import torch
 
-from go2_sevpo.data_collection.legged_gym_task import (
+from go2_sevpo.data_collection.experts.legged_gym_task import (
     Go2ParkourTask,
     make_configs,
     parkour_config,
     register,
 )
-from go2_sevpo.data_collection.train_expert import CONFIG_DIR, load_config
+from go2_sevpo.data_collection.experts.train import CONFIG_DIR, load_config
 from tests.isaacgym_standin.load import install
 
 

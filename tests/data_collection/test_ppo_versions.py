@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from go2_sevpo.data_collection import ppo
-from go2_sevpo.data_collection.expert_config import PpoConfig
+from go2_sevpo.data_collection.experts import ppo
+from go2_sevpo.data_collection.experts.config import PpoConfig
 from go2_sevpo.envs.go2.config import ParkourConfig
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.symmetry import observation_mirror, privileged_mirror

@@ -5,7 +5,7 @@ import torch
 pytest.importorskip("stable_baselines3")
 from stable_baselines3 import TD3
 
-from go2_sevpo.data_collection.reach_avoid_expert import (
+from go2_sevpo.data_collection.reach_avoid.expert import (
     Args,
     CostReplayBuffer,
     DualAscent,

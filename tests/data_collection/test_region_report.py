@@ -8,8 +8,8 @@ import torch
 
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError
-from go2_sevpo.data_collection.data_cli import Regions, run
-from go2_sevpo.data_collection.region_report import warning_time
+from go2_sevpo.data_collection.datasets.cli import Regions, run
+from go2_sevpo.data_collection.datasets.regions import warning_time
 from go2_sevpo.networks.diffusion import Diffusion
 from go2_sevpo.networks.layers import Critic, Denoiser, Normalizer, Value
 from go2_sevpo.policies.torch_policy import DiffusionPolicy, GaussianPolicy, save_policy

@@ -9,9 +9,9 @@ import pytest
 
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.shards import DatasetError
-from go2_sevpo.data_collection import safety_data
-from go2_sevpo.data_collection.dsrl_cli import Generate, run
-from go2_sevpo.data_collection.safety_controllers import (
+from go2_sevpo.data_collection.safety_gymnasium import generate as safety_data
+from go2_sevpo.data_collection.safety_gymnasium.cli import Generate, run
+from go2_sevpo.data_collection.safety_gymnasium.controllers import (
     Driver,
     Linear,
     Statistics,

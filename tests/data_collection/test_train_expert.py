@@ -6,8 +6,8 @@ import torch
 
 pytest.importorskip("rsl_rl")
 
-from go2_sevpo.data_collection import train_expert as te
-from go2_sevpo.data_collection.ppo import installed_version
+from go2_sevpo.data_collection.experts import train as te
+from go2_sevpo.data_collection.experts.ppo import installed_version
 from go2_sevpo.deploy.export import Args as ExportArgs
 from go2_sevpo.deploy.export import export_run
 from go2_sevpo.policies.torch_policy import load_policy
@@ -92,7 +92,7 @@ def test_presets_are_what_they_say():
 
 @five
 def test_mirror_augmentation_doubles_and_mirrors(tmp_path):
-    from go2_sevpo.data_collection.rsl_rl_adapter import mirror_augmentation
+    from go2_sevpo.data_collection.experts.rsl_rl_adapter import mirror_augmentation
 
     t = trainer(tmp_path / "a")
     obs, actions = t.learner.adapter.get_observations(), torch.randn(8, 12)

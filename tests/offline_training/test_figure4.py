@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from go2_sevpo.data.dataset import load
-from go2_sevpo.data_collection.dsrl_cli import Collect
-from go2_sevpo.data_collection.dsrl_cli import run as dsrl_run
+from go2_sevpo.data_collection.safety_gymnasium.cli import Collect
+from go2_sevpo.data_collection.safety_gymnasium.cli import run as dsrl_run
 from go2_sevpo.envs.safety_gymnasium.files import validate
 from go2_sevpo.envs.safety_gymnasium.tasks import find_task, origin_of_file
 from go2_sevpo.offline_training import loop

@@ -1,4 +1,4 @@
-"""Put a trained policy's provenance beside its ONNX file: ``python -m go2_sevpo.data_collection.ship RUN NAME --evaluation ...``."""
+"""Put a trained policy's provenance beside its ONNX file: ``python -m go2_sevpo.data_collection.experts.ship RUN NAME --evaluation ...``."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ import torch
 import tyro
 
 from go2_sevpo.data.shards import write_atomically
-from go2_sevpo.data_collection.expert_config import CONFIG_DIR, ExpertConfig, load_config
-from go2_sevpo.data_collection.ppo import installed_version, make_learner
+from go2_sevpo.data_collection.experts.config import CONFIG_DIR, ExpertConfig, load_config
+from go2_sevpo.data_collection.experts.ppo import installed_version, make_learner
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.policies.torch_policy import GaussianPolicy, save_policy
 from go2_sevpo.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -38,7 +38,7 @@ ACTION_UNIT = 0.25
 
 
 def policy_of(actor: Dict[str, torch.Tensor]) -> GaussianPolicy:
-    """The deployable policy from an actor as :meth:`go2_sevpo.data_collection.ppo.Learner.actor` gives it."""
+    """The deployable policy from an actor as :meth:`go2_sevpo.data_collection.experts.ppo.Learner.actor` gives it."""
     weights = {k: v for k, v in actor.items() if k != "std"}
     layers = [v for k, v in weights.items() if k.endswith("weight")]
     policy = GaussianPolicy([layers[0].shape[1], *(w.shape[0] for w in layers)], actor["std"], ACTION_UNIT)

@@ -50,7 +50,7 @@ class PpoConfig:
         }
         symmetry = {
             "use_data_augmentation": True, "use_mirror_loss": False,
-            "data_augmentation_func": "go2_sevpo.data_collection.rsl_rl_adapter:mirror_augmentation",
+            "data_augmentation_func": "go2_sevpo.data_collection.experts.rsl_rl_adapter:mirror_augmentation",
         }  # fmt: skip
         return {
             "num_steps_per_env": self.steps_per_iteration,

@@ -158,7 +158,7 @@ def _listing() -> str:
 
 
 def _make(task: Task, command: Union[Generate, Collect]) -> str:
-    from go2_sevpo.data_collection import safety_data
+    from go2_sevpo.data_collection.safety_gymnasium import generate as safety_data
 
     out = command.out or Path("data") / safety_data.file_name(task, command.episodes)
     if out.exists():

@@ -1,4 +1,4 @@
-"""Mixed reach-avoid datasets of a given safe-to-unsafe ratio (``python -m go2_sevpo.data_collection.reach_avoid_data``).
+"""Mixed reach-avoid datasets of a given safe-to-unsafe ratio (``python -m go2_sevpo.data_collection.reach_avoid.data``).
 
 What a ratio counts: transitions. The safe part is made of whole expert episodes without a single hazard step that stay on
 the map, from feasible starts; it is the same at every ratio. The unsafe part is made of whole episodes of uniformly random actions,

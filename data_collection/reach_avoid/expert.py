@@ -1,4 +1,4 @@
-"""Train the reach-avoid expert: TD3 with a Lagrange multiplier (``python -m go2_sevpo.data_collection.reach_avoid_expert``).
+"""Train the reach-avoid expert: TD3 with a Lagrange multiplier (``python -m go2_sevpo.data_collection.reach_avoid.expert``).
 
 TD3 is stable-baselines3's. The multiplier is put around it: the replay buffer keeps reward and cost apart and hands
 out reward - lambda cost at the present lambda, which follows the mean episode cost by dual ascent. Episodes start

@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 
-from go2_sevpo.data_collection.expert_config import CONFIG_DIR, ExpertConfig, load_config
+from go2_sevpo.data_collection.experts.config import CONFIG_DIR, ExpertConfig, load_config
 from go2_sevpo.envs.go2.config import ParkourConfig
 from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.description.geometry import to_body

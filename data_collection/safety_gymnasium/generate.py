@@ -19,7 +19,7 @@ import numpy as np
 
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError
-from go2_sevpo.data_collection.safety_controllers import (
+from go2_sevpo.data_collection.safety_gymnasium.controllers import (
     Driver,
     Linear,
     random_driver,

@@ -201,7 +201,7 @@ def run(command: Union[Validate, Repair, Info, Card, Select, Merge, Regions]) ->
         shards.write_atomically(path, card(command.dir))
         return f"{path} and {command.dir / 'histogram.png'}"
     if isinstance(command, Regions):
-        from go2_sevpo.data_collection.region_report import region_report
+        from go2_sevpo.data_collection.datasets.regions import region_report
 
         file = command.policy / "policy_last.safetensors" if command.policy.is_dir() else command.policy
         return region_report(command.dir, file, command.out, command.seed)

@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, Protocol
 
 import torch
 
-from go2_sevpo.data_collection.expert_config import PpoConfig
+from go2_sevpo.data_collection.experts.config import PpoConfig
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 
 
@@ -59,7 +59,7 @@ class Ppo5:
     def __init__(self, env: Go2Parkour, config: PpoConfig, unit: float) -> None:
         from rsl_rl.runners import OnPolicyRunner
 
-        from go2_sevpo.data_collection.rsl_rl_adapter import RslRlEnv
+        from go2_sevpo.data_collection.experts.rsl_rl_adapter import RslRlEnv
 
         self.adapter = RslRlEnv(env, unit)
         self.alg = OnPolicyRunner(self.adapter, config.to_rsl_rl(), log_dir=None, device=str(env.device)).alg
