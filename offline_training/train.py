@@ -25,8 +25,8 @@ from go2_sevpo.envs.safety_gymnasium.tasks import (
     task_of_environment,
     task_of_file,
 )
-from go2_sevpo.offline_training.evaluation import BestKeeper, courses_of, go2_evaluator
-from go2_sevpo.offline_training.safety_evaluation import safety_evaluator, safety_rank
+from go2_sevpo.offline_training.evaluation.go2 import BestKeeper, courses_of, go2_evaluator
+from go2_sevpo.offline_training.evaluation.safety_gymnasium import safety_evaluator, safety_rank
 from go2_sevpo.offline_training.trainer import CHECKPOINT, Trainer
 from go2_sevpo.runs.checkpoint import CheckpointError
 from go2_sevpo.runs.cpu import use_cpu

@@ -15,7 +15,7 @@ from go2_sevpo.envs.reach_avoid import play, task
 from go2_sevpo.envs.reach_avoid import truth as truth_module
 from go2_sevpo.envs.reach_avoid.truth import load_truth
 from go2_sevpo.offline_training import train as training
-from go2_sevpo.offline_training.reproduce import figure1, sweep
+from go2_sevpo.offline_training.reproduce.reach_avoid import figure1, sweep
 from go2_sevpo.policies.contract import ContractError, check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.policies.torch_policy import GaussianPolicy

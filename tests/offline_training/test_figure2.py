@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from go2_sevpo.offline_training.reproduce.figure2 import (
+from go2_sevpo.offline_training.reproduce.mdp.figure2 import (
     Figure2,
     eq4,
     eq5,

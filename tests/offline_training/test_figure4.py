@@ -13,8 +13,8 @@ from go2_sevpo.data_collection.safety_gymnasium.cli import Collect
 from go2_sevpo.data_collection.safety_gymnasium.cli import run as dsrl_run
 from go2_sevpo.envs.safety_gymnasium.files import validate
 from go2_sevpo.envs.safety_gymnasium.tasks import find_task, origin_of_file
-from go2_sevpo.offline_training import loop
-from go2_sevpo.offline_training.reproduce import figure4
+from go2_sevpo.offline_training.loop import cli as loop
+from go2_sevpo.offline_training.reproduce.safety_gymnasium import figure4
 from go2_sevpo.policies.contract import ContractError
 from tests.offline_training.test_safety_tables import TINY, generated
 

@@ -6,8 +6,8 @@ import pytest
 
 from go2_sevpo.data_collection.collect import Args as CollectArgs
 from go2_sevpo.data_collection.collect import collect
-from go2_sevpo.offline_training.loop import Args, run
-from go2_sevpo.offline_training.loop_worlds import collector
+from go2_sevpo.offline_training.loop.cli import Args, run
+from go2_sevpo.offline_training.loop.worlds import collector
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from tests.offline_training.test_table5 import TINY
 

@@ -11,9 +11,13 @@ import pytest
 
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.shards import DatasetError
-from go2_sevpo.offline_training.reproduce import safety_report as report
-from go2_sevpo.offline_training.reproduce import safety_tables as tables
-from go2_sevpo.offline_training.reproduce.safety_tables import Table1, Table2, Table3, Table4
+from go2_sevpo.offline_training.reproduce.safety_gymnasium import report, tables
+from go2_sevpo.offline_training.reproduce.safety_gymnasium.tables import (
+    Table1,
+    Table2,
+    Table3,
+    Table4,
+)
 
 TINY = """
 sevpo: {actor: mlp, width: 16, depth: 2, dropout: 0.0, prediction: clean, episode_limit: 10.0, episode_delta: 10.0, critic_steps: 4,

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from go2_sevpo.offline_training.reproduce import table5
-from go2_sevpo.offline_training.reproduce import table5_report as report
-from go2_sevpo.offline_training.reproduce.table5 import Table5
+from go2_sevpo.offline_training.reproduce.go2 import table5
+from go2_sevpo.offline_training.reproduce.go2 import table5_report as report
+from go2_sevpo.offline_training.reproduce.go2.table5 import Table5
 from go2_sevpo.policies.torch_policy import GaussianPolicy, save_policy
 
 TINY = """

@@ -17,10 +17,10 @@ import numpy as np
 from go2_sevpo.data.dsrl.files import read_dsrl
 from go2_sevpo.data.shards import write_atomically
 from go2_sevpo.envs.safety_gymnasium.tasks import find_task
-from go2_sevpo.offline_training.evaluation import read_curve
-from go2_sevpo.offline_training.reproduce import safety_tables
-from go2_sevpo.offline_training.reproduce.figure1 import plain
+from go2_sevpo.offline_training.evaluation.go2 import read_curve
 from go2_sevpo.offline_training.reproduce.jobs import Job, module, run_all
+from go2_sevpo.offline_training.reproduce.reach_avoid.figure1 import plain
+from go2_sevpo.offline_training.reproduce.safety_gymnasium import tables as safety_tables
 
 
 @dataclass
@@ -87,7 +87,7 @@ def loop_jobs(args: Figure4, data: Path) -> List[Job]:
         folder = _folder(args, seed)
         folder.mkdir(parents=True, exist_ok=True)
         command = module(
-            "go2_sevpo.offline_training.loop", data, "--out", folder, "--rounds", args.rounds, "--episodes", args.collect_episodes, "--safe-enough",
+            "go2_sevpo.offline_training.loop.cli", data, "--out", folder, "--rounds", args.rounds, "--episodes", args.collect_episodes, "--safe-enough",
             args.safe_enough, "--preset", args.preset, "--play-episodes", args.episodes, "--seed", seed, "--threads", 1, "--limit",
             args.limit, "--evaluate-every", args.evaluate_every, "--evaluate-episodes", args.evaluate_episodes,
         )  # fmt: skip

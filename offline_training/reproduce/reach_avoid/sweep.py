@@ -21,8 +21,8 @@ from go2_sevpo.data.shards import write_atomically
 from go2_sevpo.envs.reach_avoid import play
 from go2_sevpo.envs.reach_avoid.truth import load_truth
 from go2_sevpo.offline_training import train as training
-from go2_sevpo.offline_training.reproduce import figure1
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
+from go2_sevpo.offline_training.reproduce.reach_avoid import figure1
 from go2_sevpo.runs.checkpoint import load_checkpoint, save_checkpoint
 from go2_sevpo.runs.cpu import use_cpu
 
@@ -209,7 +209,7 @@ def run(args: Sweep, job: Optional[str] = None) -> None:
     load_truth(args.truth)
     figure1.collect_one(args.out / "data", args)
     settings = json.dumps(figure1.plain(args))
-    base = [sys.executable, "-m", "go2_sevpo.offline_training.reproduce.sweep_job", settings]
+    base = [sys.executable, "-m", "go2_sevpo.offline_training.reproduce.reach_avoid.sweep_job", settings]
     done: Dict[Path, str] = {}
     first, rest = [], []
     for name in names:

@@ -151,7 +151,7 @@ def run(args: Figure1) -> Dict[str, Any]:
     for ratio in args.ratios:
         collect_one(_data(args, ratio), SimpleNamespace(**{**vars(args), "ratio": ratio}))
     settings = json.dumps(plain(args))
-    base = [sys.executable, "-m", "go2_sevpo.offline_training.reproduce.figure1_job", settings]
+    base = [sys.executable, "-m", "go2_sevpo.offline_training.reproduce.reach_avoid.figure1_job", settings]
     missing = [j for j in jobs(args) if not _result(args, *j).is_file()]
     run_all(
         [Job(f"{n} at {r:g}:1", [*base, f"{r:g}", n], args.out / f"{n}_{r:g}.log") for r, n in missing], args.processes
@@ -161,7 +161,7 @@ def run(args: Figure1) -> Dict[str, Any]:
 
 def finish(args: Figure1) -> Dict[str, Any]:
     """Join the results; write ``figure1.json``, ``figure1.md`` and the pictures."""
-    from go2_sevpo.offline_training.reproduce import figure1_report as report
+    from go2_sevpo.offline_training.reproduce.reach_avoid import figure1_report as report
 
     truth = load_truth(args.truth)
     starts = play.evaluation_starts(truth, args.starts, args.paper_repeats, args.seed + 1000)

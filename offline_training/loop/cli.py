@@ -16,7 +16,7 @@ import tyro
 
 from go2_sevpo.data.shards import DatasetError, write_atomically
 from go2_sevpo.envs.safety_gymnasium.tasks import task_of_file
-from go2_sevpo.offline_training.loop_worlds import Go2World, SafetyWorld
+from go2_sevpo.offline_training.loop.worlds import Go2World, SafetyWorld
 from go2_sevpo.runs.interrupt import kill_interrupts
 from go2_sevpo.runs.lock import sole_writer
 

@@ -237,7 +237,7 @@ def run(args: Figure2) -> Dict[str, Any]:
     """
     if linprog is None:
         raise ValueError("figure2 needs scipy: pip install 'go2-sevpo[reproduce]'")
-    from go2_sevpo.offline_training.reproduce import figure2_report as report
+    from go2_sevpo.offline_training.reproduce.mdp import figure2_report as report
 
     result = {
         "command": "go2-reproduce figure2", "settings": {k: str(v) for k, v in vars(args).items()},

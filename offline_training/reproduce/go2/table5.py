@@ -16,8 +16,8 @@ import torch
 import yaml
 
 from go2_sevpo.data.shards import write_atomically
-from go2_sevpo.offline_training.reproduce.figure1 import plain
 from go2_sevpo.offline_training.reproduce.jobs import Job, module, run_all
+from go2_sevpo.offline_training.reproduce.reach_avoid.figure1 import plain
 from go2_sevpo.offline_training.trainer import member_folder
 from go2_sevpo.policies.torch_policy import load_policy
 
@@ -267,7 +267,7 @@ def run(args: Table5) -> Dict[str, Any]:
     Raises:
         ValueError: settings that are not understood, or a part that failed.
     """
-    from go2_sevpo.offline_training.reproduce import table5_report as report
+    from go2_sevpo.offline_training.reproduce.go2 import table5_report as report
 
     for mix in args.mixes:
         sources(args, mix)

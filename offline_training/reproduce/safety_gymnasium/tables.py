@@ -16,11 +16,11 @@ from go2_sevpo.algorithms import make_config
 from go2_sevpo.data.shards import DatasetError, write_atomically
 from go2_sevpo.envs.safety_gymnasium.files import find_file
 from go2_sevpo.envs.safety_gymnasium.tasks import find_task
-from go2_sevpo.offline_training.evaluation import read_curve
-from go2_sevpo.offline_training.reproduce import safety_reuse
-from go2_sevpo.offline_training.reproduce.figure1 import plain
+from go2_sevpo.offline_training.evaluation.go2 import read_curve
 from go2_sevpo.offline_training.reproduce.jobs import Job, module, run_all
-from go2_sevpo.offline_training.reproduce.safety_reuse import Reused
+from go2_sevpo.offline_training.reproduce.reach_avoid.figure1 import plain
+from go2_sevpo.offline_training.reproduce.safety_gymnasium import reuse as safety_reuse
+from go2_sevpo.offline_training.reproduce.safety_gymnasium.reuse import Reused
 from go2_sevpo.offline_training.train import Args, settings_of
 from go2_sevpo.offline_training.trainer import member_folder
 
@@ -311,7 +311,7 @@ def run(args: Any) -> Dict[str, Any]:
     Raises:
         ValueError: settings that are not understood, a part that failed, or ``finished_only`` and nothing is.
     """
-    from go2_sevpo.offline_training.reproduce import safety_report
+    from go2_sevpo.offline_training.reproduce.safety_gymnasium import report as safety_report
 
     wanted = cells(args)
     safety_reuse.read(args.reuse)  # a mistake there is told before the long part

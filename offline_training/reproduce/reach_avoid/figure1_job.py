@@ -1,4 +1,4 @@
-"""One training and evaluation of Figure 1 as a process of its own; started by :mod:`go2_sevpo.offline_training.reproduce.figure1`."""
+"""One training and evaluation of Figure 1 as a process of its own; started by :mod:`go2_sevpo.offline_training.reproduce.reach_avoid.figure1`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from go2_sevpo.offline_training.reproduce.figure1 import Figure1, one_job
+from go2_sevpo.offline_training.reproduce.reach_avoid.figure1 import Figure1, one_job
 
 
 def from_json(cls: Any, text: str) -> Any:

@@ -1,0 +1,17 @@
+"""One variant of the sweep as a process of its own; started by :mod:`go2_sevpo.offline_training.reproduce.reach_avoid.sweep`."""
+
+from __future__ import annotations
+
+import sys
+
+from go2_sevpo.offline_training.reproduce.reach_avoid.figure1_job import from_json
+from go2_sevpo.offline_training.reproduce.reach_avoid.sweep import Sweep, run
+
+
+def main() -> None:
+    """``sweep_job SETTINGS_JSON NAME``."""
+    run(from_json(Sweep, sys.argv[1]), sys.argv[2])
+
+
+if __name__ == "__main__":
+    main()
