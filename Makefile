@@ -12,7 +12,7 @@ demo: install
 
 # One Safety-Gymnasium task: generated data, SEVPO and cloning.
 demo-safety: install
-	$(BIN)/python -m go2_sevpo.deploy.demo_safety
+	$(BIN)/python -m go2_sevpo.deploy.demo.safety_gymnasium
 
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -12,7 +12,7 @@ import torch
 
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.data.shards import Episodes
-from go2_sevpo.deploy.export import write_onnx
+from go2_sevpo.deploy.export.cli import write_onnx
 from go2_sevpo.envs.go2.contract import environment_contract
 from go2_sevpo.envs.reach_avoid.truth import Resolution, load_truth
 from go2_sevpo.networks.diffusion import Diffusion

@@ -39,7 +39,7 @@ def train(args: Any, folder: Path, data: List[Path], *more: Any) -> Path:
             f"train on {names}", "go2_sevpo.offline_training.train_job", *data, "--out", folder / "train",
             "--algorithm", args.algorithm, "--preset", args.preset, "--seed", args.seed, *more, *overrides,
         )  # fmt: skip
-        call("export", "go2_sevpo.deploy.export", folder / "train", "--out", onnx)
+        call("export", "go2_sevpo.deploy.export.cli", folder / "train", "--out", onnx)
     return onnx
 
 
@@ -51,7 +51,7 @@ def collector(args: Any, folder: Path, onnx: Path) -> Path:
     if not noisy.is_file():
         call(
             "export the collector",
-            "go2_sevpo.deploy.export",
+            "go2_sevpo.deploy.export.cli",
             folder / "train",
             "--out",
             noisy,
@@ -81,7 +81,7 @@ class Go2World:
             report = folder / f"play_{course}" / "report.json"
             if not report.is_file():
                 call(
-                    f"play on {course}", "go2_sevpo.deploy.play", onnx, "--course", course, "--episodes", args.play_episodes,
+                    f"play on {course}", "go2_sevpo.deploy.play.cli", onnx, "--course", course, "--episodes", args.play_episodes,
                     "--seed", args.seed, "--threads", args.threads, "--simulator", args.simulator, "--out", report.parent,
                 )  # fmt: skip
             whole = json.loads(report.read_text(encoding="utf-8"))
@@ -140,7 +140,7 @@ class SafetyWorld:
         report = folder / "play" / "report.json"
         if not report.is_file():
             call(
-                f"play on {self.task.name}", "go2_sevpo.deploy.play", onnx, "--episodes", self.args.play_episodes, "--seed", self.args.seed + 100,
+                f"play on {self.task.name}", "go2_sevpo.deploy.play.cli", onnx, "--episodes", self.args.play_episodes, "--seed", self.args.seed + 100,
                 "--limit", self.args.limit, "--out", report.parent,
             )  # fmt: skip
         whole = json.loads(report.read_text(encoding="utf-8"))

@@ -18,11 +18,11 @@ from go2_sevpo.data_collection.safety_gymnasium.controllers import (
     random_search,
     rollout,
 )
-from go2_sevpo.deploy.export import Args as Export
-from go2_sevpo.deploy.export import export_run
-from go2_sevpo.deploy.play import Args as Play
-from go2_sevpo.deploy.play import play
-from go2_sevpo.deploy.play_safety import show
+from go2_sevpo.deploy.export.cli import Args as Export
+from go2_sevpo.deploy.export.cli import export_run
+from go2_sevpo.deploy.play.cli import Args as Play
+from go2_sevpo.deploy.play.cli import play
+from go2_sevpo.deploy.play.safety_gymnasium import show
 from go2_sevpo.envs.safety_gymnasium.files import validate
 from go2_sevpo.envs.safety_gymnasium.tasks import find_task, task_of_file
 from go2_sevpo.offline_training.train import Args as Train

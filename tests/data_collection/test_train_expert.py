@@ -8,8 +8,8 @@ pytest.importorskip("rsl_rl")
 
 from go2_sevpo.data_collection.experts import train as te
 from go2_sevpo.data_collection.experts.ppo import installed_version
-from go2_sevpo.deploy.export import Args as ExportArgs
-from go2_sevpo.deploy.export import export_run
+from go2_sevpo.deploy.export.cli import Args as ExportArgs
+from go2_sevpo.deploy.export.cli import export_run
 from go2_sevpo.policies.torch_policy import load_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore")

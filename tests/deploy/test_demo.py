@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from go2_sevpo.deploy import demo_safety
-from go2_sevpo.deploy.demo import Args, demo, table
+from go2_sevpo.deploy.demo import safety_gymnasium as demo_safety
+from go2_sevpo.deploy.demo.go2 import Args, demo, table
 from tests.offline_training.test_safety_tables import TINY, generated
 
 PRESET = """

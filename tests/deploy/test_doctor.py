@@ -1,4 +1,4 @@
-from go2_sevpo.deploy import doctor
+from go2_sevpo.deploy.doctor import cli as doctor
 
 
 def test_physics_self_test_passes_and_states_the_weight():

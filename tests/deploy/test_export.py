@@ -5,8 +5,8 @@ import onnx
 import pytest
 import torch
 
-from go2_sevpo.deploy import export
-from go2_sevpo.deploy.export import Args, export_run, write_onnx
+from go2_sevpo.deploy.export import cli as export
+from go2_sevpo.deploy.export.cli import Args, export_run, write_onnx
 from go2_sevpo.envs.go2.contract import environment_contract
 from go2_sevpo.policies.contract import CONTRACT_KEY, ContractError, check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy

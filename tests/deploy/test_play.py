@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from go2_sevpo.deploy.play import Args, evaluate, play, show
+from go2_sevpo.deploy.play.cli import Args, evaluate, play, show
 from go2_sevpo.policies.contract import ContractError
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 
@@ -85,7 +85,7 @@ def test_viewer_without_a_screen_says_so(gaussian_onnx, tmp_path, monkeypatch):
 
 
 def test_video_shows_the_robot_moving(gaussian_onnx, tmp_path, short):
-    from go2_sevpo.deploy.video import graphics_problem
+    from go2_sevpo.deploy.play.video import graphics_problem
 
     if graphics_problem():
         pytest.skip(f"no graphics here: {graphics_problem()}")

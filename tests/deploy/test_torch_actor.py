@@ -6,7 +6,7 @@ import torch
 import yaml
 from torch import nn
 
-from go2_sevpo.deploy.export import Args, export_run
+from go2_sevpo.deploy.export.cli import Args, export_run
 from go2_sevpo.policies.contract import ContractError
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.runs.checkpoint import CheckpointError

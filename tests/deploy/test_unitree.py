@@ -6,8 +6,8 @@ import pytest
 import torch
 import yaml
 
-from go2_sevpo.deploy.export import Args, export_run
-from go2_sevpo.deploy.unitree import deploy_config
+from go2_sevpo.deploy.export.cli import Args, export_run
+from go2_sevpo.deploy.export.unitree import deploy_config
 from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.description.model_files import ASSET_DIR
 from go2_sevpo.policies.onnx_policy import OnnxPolicy

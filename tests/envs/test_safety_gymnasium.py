@@ -156,7 +156,7 @@ def test_names_and_registration():
 
 
 def test_pictures_show_the_scene():
-    from go2_sevpo.deploy.video import graphics_problem
+    from go2_sevpo.deploy.play.video import graphics_problem
 
     if graphics_problem() is not None:
         pytest.skip(graphics_problem())

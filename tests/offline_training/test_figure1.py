@@ -9,8 +9,8 @@ import torch
 from go2_sevpo.data import shards
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data_collection.reach_avoid import data as reach_avoid_data
-from go2_sevpo.deploy.export import Args as ExportArgs
-from go2_sevpo.deploy.export import export_run
+from go2_sevpo.deploy.export.cli import Args as ExportArgs
+from go2_sevpo.deploy.export.cli import export_run
 from go2_sevpo.envs.reach_avoid import play, task
 from go2_sevpo.envs.reach_avoid import truth as truth_module
 from go2_sevpo.envs.reach_avoid.truth import load_truth

@@ -100,7 +100,7 @@ def test_data_of_two_worlds_is_refused(made, tmp_path):
 
 
 def test_figure6_draws_every_task(tmp_path):
-    from go2_sevpo.deploy.video import graphics_problem
+    from go2_sevpo.deploy.play.video import graphics_problem
     from go2_sevpo.offline_training.reproduce import figure6
 
     if graphics_problem() is not None:

@@ -64,7 +64,11 @@ def test_a_best_policy_that_is_the_last_is_played_once(tmp_path):
         "play paper_bc_best_N1_all_01", "play paper_bc_last_N1_all_00", "play paper_bc_last_N1_all_01"
     ]  # fmt: skip
     for commands in jobs.values():  # one export, then both courses
-        assert [c[2] for c in commands] == ["go2_sevpo.deploy.export", "go2_sevpo.deploy.play", "go2_sevpo.deploy.play"]
+        assert [c[2] for c in commands] == [
+            "go2_sevpo.deploy.export.cli",
+            "go2_sevpo.deploy.play.cli",
+            "go2_sevpo.deploy.play.cli",
+        ]
     report = tmp_path / "play" / "paper_bc_last_N1_simple_00"
     report.mkdir()
     (report / "report.json").write_text(json.dumps({"episodes": 8}))  # one too few: played again

@@ -248,11 +248,13 @@ def play_jobs(args: Table5) -> List[Job]:
         choice = CHOICES[e["algorithm"]] if e["n"] > 1 else "first"
         onnx = args.out / "play" / f"{name}.onnx"
         file = _policy_file(args, e, e["kept"])
-        commands = [module("go2_sevpo.deploy.export", file, "--out", onnx, "--choice", choice, "--candidates", e["n"])]
+        commands = [
+            module("go2_sevpo.deploy.export.cli", file, "--out", onnx, "--choice", choice, "--candidates", e["n"])
+        ]
         for e in parts:
             # Every training seed is played on courses of its own.
             commands.append(module(
-                "go2_sevpo.deploy.play", onnx, "--course", e["course"], "--episodes", episodes_of(args, e), "--threads", 1,
+                "go2_sevpo.deploy.play.cli", onnx, "--course", e["course"], "--episodes", episodes_of(args, e), "--threads", 1,
                 "--worlds", episodes_of(args, e), "--seed", args.seed + 100 + e["member"], "--simulator", args.simulator,
                 "--out", _report(args, e).parent,
             ))  # fmt: skip

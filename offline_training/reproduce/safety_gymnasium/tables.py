@@ -283,13 +283,13 @@ def play_jobs(args: Any, known: Collection[str] = ()) -> List[Job]:
             policy = member_folder(args.out / "train" / cell.name, member) / "policy_last.safetensors"
             onnx = report.parent.with_suffix(".onnx")
             play = module(
-                "go2_sevpo.deploy.play", onnx, "--episodes", args.episodes, "--seed", args.seed + 100 + member, "--limit", cell.limit,
+                "go2_sevpo.deploy.play.cli", onnx, "--episodes", args.episodes, "--seed", args.seed + 100 + member, "--limit", cell.limit,
                 "--out", report.parent,
             )  # fmt: skip
             n = 1 if cell.choice == "first" else args.candidates
             acting = ["--choice", cell.choice] if cell.choice not in (None, "preset") else []
             acting += ["--candidates", n] if cell.choice else []
-            export = module("go2_sevpo.deploy.export", policy, "--out", onnx, *acting)
+            export = module("go2_sevpo.deploy.export.cli", policy, "--out", onnx, *acting)
             command = module("go2_sevpo.offline_training.reproduce.chain", json.dumps([export, play]))
             found.append(Job(f"play {report.parent.name}", command, args.out / "play" / f"{report.parent.name}.log"))
     return found

@@ -73,7 +73,7 @@ def test_absent_isaacgym_is_one_line(monkeypatch):
         prepare(["--simulator", "isaacgym"])
     with pytest.raises(ValueError, match="needs NVIDIA's Isaac Gym Preview 4"):
         load_isaacgym()
-    found = run("-m", "go2_sevpo.deploy.play", "expert", "--simulator", "isaacgym", standin=False)
+    found = run("-m", "go2_sevpo.deploy.play.cli", "expert", "--simulator", "isaacgym", standin=False)
     assert found.returncode == 1 and found.stdout == "" and len(found.stderr.strip().splitlines()) == 1
 
 
@@ -97,7 +97,7 @@ def test_collects_and_plays_through_the_entry_points(tmp_path):
     assert manifest["transitions"] > 100  # the expert does walk: another simulator, the same robot
     played = run(
         "-m",
-        "go2_sevpo.deploy.play",
+        "go2_sevpo.deploy.play.cli",
         "expert",
         "--course",
         "flat",
@@ -115,7 +115,7 @@ def test_collects_and_plays_through_the_entry_points(tmp_path):
 def test_viewer_runs_until_its_window_is_closed(tmp_path):
     command = (
         "-m",
-        "go2_sevpo.deploy.play",
+        "go2_sevpo.deploy.play.cli",
         "expert",
         "--course",
         "flat",
@@ -139,17 +139,17 @@ def test_box_frame_is_the_courses():
 
 
 def test_doctor_measures_and_reports():
-    found = run("-m", "go2_sevpo.deploy.doctor", "--isaacgym")
+    found = run("-m", "go2_sevpo.deploy.doctor.cli", "--isaacgym")
     assert "DOF order" in found.stdout and "FL_hip_joint" in found.stdout, found.stdout + found.stderr
     lines = [x for x in found.stdout.split("Isaac Gym\n")[1].splitlines() if x.startswith("  ")]
     assert len(lines) >= 13 and all(x.startswith("  ok") for x in lines), found.stdout
-    absent = run("-m", "go2_sevpo.deploy.doctor", "--isaacgym", standin=False)
+    absent = run("-m", "go2_sevpo.deploy.doctor.cli", "--isaacgym", standin=False)
     assert absent.returncode == 1 and "needs NVIDIA's Isaac Gym Preview 4" in absent.stderr
 
 
 def test_doctor_notices_what_contradicts_the_back_end(monkeypatch):
     """A simulation that reports angular velocities in the body frame and includes friction fails by name."""
-    from go2_sevpo.deploy.doctor_isaacgym import examine
+    from go2_sevpo.deploy.doctor.isaacgym import examine
     from tests.envs.simulators.test_simulator import isaacgym_stand_in
 
     class Other:

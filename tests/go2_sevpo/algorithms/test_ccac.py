@@ -7,7 +7,7 @@ import torch
 from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.data.shards import Episodes
-from go2_sevpo.deploy.export import Args, export_run
+from go2_sevpo.deploy.export.cli import Args, export_run
 from go2_sevpo.policies.contract import ContractError
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.policies.torch_policy import load_policy, save_policy

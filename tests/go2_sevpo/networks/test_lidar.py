@@ -9,8 +9,8 @@ import torch
 
 from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.data.dataset import load
-from go2_sevpo.deploy.export import Args as Export
-from go2_sevpo.deploy.export import export_run
+from go2_sevpo.deploy.export.cli import Args as Export
+from go2_sevpo.deploy.export.cli import export_run
 from go2_sevpo.envs.safety_gymnasium.tasks import find_task, origin_of_file
 from go2_sevpo.networks.layers import Normalizer
 from go2_sevpo.networks.lidar import with_nearness

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Tuple
 
 import tyro
 
-from go2_sevpo.deploy.demo import run_command, table, train_all
+from go2_sevpo.deploy.demo.go2 import run_command, table, train_all
 from go2_sevpo.runs.interrupt import kill_interrupts
 
 METHODS: Tuple[Tuple[str, str], ...] = (("sevpo", "SEVPO"), ("bc", "cloning, all data"))

@@ -100,7 +100,7 @@ def threads() -> List[Check]:
 
 def graphics() -> List[Check]:
     """Whether pictures and videos can be rendered."""
-    from go2_sevpo.deploy.video import graphics_problem
+    from go2_sevpo.deploy.play.video import graphics_problem
 
     problem = graphics_problem()
     hint = "only needed for videos; on Debian or Ubuntu: apt-get install libegl1 libgl1"
@@ -167,7 +167,7 @@ SECTIONS: Tuple[Tuple[str, Callable[[], List[Check]]], ...] = (
 
 def isaacgym() -> List[Check]:
     """What public sources leave open about Isaac Gym, measured."""
-    from go2_sevpo.deploy.doctor_isaacgym import examine
+    from go2_sevpo.deploy.doctor.isaacgym import examine
 
     return [Check(name, right, text) for name, right, text in examine()]
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 import tyro
 
-from go2_sevpo.deploy import play_safety
-from go2_sevpo.deploy.report import write_report
-from go2_sevpo.deploy.video import record_video
-from go2_sevpo.deploy.worlds import evaluation_env, noise_scale
+from go2_sevpo.deploy.play import safety_gymnasium as play_safety
+from go2_sevpo.deploy.play.report import write_report
+from go2_sevpo.deploy.play.video import record_video
+from go2_sevpo.deploy.play.worlds import evaluation_env, noise_scale
 from go2_sevpo.envs.go2.contract import environment_contract
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rewards import DEFINITION
@@ -169,7 +169,7 @@ def play(args: Args) -> Dict[str, Any]:
     if task is not None:
         return play_safety.play_safety(policy, task, args)
     if args.viewer:
-        from go2_sevpo.deploy.viewer import view
+        from go2_sevpo.deploy.play.viewer import view
 
         check_contract(policy.contract, environment_contract(), args.policy)
         view(policy, args)

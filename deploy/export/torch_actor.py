@@ -11,7 +11,7 @@ A checkpoint holds weights, not what they mean. The layout, a YAML file, says th
     estimator: true                 # extreme-parkour: explicit privileged values from the estimator
 
 Without a layout the actor is taken to be one that was trained on our own task (``go2_parkour`` in legged_gym). Stacks of linear layers are understood, and
-extreme-parkour's actors with scan, privileged and history encoders (:mod:`go2_sevpo.deploy.parkour_actor`); anything else before the actor is refused by name.
+extreme-parkour's actors with scan, privileged and history encoders (:mod:`go2_sevpo.deploy.export.parkour_actor`); anything else before the actor is refused by name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 import yaml
 
-from go2_sevpo.deploy.parkour_actor import ParkourMean, find_layers
+from go2_sevpo.deploy.export.parkour_actor import ParkourMean, find_layers
 from go2_sevpo.policies.torch_policy import GaussianPolicy
 from go2_sevpo.runs.checkpoint import CheckpointError
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import tyro
 
-from go2_sevpo.deploy.torch_actor import read_actor, read_layout
-from go2_sevpo.deploy.unitree import write_deploy_yaml
+from go2_sevpo.deploy.export.torch_actor import read_actor, read_layout
+from go2_sevpo.deploy.export.unitree import write_deploy_yaml
 from go2_sevpo.envs.contracts import contract_for
 from go2_sevpo.policies.contract import CONTRACT_KEY, ContractError, dump_contract
 from go2_sevpo.policies.onnx_policy import COST_INPUT, INPUTS, OUTPUTS, OnnxPolicy
@@ -142,7 +142,7 @@ class Args:
     temperature: Optional[float] = None
     """Sampling temperature; the run's own if not given."""
     layout: Optional[Path] = None
-    """What the weights of a .pt checkpoint mean (deploy/torch_actor.py); our own task's layout if not given."""
+    """What the weights of a .pt checkpoint mean (deploy/export/torch_actor.py); our own task's layout if not given."""
     budget: Optional[float] = None
     """Cost allowed per episode, for policies that are given a budget (ccac); the run's own if not given."""
     best: bool = False

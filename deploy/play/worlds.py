@@ -15,7 +15,7 @@ EVALUATION_SEED = 5_000_000
 def evaluation_env(args: Any, worlds: int, first: int = 0, batch: int = 0, viewer: bool = False) -> Go2Parkour:
     """``worlds`` worlds for the episodes from number ``first`` on, each with a course of its own.
 
-    ``args`` has course, difficulty, seed, threads, physics_dt, simulator and randomization (:class:`go2_sevpo.deploy.play.Args`).
+    ``args`` has course, difficulty, seed, threads, physics_dt, simulator and randomization (:class:`go2_sevpo.deploy.play.cli.Args`).
 
     Raises:
         ValueError: a value that is not understood.

@@ -75,7 +75,7 @@ def play_safety(policy: OnnxPolicy, task: Task, args: Any) -> Dict[str, Any]:
 
 def record(policy: OnnxPolicy, task: Task, args: Any, noise: float) -> None:
     """Film the first episode; says why where there are no graphics."""
-    from go2_sevpo.deploy.video import graphics_problem, write_animation, write_mp4
+    from go2_sevpo.deploy.play.video import graphics_problem, write_animation, write_mp4
     from go2_sevpo.envs.safety_gymnasium.environment import make
 
     problem = graphics_problem()
