@@ -20,7 +20,6 @@ import torch
 import tyro
 
 from benchmarks.limits_picture import draw
-from go2_sevpo.data.shards import write_atomically
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
 from go2_sevpo.envs.go2.contract import environment_contract
 from go2_sevpo.envs.go2.description.course import Shape
@@ -29,6 +28,7 @@ from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
+from go2_sevpo.runs.files import write_atomically
 
 COURSE_SEED = 12_000_000
 

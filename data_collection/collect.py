@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from go2_sevpo.envs.simulators.isaacgym.early import prepare
+from go2_sevpo.runs.files import write_atomically
 
 prepare()  # Isaac Gym, if it is asked for, must be imported before torch
 
 import json
 import sys
-import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -30,6 +30,7 @@ from go2_sevpo.envs.simulators.base import SimulationError
 from go2_sevpo.policies.contract import ContractError, check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 from go2_sevpo.runs.lock import sole_writer
+from go2_sevpo.runs.progress import Progress
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 COURSE_SEED_STRIDE = 1000
@@ -168,25 +169,15 @@ def collect_shard(
     return Episodes(rollout.columns, table), info, rollout.steps
 
 
-@dataclass
-class Progress:
-    """Rate and time left, in episodes."""
-
-    total: int
-    done: int = 0
-    steps: int = 0
-    start: float = field(default_factory=time.perf_counter)
-
-    def line(self, name: str, data: Episodes) -> str:
-        """One line about a finished shard."""
-        seconds = time.perf_counter() - self.start
-        left = (self.total - self.done) * seconds / max(self.done, 1)
-        n = len(data.episodes["length"])
-        return (
-            f"{name}: {n} episodes, {data.rows} transitions, success {100 * data.episodes['success'].mean():.0f}%, "
-            f"fall {100 * data.episodes['fall'].mean():.0f}%, cost {data.episodes['cost'].mean():.1f} | "
-            f"{self.done}/{self.total} episodes, {self.steps / seconds:.0f} control steps/s, ETA {left / 60:.1f} min"
-        )
+def _line(name: str, data: Episodes, progress: Progress, steps: int) -> str:
+    """One line about a finished shard; ``progress`` counts episodes, ``steps`` control steps."""
+    e = data.episodes
+    return (
+        f"{name}: {len(e['length'])} episodes, {data.rows} transitions, "
+        f"success {100 * e['success'].mean():.0f}%, fall {100 * e['fall'].mean():.0f}%, "
+        f"cost {e['cost'].mean():.1f} | {progress.done:.0f}/{progress.total:.0f} episodes, "
+        f"{steps / progress.seconds:.0f} control steps/s, {progress.text()}"
+    )
 
 
 def _fingerprint(args: Args, sources: List[Source]) -> Dict[str, Any]:
@@ -207,7 +198,7 @@ def _check_resume(folder: Path, wanted: Dict[str, Any]) -> None:
     elif list(folder.glob("*.hdf5")):
         raise DatasetError(f"{folder} holds shards of something else (no plan.json); use another --out")
     else:
-        shards.write_atomically(path, json.dumps(wanted, indent=1))
+        write_atomically(path, json.dumps(wanted, indent=1))
 
 
 def collect(args: Args) -> Dict[str, Any]:
@@ -232,13 +223,14 @@ def _collect(args: Args, sources: List[Source], policies: Dict[str, OnnxPolicy])
     missing = [j for j in jobs if not (args.out / j.name).is_file()]
     if len(missing) < len(jobs):
         print(f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already", flush=True)
-    progress = Progress(sum(j.episodes for j in missing))
+    progress, steps = Progress(sum(j.episodes for j in missing)), 0
     for job in missing:
         source = sources[job.source]
-        data, info, steps = collect_shard(job, source, policies[source.policy], args)
+        data, info, simulated = collect_shard(job, source, policies[source.policy], args)
         shards.write_shard(args.out / job.name, data, info)
-        progress.done, progress.steps = progress.done + job.episodes, progress.steps + steps
-        print(progress.line(job.name, data), flush=True)
+        progress.advance(job.episodes)
+        steps += simulated
+        print(_line(job.name, data, progress, steps), flush=True)
     entries = []
     for job in jobs:
         path = args.out / job.name

@@ -19,7 +19,7 @@ import yaml
 
 from go2_sevpo.algorithms import ALGORITHMS, make_algorithm, make_config
 from go2_sevpo.data.dataset import OfflineDataset, load
-from go2_sevpo.data.shards import DatasetError, write_atomically
+from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.envs.safety_gymnasium.tasks import (
     origin_of_file,
     task_of_environment,
@@ -30,6 +30,7 @@ from go2_sevpo.offline_training.evaluation.safety_gymnasium import safety_evalua
 from go2_sevpo.offline_training.trainer import CHECKPOINT, Trainer
 from go2_sevpo.runs.checkpoint import CheckpointError
 from go2_sevpo.runs.cpu import use_cpu
+from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.lock import sole_writer
 
 CONFIG_DIR = Path(__file__).parent / "configs"

@@ -15,6 +15,7 @@ from go2_sevpo.offline_training.evaluation.go2 import CURVE, BestKeeper
 from go2_sevpo.policies.torch_policy import save_policy
 from go2_sevpo.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from go2_sevpo.runs.csv_log import append_row, forget_after
+from go2_sevpo.runs.progress import Progress
 
 CHECKPOINT = "checkpoint.safetensors"
 POLICY = "policy_last.safetensors"
@@ -165,8 +166,7 @@ class Trainer:
         while self.stage < len(stages):
             name = stages[self.stage]
             total = self.algorithm.steps(name)
-            start, first, last_log = time.perf_counter(), self.step, self.step
-            last_time = start
+            progress, last_log, last_time = Progress(total, self.step), self.step, 0.0
             while self.step < total:
                 if self._stop or left == 0:
                     self.save()
@@ -175,18 +175,16 @@ class Trainer:
                 self.step += 1
                 left = None if left is None else left - 1
                 if self.step % self.log_every == 0 or self.step == total:
-                    now = time.perf_counter()
+                    progress.done, now = self.step, progress.seconds
                     row = log.flush(name, self.step, (self.step - last_log) / (now - last_time))
-                    eta = (total - self.step) * (now - start) / (self.step - first)
                     last_log, last_time = self.step, now
                     if self.step % (5 * self.log_every) == 0 or self.step == total:
-                        self.say(_line(name, total, row, eta))
+                        self.say(_line(name, total, row, progress))
                 last_stage = self.stage == len(stages) - 1
                 if self.keeper is not None and last_stage and self.keeper.due(self.step, total):
                     pause = time.perf_counter()
                     self._evaluate()
-                    spent = time.perf_counter() - pause  # no training time
-                    start, last_time = start + spent, last_time + spent
+                    progress.paused += time.perf_counter() - pause  # no training time
                 if self.step % self.save_every == 0:
                     self.save()
             self.stage, self.step = self.stage + 1, 0
@@ -194,11 +192,11 @@ class Trainer:
         return True
 
 
-def _line(stage: str, total: int, row: Dict[str, float], eta: float) -> str:
+def _line(stage: str, total: int, row: Dict[str, float], progress: Progress) -> str:
     shown = [
         k
         for k in ("actor_loss", "v_loss", "q_loss", "v_c", "q_r", "safe_share", "unsafe_share", "clipped_share")
         if k in row
     ]
     values = "  ".join(f"{k} {row[k]:.3g}" for k in shown)
-    return f"{stage} {row['step']:.0f}/{total}  {row['steps_per_second']:.0f} steps/s  {values}  ETA {eta:.0f} s"
+    return f"{stage} {row['step']:.0f}/{total}  {row['steps_per_second']:.0f} steps/s  {values}  {progress.text()}"

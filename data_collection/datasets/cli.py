@@ -14,6 +14,7 @@ from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.metrics import wilson
 from go2_sevpo.runs.checkpoint import CheckpointError
+from go2_sevpo.runs.files import write_atomically
 
 
 @dataclass
@@ -198,7 +199,7 @@ def run(command: Union[Validate, Repair, Info, Card, Select, Merge, Regions]) ->
         return f"{command.dir}: {len(m['shards'])} whole shards, {m['transitions']} transitions; set aside: {aside}"
     if isinstance(command, Card):
         path = command.dir / "card.md"
-        shards.write_atomically(path, card(command.dir))
+        write_atomically(path, card(command.dir))
         return f"{path} and {command.dir / 'histogram.png'}"
     if isinstance(command, Regions):
         from go2_sevpo.data_collection.datasets.regions import region_report

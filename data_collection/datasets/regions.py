@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from go2_sevpo.data import shards
-from go2_sevpo.data.shards import DatasetError, write_atomically
+from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policies.torch_policy import DiffusionPolicy, load_policy
+from go2_sevpo.runs.files import write_atomically
 
 BEFORE = (5, 10, 25, 50)
 """Steps before a fall at which the share called unsafe is reported."""

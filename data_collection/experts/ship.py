@@ -12,8 +12,8 @@ from typing import Any, Dict, List, Optional
 
 import tyro
 
-from go2_sevpo.data.shards import write_atomically
 from go2_sevpo.policies.onnx_policy import SHIPPED, OnnxPolicy
+from go2_sevpo.runs.files import write_atomically
 
 _KEPT = (
     "course", "difficulty", "seed", "episodes", "success_rate", "success_interval", "fall_rate", "fall_interval",

@@ -22,7 +22,6 @@ from typing import Any, Dict, List, Optional
 import torch
 import tyro
 
-from go2_sevpo.data.shards import write_atomically
 from go2_sevpo.data_collection.experts.config import CONFIG_DIR, ExpertConfig, load_config
 from go2_sevpo.data_collection.experts.ppo import installed_version, make_learner
 from go2_sevpo.envs.go2.parkour import Go2Parkour
@@ -30,7 +29,9 @@ from go2_sevpo.policies.torch_policy import GaussianPolicy, save_policy
 from go2_sevpo.runs.checkpoint import load_checkpoint, save_checkpoint
 from go2_sevpo.runs.cpu import use_cpu
 from go2_sevpo.runs.csv_log import append_row, forget_after
+from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.lock import sole_writer
+from go2_sevpo.runs.progress import Progress
 
 CHECKPOINT_KIND = "ppo"
 ACTION_UNIT = 0.25
@@ -257,14 +258,15 @@ def _loop(trainer: Trainer, log: RunLog, save_every: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, _: stop.append(n))
     total = trainer.config.ppo.iterations
+    progress = Progress(total, trainer.iteration)
     while trainer.iteration < total and not stop:
         row = trainer.iterate()
         log.write(row)
         if trainer.iteration % 10 == 0 or trainer.iteration == total:
-            eta = (total - trainer.iteration) * trainer.seconds / trainer.iteration
+            progress.done = trainer.iteration
             shown = "  ".join(f"{k} {v:.2f}" for k, v in row.items() if k.startswith(("success", "level")))
             print(f"iteration {trainer.iteration}/{total}  {row['steps'] / 1e6:.2f}M steps  {row['rate']:.0f}/s  "
-                  f"reward {row['reward']:.3f}  std {row['std']:.2f}  {shown}  ETA {eta / 60:.0f} min", flush=True)  # fmt: skip
+                  f"reward {row['reward']:.3f}  std {row['std']:.2f}  {shown}  {progress.text()}", flush=True)  # fmt: skip
         if trainer.iteration % save_every == 0:
             trainer.save()
     trainer.save()

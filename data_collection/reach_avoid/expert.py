@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import json
 import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -25,6 +24,7 @@ from go2_sevpo.envs.reach_avoid.truth import Truth, certify, feasible_starts, lo
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policies.torch_policy import GaussianPolicy, save_policy
 from go2_sevpo.runs.cpu import use_cpu
+from go2_sevpo.runs.progress import Progress
 
 try:
     from stable_baselines3 import TD3
@@ -185,7 +185,7 @@ class DualAscent(BaseCallback):
         self.args, self.multiplier = args, args.multiplier
         self.finished: List[Dict[str, Any]] = []
         self.curve: List[Dict[str, float]] = []
-        self.began = time.perf_counter()
+        self.progress = Progress(args.steps)
 
     def _on_training_start(self) -> None:
         self.model.replay_buffer.multiplier = self.multiplier
@@ -202,10 +202,9 @@ class DualAscent(BaseCallback):
             self.curve.append({"step": float(self.num_timesteps), "multiplier": self.multiplier, **mean})
             self.finished = []
             if len(self.curve) % 5 == 0:
-                rate = self.num_timesteps / (time.perf_counter() - self.began)
-                eta = (self.args.steps - self.num_timesteps) / rate
-                print(f"{self.num_timesteps}/{self.args.steps}  {rate:.0f} steps/s  success {mean['success']:.2f}  "
-                      f"cost {mean['episode_cost']:.2f}  lambda {self.multiplier:.2f}  ETA {eta:.0f} s", flush=True)  # fmt: skip
+                self.progress.done = self.num_timesteps
+                print(f"{self.num_timesteps}/{self.args.steps}  {self.progress.rate:.0f} steps/s  success {mean['success']:.2f}  "
+                      f"cost {mean['episode_cost']:.2f}  lambda {self.multiplier:.2f}  {self.progress.text()}", flush=True)  # fmt: skip
         return True
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.envs.safety_gymnasium import files
 from go2_sevpo.envs.safety_gymnasium.tasks import TASKS, Task, find_task
 from go2_sevpo.policies.contract import ContractError
+from go2_sevpo.runs.progress import Progress
 
 
 @dataclass
@@ -127,23 +127,23 @@ def download(task: Task, folder: Path, host: str, sha256: Optional[str] = None) 
 
 
 def _receive(answer: Any, part: Path, have: int, total: int) -> None:
-    start, done, shown = time.perf_counter(), have, 0.0
+    progress, shown = Progress(total, have), 0.0
     with open(part, "ab" if have else "wb") as handle:
         while True:
             block = answer.read(1 << 20)
             if not block:
                 break
             handle.write(block)
-            done += len(block)
-            seconds = time.perf_counter() - start
-            if seconds - shown > 5:
-                shown, rate = seconds, (done - have) / seconds
+            progress.advance(len(block))
+            if progress.seconds - shown > 5:
+                shown = progress.seconds
                 print(
-                    f"{done / 1e6:.0f} of {total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s, ETA {(total - done) / rate:.0f} s",
+                    f"{progress.done / 1e6:.0f} of {total / 1e6:.0f} MB, "
+                    f"{progress.rate / 1e6:.1f} MB/s, {progress.text()}",
                     flush=True,
                 )
-    if total and done < total:
-        raise OSError(f"the connection ended after {done} of {total} bytes")
+    if total and progress.done < total:
+        raise OSError(f"the connection ended after {progress.done:.0f} of {total} bytes")
 
 
 def _listing() -> str:

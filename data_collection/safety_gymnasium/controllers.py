@@ -5,11 +5,12 @@ Neither is meant to be good: together they must cover careful and careless behav
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Callable, List, Tuple
 
 import numpy as np
+
+from go2_sevpo.runs.progress import Progress
 
 GOAL_LIDAR, HAZARD_LIDAR, VASE_LIDAR = slice(24, 40), slice(40, 56), slice(56, 72)
 """Of CarGoal1 and CarGoal2's observation; 16 bins each, counter-clockwise from the body's x axis."""
@@ -155,7 +156,7 @@ def random_search(
     quiet = np.random.default_rng(0)
     found: List[Linear] = []
     marks = {round(x) for x in np.linspace(iterations / keep, iterations, keep)}
-    began = time.perf_counter()
+    progress = Progress(iterations)
     for k in range(iterations):
         deltas = rng.normal(size=(directions, n_act, n_obs))
         scores, costs = np.zeros((directions, 2)), 0.0
@@ -176,9 +177,9 @@ def random_search(
         weights = weights + step / (best * sigma) * slope
         if k + 1 in marks:
             found.append(Linear(weights.copy(), statistics.mean.copy(), statistics.std.copy()))
-            eta = (time.perf_counter() - began) * (iterations - k - 1) / (k + 1)
+            progress.done = k + 1
             say(
                 f"random search {k + 1}/{iterations}, penalty {penalty:g}: mean score {scores.mean():.0f}, "
-                f"cost {costs / (2 * directions):.0f}, ETA {eta:.0f} s"
+                f"cost {costs / (2 * directions):.0f}, {progress.text()}"
             )
     return found

@@ -9,8 +9,6 @@ from __future__ import annotations
 import functools
 import json
 import multiprocessing
-import os
-import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -29,6 +27,8 @@ from go2_sevpo.envs.contracts import contract_for
 from go2_sevpo.envs.safety_gymnasium.tasks import EPISODE_STEPS, Task
 from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
+from go2_sevpo.runs.files import atomic_path, write_atomically
+from go2_sevpo.runs.progress import Progress
 
 DRIVEN = ("CarGoal1", "CarGoal2")
 SEARCHED = ("HalfCheetahVelocity", "SwimmerVelocity")
@@ -204,7 +204,7 @@ def write_episodes(
 ) -> Dict[str, Any]:
     """Play ``episodes`` episodes, each with a controller of its own from ``draw``; write them and what is known of them."""
     work = [(task.name, draw, seed, k) for k in range(episodes)]
-    began = time.perf_counter()
+    progress = Progress(episodes)
     parts: List[Dict[str, np.ndarray]] = []
     controllers: List[List[float]] = []
     with multiprocessing.get_context("spawn").Pool(max(processes, 1)) as pool:
@@ -212,17 +212,12 @@ def write_episodes(
             parts.append(columns)
             controllers.append(controller)
             if len(parts) % 25 == 0 or len(parts) == episodes:
-                rate = len(parts) / (time.perf_counter() - began)
-                say(
-                    f"{task.name}: {len(parts)}/{episodes} episodes, {rate:.1f} episodes/s, ETA {(episodes - len(parts)) / rate:.0f} s"
-                )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".tmp")
-    with h5py.File(temporary, "w") as handle:
+                progress.done = len(parts)
+                say(f"{task.name}: {len(parts)}/{episodes} episodes, {progress.rate:.1f} episodes/s, {progress.text()}")
+    with atomic_path(out) as temporary, h5py.File(temporary, "w") as handle:
         for key in shards.KEYS:
             data = np.concatenate([p[key] for p in parts])
             handle.create_dataset(key, data=data, compression="gzip", compression_opts=1)
-    os.replace(temporary, out)
     costs, returns = (np.array([p[k].sum() for p in parts]) for k in ("costs", "rewards"))
     safe = costs <= 10
     made = {
@@ -232,5 +227,5 @@ def write_episodes(
         "safe_return_max": float(returns[safe].max()) if safe.any() else None, "cost_mean": float(costs.mean()),
         "cost_max": float(costs.max()), "sha256": shards.sha256(out),
     }  # fmt: skip
-    shards.write_atomically(out.with_suffix(".json"), json.dumps(made, indent=1))
+    write_atomically(out.with_suffix(".json"), json.dumps(made, indent=1))
     return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import warnings
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from go2_sevpo.policies.torch_policy import (
     load_policy,
 )
 from go2_sevpo.runs.checkpoint import CheckpointError
+from go2_sevpo.runs.files import atomic_path
 
 OPSET = 17
 OLD_OPSET = 16
@@ -77,21 +77,19 @@ def write_onnx(policy: Policy, contract: Dict[str, Any], observations: torch.Ten
     import onnx
 
     text = dump_contract(contract)
-    temporary = out.with_name(out.name + ".tmp")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _trace(policy, observations, int(contract["sampler"]["candidates"]), temporary)
-    model = onnx.load(str(temporary))
-    entry = model.metadata_props.add()
-    entry.key, entry.value = CONTRACT_KEY, text
-    onnx.checker.check_model(model)
-    onnx.save(model, str(temporary))
-    difference = parity(policy, OnnxPolicy(temporary), observations)
-    worst = max(difference["action"], difference["cost_value"])
-    if not worst <= TOLERANCE:
-        raise ContractError(
-            f"torch and onnxruntime differ by {worst:.2e}, expected at most {TOLERANCE:.0e}; the export is left as {temporary}"
-        )
-    os.replace(temporary, out)
+    with atomic_path(out) as temporary:
+        _trace(policy, observations, int(contract["sampler"]["candidates"]), temporary)
+        model = onnx.load(str(temporary))
+        entry = model.metadata_props.add()
+        entry.key, entry.value = CONTRACT_KEY, text
+        onnx.checker.check_model(model)
+        onnx.save(model, str(temporary))
+        difference = parity(policy, OnnxPolicy(temporary), observations)
+        worst = max(difference["action"], difference["cost_value"])
+        if not worst <= TOLERANCE:
+            raise ContractError(
+                f"torch and onnxruntime differ by {worst:.2e}, expected at most {TOLERANCE:.0e}; nothing was written"
+            )
     return difference
 
 

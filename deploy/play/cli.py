@@ -30,6 +30,7 @@ from go2_sevpo.envs.simulators.base import SimulationError
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policies.contract import ContractError, check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
+from go2_sevpo.runs.progress import Progress
 
 
 @dataclass
@@ -99,7 +100,7 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
     torch.set_num_threads(1)
     noise = noise_scale(args, policy)
     records: List[Dict[str, Any]] = []
-    steps, start, batch = 0, time.perf_counter(), 0
+    steps, progress, batch = 0, Progress(args.episodes), 0
     policy.non_finite = 0
     while len(records) < args.episodes:
         n = min(args.worlds, args.episodes - len(records))
@@ -111,11 +112,11 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
             env.close()
         records.extend(rollout.episodes)
         steps, batch = steps + rollout.steps, batch + 1
-        rate = steps / (time.perf_counter() - start)
+        progress.done = len(records)
         good = sum(e["success"] for e in records)
         print(f"{Path(args.policy).stem} on {args.course}: {len(records)}/{args.episodes} episodes, "
-              f"success {100 * good / len(records):.1f}%, {rate:.0f} control steps/s", flush=True)  # fmt: skip
-    seconds = time.perf_counter() - start
+              f"success {100 * good / len(records):.1f}%, {steps / progress.seconds:.0f} control steps/s, {progress.text()}", flush=True)  # fmt: skip
+    seconds = progress.seconds
     return {
         **summarize(records, policy, args, noise),
         "control_steps_per_second": steps / seconds,

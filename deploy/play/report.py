@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from go2_sevpo.data.shards import write_atomically
+from go2_sevpo.runs.files import write_atomically
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:60em;color:#1d2530;padding:0 1em}"

@@ -7,12 +7,12 @@ from typing import Any, Callable, Dict
 
 import numpy as np
 
-from go2_sevpo.data.shards import write_atomically
 from go2_sevpo.envs.contracts import contract_for
 from go2_sevpo.envs.safety_gymnasium.tasks import Task, normalised_cost
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
+from go2_sevpo.runs.files import write_atomically
 
 
 def actor(policy: OnnxPolicy, seed: int, noise_scale: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:

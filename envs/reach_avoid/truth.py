@@ -17,7 +17,6 @@ tables into facts: it drives from every start in the real dynamics, greedily on 
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, List, Tuple
@@ -26,6 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from go2_sevpo.envs.reach_avoid import task
+from go2_sevpo.runs.files import atomic_path
 
 HOLD = 4
 """Steps per decision."""
@@ -281,10 +281,8 @@ def load_truth(cache: Path, resolution: Resolution = Resolution(), say: Callable
             "violation_4d": solve_violation_4d(resolution, say).half(),
             "reach": solve_reach(resolution, say).half(),
         }
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cache.with_name(cache.name + ".tmp")
-        save_file(tables, str(temporary))
-        os.replace(temporary, cache)
+        with atomic_path(cache) as temporary:
+            save_file(tables, str(temporary))
     return Truth({k: v.float() for k, v in load_file(str(cache)).items()})
 
 

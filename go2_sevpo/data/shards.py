@@ -19,6 +19,8 @@ from typing import Any, Dict, List, Optional
 import h5py
 import numpy as np
 
+from go2_sevpo.runs.files import UNFINISHED, atomic_path, write_atomically
+
 SCHEMA = 1
 KEYS = ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts")
 EPISODE_KEYS = ("length", "return", "cost", "success", "fall")
@@ -51,16 +53,6 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file through a temporary name."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
-
-
 def write_shard(path: Path, data: Episodes, info: Dict[str, Any]) -> Dict[str, Any]:
     """Write one shard and return its manifest entry.
 
@@ -68,18 +60,13 @@ def write_shard(path: Path, data: Episodes, info: Dict[str, Any]) -> Dict[str, A
         DatasetError: the episodes are inconsistent (see :func:`check_episodes`).
     """
     check_episodes(data, str(path.name))
-    temporary = path.with_name(path.name + ".tmp")
-    with h5py.File(temporary, "w") as handle:
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
         for key in KEYS:
             handle.create_dataset(key, data=data.columns[key].astype(np.float32))
         for key in EPISODE_KEYS:
             handle.create_dataset(f"episodes/{key}", data=data.episodes[key])
         handle.attrs["schema"] = SCHEMA
         handle.attrs["info"] = json.dumps(info)
-        handle.flush()
-    with open(temporary, "rb+") as raw:
-        os.fsync(raw.fileno())
-    os.replace(temporary, path)
     return shard_entry(path, data, info)
 
 
@@ -259,7 +246,7 @@ def repair(folder: Path) -> Dict[str, Any]:
         entries.append(shard_entry(path, data, info))
     if not entries:
         raise DatasetError(f"{folder} holds no whole shard ({len(damaged)} damaged)")
-    for leftover in folder.glob("*.hdf5.tmp"):
+    for leftover in folder.glob(f"*.hdf5{UNFINISHED}"):
         leftover.unlink()
     return {**write_manifest(folder, entries, common), "damaged": damaged}
 
@@ -271,9 +258,7 @@ def merge(folder: Path, out: Path) -> int:
     """
     manifest = read_manifest(folder)
     total, start = manifest["transitions"], 0
-    temporary = out.with_name(out.name + ".tmp")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(temporary, "w") as handle:
+    with atomic_path(out) as temporary, h5py.File(temporary, "w") as handle:
         for entry in manifest["shards"]:
             data = read_shard(folder / entry["file"])
             for key in KEYS:
@@ -282,7 +267,6 @@ def merge(folder: Path, out: Path) -> int:
                     handle.create_dataset(key, shape=(total, *column.shape[1:]), dtype=np.float32)
                 handle[key][start : start + data.rows] = column
             start += data.rows
-    os.replace(temporary, out)
     return total
 
 

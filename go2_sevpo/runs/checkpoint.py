@@ -7,7 +7,6 @@ metadata, with a marker where each tensor belongs. numpy scalars become numbers,
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Dict, Union
 
@@ -15,6 +14,8 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+from go2_sevpo.runs.files import atomic_path
 
 FORMAT = "go2_sevpo.checkpoint.1"
 
@@ -57,15 +58,11 @@ def save_checkpoint(path: Union[str, Path], kind: str, state: Dict[str, Any]) ->
         TypeError: the state holds something that is neither a tensor nor plain data.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors: Dict[str, torch.Tensor] = {}
     tree = _encode(state, tensors, "")
     metadata = {"format": FORMAT, "kind": kind, "json": json.dumps(tree)}
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, str(temporary), metadata=metadata)
-    with open(temporary, "rb+") as handle:
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
+    with atomic_path(path) as temporary:
+        save_file(tensors, str(temporary), metadata=metadata)
 
 
 def load_checkpoint(path: Union[str, Path], kind: str) -> Dict[str, Any]:

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 from typing import Mapping
 
-from go2_sevpo.data.shards import write_atomically
+from go2_sevpo.runs.files import write_atomically
 
 
 def append_row(path: Path, row: Mapping[str, object]) -> None:

@@ -14,9 +14,10 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 
 import tyro
 
-from go2_sevpo.data.shards import DatasetError, write_atomically
+from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.envs.safety_gymnasium.tasks import task_of_file
 from go2_sevpo.offline_training.loop.worlds import Go2World, SafetyWorld
+from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.interrupt import kill_interrupts
 from go2_sevpo.runs.lock import sole_writer
 

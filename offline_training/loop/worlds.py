@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
 from go2_sevpo.envs.safety_gymnasium.tasks import Task
+from go2_sevpo.runs.processes import module, run
 
 
-def call(title: str, module: str, *arguments: Any) -> None:
+def call(title: str, name: str, *arguments: Any) -> None:
     """Run one of the project's commands.
 
     Raises:
         ValueError: it failed.
     """
     print(f"\n=== {title}", flush=True)
-    process = subprocess.Popen([sys.executable, "-m", module, *map(str, arguments)])
-    try:
-        status = process.wait()
-    except BaseException:
-        process.terminate()  # a training writes its checkpoint first
-        process.wait()
-        raise
+    status = run(module(name, *arguments))
     if status:
         raise ValueError(f"{title} stopped with status {status}; the same command goes on from here")
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 from go2_sevpo.runs.interrupt import kill_interrupts
+from go2_sevpo.runs.processes import run
 
 
 def main() -> None:
     """Run them; a kill ends the running one too."""
     kill_interrupts()
     for command in json.loads(sys.argv[1]):
-        process = subprocess.Popen(command)
         try:
-            status = process.wait()
+            status = run(command)
         except KeyboardInterrupt:
-            process.terminate()
-            process.wait()
             sys.exit(130)
         if status:
             sys.exit(status)

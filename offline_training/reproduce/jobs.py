@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, List, Optional, Sequence, Tuple
+
+from go2_sevpo.runs import processes as children
+from go2_sevpo.runs.progress import Progress
 
 
 @dataclass
@@ -17,11 +19,6 @@ class Job:
     title: str
     command: Sequence[str]
     log: Path
-
-
-def module(name: str, *arguments: Any) -> List[str]:
-    """Command that runs one of the project's modules with this interpreter."""
-    return [sys.executable, "-m", name, *map(str, arguments)]
 
 
 def run_all(jobs: Sequence[Job], processes: int, ray: Optional[str] = None) -> None:
@@ -36,7 +33,7 @@ def run_all(jobs: Sequence[Job], processes: int, ray: Optional[str] = None) -> N
     if ray is not None and jobs:
         _run_on_ray(jobs, ray)
         return
-    waiting, total, began = list(jobs), len(jobs), time.perf_counter()
+    waiting, progress = list(jobs), Progress(len(jobs))
     running: List[Tuple[Job, "subprocess.Popen[bytes]"]] = []
     try:
         while waiting or running:
@@ -44,7 +41,7 @@ def run_all(jobs: Sequence[Job], processes: int, ray: Optional[str] = None) -> N
                 job = waiting.pop(0)
                 print(f"{job.title} begins, log in {job.log}", flush=True)
                 with open(job.log, "a", encoding="utf-8") as handle:
-                    running.append((job, subprocess.Popen(job.command, stdout=handle, stderr=handle)))
+                    running.append((job, children.start(job.command, handle)))
             for entry in list(running):
                 job, process = entry
                 if process.poll() is None:
@@ -52,31 +49,23 @@ def run_all(jobs: Sequence[Job], processes: int, ray: Optional[str] = None) -> N
                 running.remove(entry)
                 if process.returncode:
                     raise ValueError(f"{job.title} stopped with status {process.returncode}; see {job.log}")
-                _say_ended(job, len(waiting) + len(running), total, began)
+                _say_ended(job, progress)
             time.sleep(0.5)
     finally:
-        for _, process in running:
-            process.terminate()
-        for _, process in running:
-            process.wait()
+        children.end([process for _, process in running])
 
 
-def _say_ended(job: Job, left: int, total: int, began: float) -> None:
-    eta = (time.perf_counter() - began) * left / (total - left)
+def _say_ended(job: Job, progress: Progress) -> None:
+    progress.advance(1)
+    left = progress.total - progress.done
     last = (job.log.read_text(encoding="utf-8").splitlines() or ["nothing said"])[-1]
-    print(f"{job.title}: {last}; {left} of {total} left, ETA {eta / 60:.0f} min", flush=True)
+    print(f"{job.title}: {last}; {left:.0f} of {progress.total:.0f} left, {progress.text()}", flush=True)
 
 
 def run_logged(command: Sequence[str], log: str, folder: str) -> int:
     """Run one command in ``folder`` with its output added to ``log``; returns its status. Cancelling ends the command too."""
     with open(log, "a", encoding="utf-8") as handle:
-        process = subprocess.Popen(list(command), stdout=handle, stderr=handle, cwd=folder)
-        try:
-            return process.wait()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
+        return children.run(command, handle, folder)
 
 
 def _run_on_ray(jobs: Sequence[Job], address: str) -> None:
@@ -91,7 +80,7 @@ def _run_on_ray(jobs: Sequence[Job], address: str) -> None:
             f"no Ray cluster at '{address}': {error}; start one with 'ray start --head', or use --ray local"
         ) from None
     remote: Any = ray.remote(num_cpus=1, max_retries=0)(run_logged)
-    here, began = str(Path.cwd()), time.perf_counter()
+    here, progress = str(Path.cwd()), Progress(len(jobs))
     found = {remote.remote(list(j.command), str(j.log.resolve()), here): j for j in jobs}
     print(f"{len(jobs)} jobs on {ray.cluster_resources().get('CPU', 0):.0f} CPUs of the Ray cluster", flush=True)
     try:
@@ -101,7 +90,7 @@ def _run_on_ray(jobs: Sequence[Job], address: str) -> None:
             status = ray.get(done)
             if status:
                 raise ValueError(f"{job.title} stopped with status {status}; see {job.log}")
-            _say_ended(job, len(found), len(jobs), began)
+            _say_ended(job, progress)
     finally:
         for reference in found:
             ray.cancel(reference)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -13,6 +12,7 @@ import numpy as np
 
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, Episodes
+from go2_sevpo.runs.files import atomic_path, write_atomically
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,11 @@ def write_mix(data: Episodes, mix: Mix, out: Path, info: Dict[str, Any]) -> Dict
     ends = np.cumsum(np.asarray(data.episodes["length"], dtype=np.int64))
     order = np.concatenate([mix.safe, mix.unsafe])
     rows = np.concatenate([np.arange(ends[k] - data.episodes["length"][k], ends[k]) for k in order]).astype(np.int64)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".tmp")
-    with h5py.File(temporary, "w") as handle:
+    with atomic_path(out) as temporary, h5py.File(temporary, "w") as handle:
         for key in shards.KEYS:
             handle.create_dataset(
                 key, data=data.columns[key][rows].astype(np.float32), compression="gzip", compression_opts=1
             )
-    os.replace(temporary, out)
     length = np.asarray(data.episodes["length"])
     made = {
         **info,
@@ -80,5 +77,5 @@ def write_mix(data: Episodes, mix: Mix, out: Path, info: Dict[str, Any]) -> Dict
         },
         "sha256": shards.sha256(out),
     }  # fmt: skip
-    shards.write_atomically(out.with_suffix(".json"), json.dumps(made, indent=1))
+    write_atomically(out.with_suffix(".json"), json.dumps(made, indent=1))
     return made

@@ -15,11 +15,12 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 import yaml
 
-from go2_sevpo.data.shards import write_atomically
-from go2_sevpo.offline_training.reproduce.jobs import Job, module, run_all
+from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 from go2_sevpo.offline_training.reproduce.reach_avoid.figure1 import plain
 from go2_sevpo.offline_training.trainer import member_folder
 from go2_sevpo.policies.torch_policy import load_policy
+from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.processes import module
 
 TRANSITIONS = 2_666_050
 """Transitions of the paper-size mix (6000 expert and 3000 failure episodes) as collected with the shipped policies."""

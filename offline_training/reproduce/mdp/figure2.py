@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from go2_sevpo.data.shards import write_atomically
+from go2_sevpo.runs.files import write_atomically
 
 try:
     from scipy.optimize import linprog

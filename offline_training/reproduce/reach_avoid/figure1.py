@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -13,13 +12,15 @@ from typing import Any, Dict, List, Tuple
 
 import torch
 
-from go2_sevpo.data.shards import write_atomically
 from go2_sevpo.envs.reach_avoid import play
 from go2_sevpo.envs.reach_avoid.truth import load_truth
 from go2_sevpo.offline_training import train as training
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 from go2_sevpo.offline_training.trainer import POLICY, member_folder
 from go2_sevpo.policies.torch_policy import load_policy
+from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.processes import module
+from go2_sevpo.runs.processes import run as run_child
 
 TITLES = {
     "sevpo": "SEVPO",
@@ -88,11 +89,12 @@ def collect_one(out: Path, args: Any) -> None:
     Raises:
         ValueError: it failed.
     """
-    command = [
-        sys.executable, "-m", "go2_sevpo.data_collection.reach_avoid.data", "--out", str(out), "--ratio", f"{args.ratio:g}",
-        "--safe", str(args.safe), "--truth", str(args.truth), "--seed", str(args.seed),
-    ]  # fmt: skip
-    if subprocess.run(command, check=False).returncode:
+    command = module(
+        "go2_sevpo.data_collection.reach_avoid.data",
+        *("--out", out, "--ratio", f"{args.ratio:g}", "--safe", args.safe),
+        *("--truth", args.truth, "--seed", args.seed),
+    )
+    if run_child(command):
         raise ValueError("collecting the data failed; the message is above")
 
 
@@ -151,7 +153,7 @@ def run(args: Figure1) -> Dict[str, Any]:
     for ratio in args.ratios:
         collect_one(_data(args, ratio), SimpleNamespace(**{**vars(args), "ratio": ratio}))
     settings = json.dumps(plain(args))
-    base = [sys.executable, "-m", "go2_sevpo.offline_training.reproduce.reach_avoid.figure1_job", settings]
+    base = module("go2_sevpo.offline_training.reproduce.reach_avoid.figure1_job", settings)
     missing = [j for j in jobs(args) if not _result(args, *j).is_file()]
     run_all(
         [Job(f"{n} at {r:g}:1", [*base, f"{r:g}", n], args.out / f"{n}_{r:g}.log") for r, n in missing], args.processes

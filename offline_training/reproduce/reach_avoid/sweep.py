@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -17,7 +16,6 @@ import torch
 
 from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.data.dataset import load
-from go2_sevpo.data.shards import write_atomically
 from go2_sevpo.envs.reach_avoid import play
 from go2_sevpo.envs.reach_avoid.truth import load_truth
 from go2_sevpo.offline_training import train as training
@@ -25,6 +23,8 @@ from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 from go2_sevpo.offline_training.reproduce.reach_avoid import figure1
 from go2_sevpo.runs.checkpoint import load_checkpoint, save_checkpoint
 from go2_sevpo.runs.cpu import use_cpu
+from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.processes import module
 
 VARIANTS: Dict[str, Dict[str, Any]] = {
     "default": {},
@@ -209,7 +209,7 @@ def run(args: Sweep, job: Optional[str] = None) -> None:
     load_truth(args.truth)
     figure1.collect_one(args.out / "data", args)
     settings = json.dumps(figure1.plain(args))
-    base = [sys.executable, "-m", "go2_sevpo.offline_training.reproduce.reach_avoid.sweep_job", settings]
+    base = module("go2_sevpo.offline_training.reproduce.reach_avoid.sweep_job", settings)
     done: Dict[Path, str] = {}
     first, rest = [], []
     for name in names:
