@@ -25,12 +25,11 @@ from go2_sevpo.envs.go2.contract import environment_contract
 from go2_sevpo.envs.go2.description.course import Shape
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
+from go2_sevpo.envs.seeds import LIMITS
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 from go2_sevpo.runs.files import write_atomically
-
-COURSE_SEED = 12_000_000
 
 
 @dataclass
@@ -102,14 +101,15 @@ def robustness_rows() -> List[Row]:
 def play(policy: OnnxPolicy, args: Args, row: Row) -> Dict[str, Any]:
     """Rates of one row."""
     course = "hard" if row.table == "limits" else args.course
+    stream = LIMITS.number(args.seed, 0, args.episodes)
     config = ParkourConfig(
-        num_envs=args.episodes, courses=(course,), variants=args.episodes, seed=args.seed,
-        course_seed=COURSE_SEED + args.seed * 10_000, threads=args.threads, **row.changes,
+        num_envs=args.episodes, courses=(course,), variants=args.episodes, seed=stream,
+        course_seed=stream, threads=args.threads, **row.changes,
     )  # fmt: skip
     env = Go2Parkour(config)
     scale = policy.contract["sampler"].get("noise_scale", 1.0)
     try:
-        episodes = run_episodes(env, onnx_policy(policy, args.seed, scale), args.seed).episodes
+        episodes = run_episodes(env, onnx_policy(policy, stream, scale), stream).episodes
     finally:
         env.close()
     n = len(episodes)

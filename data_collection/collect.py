@@ -26,6 +26,7 @@ from go2_sevpo.envs.go2.description.course import KINDS
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rewards import DEFINITION
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
+from go2_sevpo.envs.seeds import collection_number
 from go2_sevpo.envs.simulators.base import SimulationError
 from go2_sevpo.policies.contract import ContractError, check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
@@ -33,7 +34,6 @@ from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.progress import Progress
 
 CONFIG_DIR = Path(__file__).parent / "configs"
-COURSE_SEED_STRIDE = 1000
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,16 @@ class ShardJob:
     episodes: int
     name: str
 
-    def seed(self, base: int) -> Tuple[int, int, int]:
-        """What the shard's random numbers depend on: nothing that happened before it."""
-        return base, self.source, self.part
+    first: int = 0
+    """Number of the shard's first episode within its source."""
+
+    def seed(self, base: int) -> int:
+        """What the shard's courses and random numbers start from: nothing that happened before it.
+
+        Raises:
+            ValueError: a seed, a source or an episode that there is no room for.
+        """
+        return collection_number(base, self.source, self.first, self.episodes)
 
 
 def plan(sources: List[Source], per_shard: int) -> List[ShardJob]:
@@ -128,22 +135,18 @@ def plan(sources: List[Source], per_shard: int) -> List[ShardJob]:
     for s, source in enumerate(sources):
         for part, first in enumerate(range(0, source.episodes, per_shard)):
             name = f"{s:02d}_{Path(source.policy).stem}_{source.course}_{part:04d}.hdf5"
-            jobs.append(ShardJob(s, part, min(per_shard, source.episodes - first), name))
+            jobs.append(ShardJob(s, part, min(per_shard, source.episodes - first), name, first))
     return jobs
-
-
-def _mixed_seed(parts: Tuple[int, ...]) -> int:
-    return int(np.random.SeedSequence(list(parts)).generate_state(1)[0]) % (2**31)
 
 
 def collect_shard(
     job: ShardJob, source: Source, policy: OnnxPolicy, args: Args
 ) -> Tuple[Episodes, Dict[str, Any], int]:
     """Simulate one shard; returns the episodes, what made them, and the control steps."""
-    seed = _mixed_seed(job.seed(args.seed))
+    seed = job.seed(args.seed)
     config = ParkourConfig(
         num_envs=job.episodes, courses=(source.course,), difficulty=source.difficulty, variants=job.episodes,
-        course_seed=1_000_000 + (args.seed * 997 + job.source) * 100_000 + job.part * COURSE_SEED_STRIDE,
+        course_seed=seed,
         seed=seed, threads=args.threads, simulator=args.simulator,
         randomization=Randomization() if args.randomization else Randomization.off(),
     )  # fmt: skip
@@ -209,6 +212,8 @@ def collect(args: Args) -> Dict[str, Any]:
         BusyError: another process is collecting into the same folder.
     """
     sources = sources_of(args)
+    for job in plan(sources, args.episodes_per_shard):
+        job.seed(args.seed)  # refuses what there is no room for before anything is simulated
     torch.set_num_threads(1)
     policies = {s.policy: OnnxPolicy(find_policy(s.policy)) for s in sources}
     for name, policy in policies.items():

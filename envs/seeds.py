@@ -73,8 +73,8 @@ GO2_RANGES = (TRAINING, PLAY, EVALUATION, LIMITS, GYMNASIUM, COLLECTION)
 SAFETY_PLAY, SAFETY_EVALUATION, SAFETY_GENERATION, SAFETY_SEARCH, SAFETY_COLLECTION = _lay_out(
     ("go2-play", 80_000, 10_000),
     ("evaluation while training", 80_000, 10_000),
-    ("go2-dsrl generate", 80_000, 10_000),
-    ("the search behind go2-dsrl generate", 80_000, 10_000),
+    ("go2-dsrl generate", 8_000, 100_000),
+    ("the search behind go2-dsrl generate", 8_000, 100_000),
     ("go2-dsrl collect", 80_000, 10_000),
 )
 SAFETY_RANGES = (

@@ -22,6 +22,7 @@ from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, Episodes
 from go2_sevpo.envs.reach_avoid import task
 from go2_sevpo.envs.reach_avoid.truth import feasible_starts, load_truth
+from go2_sevpo.envs.seeds import REACH_AVOID_DATA
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 
 WORLDS = 500
@@ -117,8 +118,9 @@ def collect(args: Args) -> Dict[str, Any]:
     torch.set_num_threads(1)
     expert = OnnxPolicy(find_policy(args.expert))
     truth = load_truth(args.truth)
-    draw = torch.Generator().manual_seed(args.seed)
-    pool = feasible_starts(truth, math.ceil(args.safe / 10), args.seed + 50)
+    draw = torch.Generator().manual_seed(REACH_AVOID_DATA.number(args.seed))
+    starts = REACH_AVOID_DATA.number(args.seed, 1)
+    pool = feasible_starts(truth, math.ceil(args.safe / 10), starts)
 
     def expert_action(obs: torch.Tensor) -> torch.Tensor:
         noise = args.noise * torch.randn(expert.noise_shape(len(obs)), generator=draw)

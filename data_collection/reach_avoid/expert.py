@@ -21,6 +21,7 @@ import tyro
 
 from go2_sevpo.envs.reach_avoid import task
 from go2_sevpo.envs.reach_avoid.truth import Truth, certify, feasible_starts, load_truth
+from go2_sevpo.envs.seeds import REACH_AVOID_EXPERT
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policies.torch_policy import GaussianPolicy, save_policy
 from go2_sevpo.runs.cpu import use_cpu
@@ -221,7 +222,7 @@ def to_policy(model: Any, exploration: float) -> GaussianPolicy:
 
 def fill(buffer: CostReplayBuffer, env: TaskVecEnv, truth: Truth, args: Args) -> None:
     """Put ``args.guided`` transitions of noisy greedy control into the buffer."""
-    draw, obs = torch.Generator().manual_seed(args.seed + 3), env.reset()
+    draw, obs = torch.Generator().manual_seed(REACH_AVOID_EXPERT.number(args.seed, 2)), env.reset()
     for _ in range(args.guided // args.worlds):
         action = truth.greedy(env.env.state, True)
         action = action + args.guided_noise * torch.randn(action.shape, generator=draw)
@@ -262,7 +263,11 @@ def main() -> None:
     use_cpu(1)
     truth = load_truth(args.truth)
     env = TaskVecEnv(
-        args.worlds, feasible_starts(truth, 20_000, args.seed + 1), args.seed + 2, args.leaving_cost, args.time_cost
+        args.worlds,
+        feasible_starts(truth, 20_000, REACH_AVOID_EXPERT.number(args.seed)),
+        REACH_AVOID_EXPERT.number(args.seed, 1),
+        args.leaving_cost,
+        args.time_cost,
     )
     noise = MixedNoise(args.exploration, args.random_share)
     model = TD3(
@@ -275,7 +280,7 @@ def main() -> None:
     dual = DualAscent(args)
     model.learn(args.steps, callback=dual)
     policy = to_policy(model, args.exploration)
-    candidates = feasible_starts(truth, args.evaluation, args.seed + 100)
+    candidates = feasible_starts(truth, args.evaluation, REACH_AVOID_EXPERT.number(args.seed, 3))
     proven = certify(truth, candidates, True)
     starts = candidates[proven["success"] & (proven["cost"] == 0)]
     report = evaluate(policy, starts)

@@ -10,6 +10,7 @@ from typing import Callable, List, Tuple
 
 import numpy as np
 
+from go2_sevpo.envs.seeds import SAFETY_SEARCH
 from go2_sevpo.runs.progress import Progress
 
 GOAL_LIDAR, HAZARD_LIDAR, VASE_LIDAR = slice(24, 40), slice(40, 56), slice(56, 72)
@@ -165,7 +166,7 @@ def random_search(
             for j, sign in enumerate((1.0, -1.0)):
                 policy = Linear(weights + sign * spread * delta, mean, std)
                 total, cost, rows = rollout(
-                    env, lambda o, p=policy: p.act(o, quiet), seed * 1_000_003 + k * 100 + i, horizon
+                    env, lambda o, p=policy: p.act(o, quiet), SAFETY_SEARCH.number(seed, k * directions + i), horizon
                 )
                 scores[i, j], costs = total - penalty * cost, costs + cost
                 seen.append(rows)

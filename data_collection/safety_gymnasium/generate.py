@@ -25,6 +25,7 @@ from go2_sevpo.data_collection.safety_gymnasium.controllers import (
 )
 from go2_sevpo.envs.contracts import contract_for
 from go2_sevpo.envs.safety_gymnasium.tasks import EPISODE_STEPS, Task
+from go2_sevpo.envs.seeds import SAFETY_COLLECTION, SAFETY_GENERATION, SeedRange
 from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.runs.files import atomic_path, write_atomically
@@ -57,7 +58,7 @@ def behaviours(task: Task, seed: int, processes: int) -> Callable[[np.random.Gen
     if task.name not in SEARCHED:
         known = ", ".join((*DRIVEN, *SEARCHED))
         raise DatasetError(f"no behaviour to generate data for {task.name} with, expected one of {known}")
-    work = [(task.name, seed + 1, penalty, iterations) for penalty, iterations in SEARCHES]
+    work = [(task.name, seed, penalty, iterations) for penalty, iterations in SEARCHES]
     with multiprocessing.get_context("spawn").Pool(min(max(processes, 1), len(work))) as pool:
         return _Snapshots([policy for found in pool.map(_search, work) for policy in found])
 
@@ -118,17 +119,17 @@ def describe(controller: Any) -> List[float]:
     return [round(controller.noise, 4)]
 
 
-def one_episode(work: Tuple[str, Any, int, int]) -> Tuple[Dict[str, np.ndarray], List[float]]:
+def one_episode(work: Tuple[str, Any, SeedRange, int, int]) -> Tuple[Dict[str, np.ndarray], List[float]]:
     """Columns of one episode in DSRL's layout, and its controller."""
     from go2_sevpo.envs.safety_gymnasium.environment import make
 
-    name, draw, seed, number = work
-    rng = np.random.default_rng([seed, number])
+    name, draw, seeds, seed, number = work
+    rng = np.random.default_rng(seeds.number(seed, number))
     controller = draw(rng)
     env = _ENVS.setdefault(name, None) or make(name)
     _ENVS[name] = env
     rows: Dict[str, List[Any]] = {k: [] for k in shards.KEYS}
-    obs, _ = env.reset(seed=seed * 1_000_003 + number)
+    obs, _ = env.reset(seed=seeds.number(seed, number))
     for _ in range(EPISODE_STEPS):
         action = controller.act(obs, rng)
         nxt, reward, terminated, truncated, info = env.step(action)
@@ -163,9 +164,10 @@ def generate(
     """
     if episodes < 1:
         raise DatasetError(f"episodes is {episodes}, expected at least 1")
+    SAFETY_GENERATION.number(seed, 0, episodes)
     draw = behaviours(task, seed, processes)
     note = {"generated": True, "note": "made by go2-dsrl generate; not a DSRL file"}
-    return write_episodes(task, draw, episodes, seed, out, processes, note, say)
+    return write_episodes(task, draw, SAFETY_GENERATION, episodes, seed, out, processes, note, say)
 
 
 def collect(
@@ -189,12 +191,15 @@ def collect(
     loaded = OnnxPolicy(policy, candidates=candidates)
     check_contract(loaded.contract, contract_for(task.registered_id), str(policy))
     note = {"generated": True, "note": "collected with a policy; not a DSRL file", "policy": loaded.identity}
-    return write_episodes(task, PolicyDraw(policy, candidates), episodes, seed, out, processes, note, say)
+    return write_episodes(
+        task, PolicyDraw(policy, candidates), SAFETY_COLLECTION, episodes, seed, out, processes, note, say
+    )
 
 
 def write_episodes(
     task: Task,
     draw: Callable[[np.random.Generator], Any],
+    seeds: SeedRange,
     episodes: int,
     seed: int,
     out: Path,
@@ -202,8 +207,14 @@ def write_episodes(
     note: Dict[str, Any],
     say: Callable[[str], None],
 ) -> Dict[str, Any]:
-    """Play ``episodes`` episodes, each with a controller of its own from ``draw``; write them and what is known of them."""
-    work = [(task.name, draw, seed, k) for k in range(episodes)]
+    """Play ``episodes`` episodes, each with a controller of its own from ``draw`` and a seed of ``seeds``;
+    write them and what is known of them.
+
+    Raises:
+        ValueError: a seed or a number of episodes that ``seeds`` has no room for.
+    """
+    seeds.number(seed, 0, episodes)
+    work = [(task.name, draw, seeds, seed, k) for k in range(episodes)]
     progress = Progress(episodes)
     parts: List[Dict[str, np.ndarray]] = []
     controllers: List[List[float]] = []

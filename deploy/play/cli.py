@@ -26,6 +26,7 @@ from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rewards import DEFINITION
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.envs.safety_gymnasium.tasks import task_of_environment
+from go2_sevpo.envs.seeds import PLAY, play_stream
 from go2_sevpo.envs.simulators.base import SimulationError
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policies.contract import ContractError, check_contract
@@ -97,6 +98,8 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
         raise ValueError(f"episodes is {args.episodes}, expected at least 1")
     if args.worlds < 1:
         raise ValueError(f"worlds is {args.worlds}, expected at least 1")
+    PLAY.number(args.seed, 0, args.episodes)
+    play_stream(args.seed, (args.episodes - 1) // args.worlds)
     torch.set_num_threads(1)
     noise = noise_scale(args, policy)
     records: List[Dict[str, Any]] = []
@@ -106,7 +109,7 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
         n = min(args.worlds, args.episodes - len(records))
         env = evaluation_env(args, n, len(records), batch)
         try:
-            seed = args.seed * 1000 + batch
+            seed = play_stream(args.seed, batch)
             rollout = run_episodes(env, onnx_policy(policy, seed, noise), seed, each_step=trace if batch == 0 else None)
         finally:
             env.close()

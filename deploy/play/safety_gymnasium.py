@@ -9,6 +9,7 @@ import numpy as np
 
 from go2_sevpo.envs.contracts import contract_for
 from go2_sevpo.envs.safety_gymnasium.tasks import Task, normalised_cost
+from go2_sevpo.envs.seeds import SAFETY_PLAY
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
@@ -53,9 +54,10 @@ def play_safety(policy: OnnxPolicy, task: Task, args: Any) -> Dict[str, Any]:
         raise ValueError(f"episodes is {args.episodes}, expected at least 1")
     if args.limit < 0:
         raise ValueError(f"limit is {args.limit:g}, expected 0 or more")
+    first = SAFETY_PLAY.number(args.seed, 0, args.episodes)
     noise = float(policy.contract["sampler"].get("noise_scale", 1.0)) if args.noise is None else args.noise
     policy.non_finite = 0
-    found = play(task.name, actor(policy, args.seed, noise), args.episodes, args.seed)
+    found = play(task.name, actor(policy, args.seed, noise), args.episodes, first)
     report = {
         "policy": policy.identity, "seed": args.seed, "candidates": policy.candidates, "choice": policy.choice, "noise_scale": noise,
         **scores(task, found.returns, found.costs, args.limit),
@@ -84,7 +86,7 @@ def record(policy: OnnxPolicy, task: Task, args: Any, noise: float) -> None:
         return
     env = make(task.name)
     act, frames, spent, done, k = actor(policy, args.seed, noise), [], 0.0, False, 0
-    obs, _ = env.reset(seed=args.seed * 100_003)
+    obs, _ = env.reset(seed=SAFETY_PLAY.number(args.seed))
     while not done:
         obs, _, terminated, truncated, info = env.step(act(obs[None], np.array([spent], np.float32))[0])
         spent, done, k = spent + info["cost"], terminated or truncated, k + 1

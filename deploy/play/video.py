@@ -10,6 +10,7 @@ import numpy as np
 from go2_sevpo.deploy.play.worlds import evaluation_env, noise_scale
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
+from go2_sevpo.envs.seeds import play_stream
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 
 FPS = 25
@@ -38,7 +39,7 @@ def record_video(policy: OnnxPolicy, args: Any, path: Path, width: int = 640, he
             flush=True,
         )
         return None
-    env = evaluation_env(args, 1)
+    env, stream = evaluation_env(args, 1), play_stream(args.seed, 0)
     frames: List[np.ndarray] = []
 
     def each_step(world: Go2Parkour, _values: Any, _info: Any) -> None:
@@ -46,9 +47,7 @@ def record_video(policy: OnnxPolicy, args: Any, path: Path, width: int = 640, he
             frames.append(env.sim.render(0, width, height))
 
     try:
-        run_episodes(
-            env, onnx_policy(policy, args.seed * 1000, noise_scale(args, policy)), args.seed * 1000, each_step=each_step
-        )
+        run_episodes(env, onnx_policy(policy, stream, noise_scale(args, policy)), stream, each_step=each_step)
     finally:
         env.close()
     frames.extend(frames[-1:] * (FPS // 2))

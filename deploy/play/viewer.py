@@ -13,6 +13,7 @@ from go2_sevpo.deploy.play.worlds import evaluation_env, noise_scale
 from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.description.scene import scene_xml
 from go2_sevpo.envs.go2.rollout import onnx_policy
+from go2_sevpo.envs.seeds import play_stream
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 
 ISAACGYM_ROBOTS = 16
@@ -31,13 +32,13 @@ def view(policy: OnnxPolicy, args: Any) -> None:
         raise RuntimeError("no screen to open a window on (DISPLAY is not set); use --video instead")
     import mujoco.viewer
 
-    act = onnx_policy(policy, args.seed, noise_scale(args, policy))
+    act = onnx_policy(policy, play_stream(args.seed, 0), noise_scale(args, policy))
     episode = 0
     while True:
         env = evaluation_env(args, 1, episode)
         model = mujoco.MjModel.from_xml_string(scene_xml(env.courses[0], visuals=True))
         data = mujoco.MjData(model)
-        obs, spent = env.reset(args.seed + episode), torch.zeros(1)
+        obs, spent = env.reset(play_stream(args.seed, 0) + episode), torch.zeros(1)
         try:
             window = mujoco.viewer.launch_passive(model, data, show_left_ui=False, show_right_ui=False)
         except Exception as error:
@@ -66,11 +67,11 @@ def view(policy: OnnxPolicy, args: Any) -> None:
 def _view_isaacgym(policy: OnnxPolicy, args: Any) -> None:
     """One simulation for all episodes (Isaac Gym bears one per process), several robots in it; the camera follows the first."""
     env = evaluation_env(args, min(args.episodes, ISAACGYM_ROBOTS), viewer=True)
-    act = onnx_policy(policy, args.seed, noise_scale(args, policy))
+    act = onnx_policy(policy, play_stream(args.seed, 0), noise_scale(args, policy))
     window, episode = env.sim.window, 0
     try:
         while not window.closed:
-            obs, spent = env.reset(args.seed + episode), torch.zeros(env.num_envs, device=env.device)
+            obs, spent = env.reset(play_stream(args.seed, 0) + episode), torch.zeros(env.num_envs, device=env.device)
             while bool(env.active.any()) and not window.closed:
                 action, _ = act(obs, spent)
                 obs, _, cost, *_ = env.step(torch.clamp(action, -1.0, 1.0))

@@ -6,10 +6,8 @@ from typing import Any
 
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
 from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.seeds import PLAY
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
-
-EVALUATION_SEED = 5_000_000
-"""Course seeds of play start here: apart from training (from 100 000) and collection (from 1 000 000) for seeds below 9000."""
 
 
 def evaluation_env(args: Any, worlds: int, first: int = 0, batch: int = 0, viewer: bool = False) -> Go2Parkour:
@@ -22,7 +20,7 @@ def evaluation_env(args: Any, worlds: int, first: int = 0, batch: int = 0, viewe
     """
     config = ParkourConfig(
         num_envs=worlds, courses=(args.course,), difficulty=args.difficulty, variants=worlds, seed=args.seed + batch,
-        course_seed=EVALUATION_SEED + args.seed * 10_000 + first, threads=args.threads if worlds > 1 else 1,
+        course_seed=PLAY.number(args.seed, first, worlds), threads=args.threads if worlds > 1 else 1,
         physics_dt=args.physics_dt, simulator=args.simulator, randomization=Randomization() if args.randomization else Randomization.off(),
         viewer=viewer,
     )  # fmt: skip

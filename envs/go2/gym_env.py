@@ -10,6 +10,7 @@ import torch
 
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
 from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.seeds import GYMNASIUM
 
 
 class Go2ParkourGym(gymnasium.Env):
@@ -35,7 +36,7 @@ class Go2ParkourGym(gymnasium.Env):
         self.render_mode = render_mode
         self._make = lambda seed: Go2Parkour(
             ParkourConfig(
-                num_envs=1, courses=(course,), difficulty=difficulty, variants=1, course_seed=seed, seed=seed, threads=1,
+                num_envs=1, courses=(course,), difficulty=difficulty, variants=1, course_seed=GYMNASIUM.number(seed), seed=GYMNASIUM.number(seed), threads=1,
                 physics_dt=physics_dt, randomization=Randomization() if randomization else Randomization.off(),
             )
         )  # fmt: skip
@@ -54,7 +55,7 @@ class Go2ParkourGym(gymnasium.Env):
         number = int(self.np_random.integers(2**30)) if seed is None else seed
         self._env.close()
         self._env = self._make(number)
-        return self._env.reset(number)[0].numpy(), {"course_seed": number}
+        return self._env.reset(GYMNASIUM.number(number))[0].numpy(), {"course_seed": number}
 
     def step(self, action: np.ndarray) -> Tuple[np.ndarray, float, bool, bool, Dict[str, Any]]:
         """See :meth:`gymnasium.Env.step`."""

@@ -24,7 +24,7 @@ Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Observations (N, S) and the episodes' cost so far (N,) to actions (N, A)."""
 
 
-def play(task: str, act: Act, episodes: int, seed: int, processes: int = 0) -> Played:
+def play(task: str, act: Act, episodes: int, first_seed: int, processes: int = 0) -> Played:
     """Play ``episodes`` episodes, each with a seed of its own, in as many worlds side by side (at most 16).
 
     ``processes`` > 0 steps the worlds in processes of their own. Results do not depend on how many there are if ``act`` treats rows
@@ -42,7 +42,7 @@ def play(task: str, act: Act, episodes: int, seed: int, processes: int = 0) -> P
     try:
         while len(found) < episodes:
             first, n = len(found), min(worlds, episodes - len(found))
-            obs, _ = vector.reset(seed=[seed * 100_003 + first + k for k in range(worlds)])
+            obs, _ = vector.reset(seed=[first_seed + first + k for k in range(worlds)])
             live, totals = np.ones(worlds, dtype=bool), np.zeros((worlds, 3))
             while live[:n].any():
                 obs, reward, terminated, truncated, info = vector.step(

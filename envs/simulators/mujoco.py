@@ -17,6 +17,7 @@ import torch
 
 from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.description.course import Course
+from go2_sevpo.envs.go2.description.geometry import rotation_matrix
 from go2_sevpo.envs.go2.description.scene import scene_xml
 from go2_sevpo.envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
 from go2_sevpo.envs.simulators.rendering import CourseRenderer
@@ -29,17 +30,6 @@ _COURSE_FIELDS = (
 )  # fmt: skip
 _Q, _V = 1, 20  # offsets of qpos (19) and qvel (18) in the full physics state
 _FEET, _BODIES = len(r.LEGS), len(r.CONTACT_BODIES)
-
-
-def quaternion_to_matrix(q: np.ndarray) -> np.ndarray:
-    """Rotation matrices (..., 3, 3) of unit quaternions wxyz (..., 4)."""
-    w, x, y, z = np.moveaxis(q, -1, 0)
-    rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
-        2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),
-        2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
-    return np.stack(rows, axis=-1).reshape(*q.shape[:-1], 3, 3)
 
 
 class MujocoSimulator:
@@ -124,7 +114,7 @@ class MujocoSimulator:
         """See :class:`Simulator`."""
         i = env_ids.numpy()
         quat = state.base_quaternion.numpy().astype(np.float64)
-        rot = quaternion_to_matrix(quat)
+        rot = rotation_matrix(torch.from_numpy(quat)).numpy()
         row = np.zeros((len(i), self._nstate))
         row[:, _Q : _Q + 3], row[:, _Q + 3 : _Q + 7] = state.base_position.numpy(), quat
         row[:, _V : _V + 3] = state.base_linear_velocity.numpy()
@@ -202,7 +192,7 @@ class MujocoSimulator:
         s = self._state
         quat = s[:, _Q + 3 : _Q + 7]
         quat = quat / np.linalg.norm(quat, axis=1, keepdims=True)
-        omega = np.einsum("nij,nj->ni", quaternion_to_matrix(quat), s[:, _V + 3 : _V + 6])
+        omega = np.einsum("nij,nj->ni", rotation_matrix(torch.from_numpy(quat)).numpy(), s[:, _V + 3 : _V + 6])
 
         def tensor(x: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(x.astype(np.float32))

@@ -14,6 +14,7 @@ from go2_sevpo.envs.go2.config import ParkourConfig
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import Policy as Actor
 from go2_sevpo.envs.go2.rollout import run_episodes
+from go2_sevpo.envs.seeds import EVALUATION
 from go2_sevpo.policies.torch_policy import Policy
 from go2_sevpo.policies.torch_policy import act as ask
 from go2_sevpo.runs.csv_log import append_row
@@ -23,8 +24,6 @@ Rank = Callable[[Dict[str, float]], List[float]]
 """What an evaluation found, as numbers that are compared from left to right; the greater is the better."""
 CURVE = "evaluation.csv"
 GO2 = "go2_sevpo/Go2Parkour-v0"
-COURSE_SEED = 9_000_000
-"""Course seeds of evaluation during training: apart from those of collection and of go2-play."""
 
 
 def courses_of(manifest: Dict[str, Any]) -> Tuple[str, ...]:
@@ -61,17 +60,18 @@ def go2_evaluator(
     courses: Sequence[str], episodes: int, candidates: int, seed: int = 0, simulator: str = "mujoco", threads: int = 1
 ) -> Evaluator:
     """Success, fall and cost over ``episodes`` episodes on each course, always the same ones."""
+    stream = EVALUATION.number(seed, 0, episodes)
 
     def evaluate(policy: Policy) -> Dict[str, float]:
         found: Dict[str, float] = {}
         for course in courses:
             config = ParkourConfig(
-                num_envs=episodes, courses=(course,), variants=episodes, course_seed=COURSE_SEED + seed * 10_000,
-                seed=seed, threads=threads, simulator=simulator,
+                num_envs=episodes, courses=(course,), variants=episodes, course_seed=stream,
+                seed=stream, threads=threads, simulator=simulator,
             )  # fmt: skip
             env = Go2Parkour(config)
             try:
-                played = run_episodes(env, torch_actor(policy, candidates, seed), seed).episodes
+                played = run_episodes(env, torch_actor(policy, candidates, stream), stream).episodes
             finally:
                 env.close()
             for key in ("success", "fall", "cost"):

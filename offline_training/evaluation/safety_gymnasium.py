@@ -8,16 +8,15 @@ import numpy as np
 import torch
 
 from go2_sevpo.envs.safety_gymnasium.tasks import Task
+from go2_sevpo.envs.seeds import SAFETY_EVALUATION
 from go2_sevpo.offline_training.evaluation.go2 import Evaluator, Rank
 from go2_sevpo.policies.torch_policy import Policy
 from go2_sevpo.policies.torch_policy import act as ask
 
-PLAY_SEED = 900
-"""Seeds of evaluation during training: apart from those of generated data and of go2-play in the tables."""
-
 
 def safety_evaluator(task: Task, episodes: int, candidates: int, limit: float, seed: int = 0) -> Evaluator:
     """Mean return and cost over ``episodes`` episodes, always the same ones, and the share that cost more than ``limit``."""
+    first = SAFETY_EVALUATION.number(seed, 0, episodes)
 
     def evaluate(policy: Policy) -> Dict[str, float]:
         from go2_sevpo.envs.safety_gymnasium.play import play
@@ -34,7 +33,7 @@ def safety_evaluator(task: Task, episodes: int, candidates: int, limit: float, s
                 )
             return torch.nan_to_num(action).numpy()
 
-        played = play(task.name, act, episodes, PLAY_SEED + seed)
+        played = play(task.name, act, episodes, first)
         return {
             "return": float(played.returns.mean()), "cost": float(played.costs.mean()),
             "cost_max": float(played.costs.max()), "failure": float((played.costs > limit).mean()),

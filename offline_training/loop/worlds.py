@@ -151,7 +151,7 @@ class SafetyWorld:
             onnx = collector(self.args, folder, onnx)
             call(
                 f"collect on {self.task.name}", "go2_sevpo.data_collection.safety_gymnasium.cli", "collect", self.task.name, onnx, "--out", out,
-                "--episodes", self.args.episodes, "--seed", 1000 * (self.args.seed + 1) + number, "--processes", self.args.threads or 2,
+                "--episodes", self.args.episodes, "--seed", 100 * self.args.seed + number, "--processes", self.args.threads or 2,
             )  # fmt: skip
         return [out]
 

@@ -24,6 +24,9 @@ from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Tuple
 
 import numpy as np
+import torch
+
+from go2_sevpo.envs.go2.description.geometry import rotation_matrix
 
 KINDS: Tuple[str, ...] = ("flat", "simple", "hard")
 MAX_BOXES = 10
@@ -48,14 +51,7 @@ class Box:
 
     def rotation(self) -> np.ndarray:
         """Return the 3x3 rotation from box to world."""
-        w, x, y, z = self.quaternion
-        return np.array(
-            [
-                [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-                [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-                [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-            ]
-        )
+        return rotation_matrix(torch.tensor(self.quaternion, dtype=torch.float64)).numpy()
 
 
 @dataclass(frozen=True)

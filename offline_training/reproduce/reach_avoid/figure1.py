@@ -14,6 +14,7 @@ import torch
 
 from go2_sevpo.envs.reach_avoid import play
 from go2_sevpo.envs.reach_avoid.truth import load_truth
+from go2_sevpo.envs.seeds import REACH_AVOID_PLAY, REACH_AVOID_STARTS
 from go2_sevpo.offline_training import train as training
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 from go2_sevpo.offline_training.trainer import POLICY, member_folder
@@ -111,13 +112,15 @@ def one_job(args: Figure1, ratio: float, name: str) -> None:
         if not training.train(options):
             sys.exit(130)
         done.write_text("", encoding="utf-8")
-    starts = play.evaluation_starts(load_truth(args.truth), args.starts, args.paper_repeats, args.seed + 1000)
+    starts = play.evaluation_starts(
+        load_truth(args.truth), args.starts, args.paper_repeats, REACH_AVOID_STARTS.number(args.seed)
+    )
     result: Dict[str, Any] = {"ratio": ratio, "algorithm": name, "evaluations": {}, "regions": []}
     for n in args.candidates:
         began, members = time.perf_counter(), []
         for k in range(args.members):
             policy = load_policy(member_folder(run, k) / POLICY)[0]
-            members.append(play.evaluate(policy, starts, n, args.seed + 2000 + k))
+            members.append(play.evaluate(policy, starts, n, REACH_AVOID_PLAY.number(args.seed, k)))
         summary = play.summarise(members, starts)
         episodes = [{part: e.packed() for part, e in m.items()} for m in members]
         result["evaluations"][f"N{n}"] = {"summary": summary, "episodes": episodes}
@@ -166,7 +169,7 @@ def finish(args: Figure1) -> Dict[str, Any]:
     from go2_sevpo.offline_training.reproduce.reach_avoid import figure1_report as report
 
     truth = load_truth(args.truth)
-    starts = play.evaluation_starts(truth, args.starts, args.paper_repeats, args.seed + 1000)
+    starts = play.evaluation_starts(truth, args.starts, args.paper_repeats, REACH_AVOID_STARTS.number(args.seed))
     parts = [json.loads(_result(args, *j).read_text(encoding="utf-8")) for j in jobs(args)]
     manifests = {
         f"{r:g}": json.loads((_data(args, r) / "manifest.json").read_text(encoding="utf-8")) for r in args.ratios

@@ -17,6 +17,7 @@ import torch
 
 from go2_sevpo.envs.reach_avoid import play, task
 from go2_sevpo.envs.reach_avoid.truth import Truth
+from go2_sevpo.envs.seeds import REACH_AVOID_PLAY
 from go2_sevpo.policies.torch_policy import DiffusionPolicy
 
 NAMES = {
@@ -150,7 +151,9 @@ def draw_trajectories(
                     axis.contour(
                         axis_values, axis_values, value, levels=[policy.limit], colors="tab:purple", linewidths=0.8
                     )
-                _, paths = play.play(policy, begin, max(args.candidates), args.seed + 3000 + k, keep_paths=True)
+                _, paths = play.play(
+                    policy, begin, max(args.candidates), REACH_AVOID_PLAY.number(args.seed, 500 + k), keep_paths=True
+                )
                 for path, colour in zip(paths, colours):
                     axis.plot(path[:, 0], path[:, 1], color=colour, lw=0.8, alpha=0.8, zorder=2)
                     axis.plot(*path[0, :2], ".", color=colour, ms=5, zorder=3)

@@ -18,6 +18,7 @@ from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.data.dataset import load
 from go2_sevpo.envs.reach_avoid import play
 from go2_sevpo.envs.reach_avoid.truth import load_truth
+from go2_sevpo.envs.seeds import REACH_AVOID_PLAY, REACH_AVOID_STARTS
 from go2_sevpo.offline_training import train as training
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 from go2_sevpo.offline_training.reproduce.reach_avoid import figure1
@@ -152,11 +153,14 @@ def train_variant(args: Sweep, name: str) -> None:
         clipped += float(metrics["clipped_share"]) / config.policy_steps
         if step % 1000 == 999:
             print(f"stage 2 {step + 1}/{config.policy_steps} loss {metrics['actor_loss']:.3f}", flush=True)
-    starts = play.evaluation_starts(load_truth(args.truth), args.starts, args.paper_repeats, args.seed + 1000)
+    starts = play.evaluation_starts(
+        load_truth(args.truth), args.starts, args.paper_repeats, REACH_AVOID_STARTS.number(args.seed)
+    )
     result: Dict[str, Any] = {"name": name, "changes": VARIANTS[name], "clipped_share": clipped, "acting": {}}
     for choice, n in ACTING:
         members = [
-            play.evaluate(algorithm.policy(choice, k), starts, n, args.seed + 2000 + k) for k in range(args.members)
+            play.evaluate(algorithm.policy(choice, k), starts, n, REACH_AVOID_PLAY.number(args.seed, k))
+            for k in range(args.members)
         ]
         result["acting"][f"{choice}_{n}"] = play.summarise(members, starts)
     agreement = [play.region_agreement(algorithm.policy("first", k), starts) for k in range(args.members)]
