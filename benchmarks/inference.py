@@ -14,7 +14,7 @@ from benchmarks.learning import random_data
 from benchmarks.record import record
 from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.deploy.export.cli import write_onnx
-from go2_sevpo.deploy.play.cli import inference_time
+from go2_sevpo.deploy.play.go2 import inference_time
 from go2_sevpo.envs.go2.contract import environment_contract
 from go2_sevpo.offline_training.train import Args as TrainArgs
 from go2_sevpo.offline_training.train import settings_of

@@ -16,7 +16,7 @@ import tyro
 
 from benchmarks.record import record
 from go2_sevpo.metrics import wilson
-from go2_sevpo.offline_training.evaluation.go2 import read_curve
+from go2_sevpo.offline_training.evaluation.best import read_curve
 
 
 @dataclass

@@ -1,9 +1,9 @@
-"""Rates with intervals."""
+"""Rates with intervals, and the one text they are shown as."""
 
 from __future__ import annotations
 
 import math
-from typing import Tuple
+from typing import Sequence, Tuple
 
 
 def wilson(successes: int, n: int, z: float = 1.959963984540054) -> Tuple[float, float]:
@@ -19,3 +19,9 @@ def wilson(successes: int, n: int, z: float = 1.959963984540054) -> Tuple[float,
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     # At 0 and n the closed form is exact up to rounding; say 0 and 1.
     return (0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
+
+
+def percent(rate: float, interval: Sequence[float], digits: int = 1) -> str:
+    """A rate with its interval as it is shown everywhere: ``97.4% [96.2, 98.2]``."""
+    low, high = interval
+    return f"{100 * rate:.{digits}f}% [{100 * low:.{digits}f}, {100 * high:.{digits}f}]"

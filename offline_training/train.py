@@ -25,7 +25,8 @@ from go2_sevpo.envs.safety_gymnasium.tasks import (
     task_of_environment,
     task_of_file,
 )
-from go2_sevpo.offline_training.evaluation.go2 import BestKeeper, courses_of, go2_evaluator
+from go2_sevpo.offline_training.evaluation.best import BestKeeper
+from go2_sevpo.offline_training.evaluation.go2 import courses_of, go2_evaluator, go2_rank
 from go2_sevpo.offline_training.evaluation.safety_gymnasium import safety_evaluator, safety_rank
 from go2_sevpo.offline_training.trainer import CHECKPOINT, Trainer
 from go2_sevpo.runs.checkpoint import CheckpointError
@@ -207,7 +208,7 @@ def _keeper(args: Args, data: OfflineDataset) -> Optional[BestKeeper]:
         return BestKeeper(found, args.evaluate_every, args.out, safety_rank(args.evaluate_limit))
     courses = args.evaluate_courses or courses_of(data.manifest)
     evaluator = go2_evaluator(courses, args.evaluate_episodes, args.candidates, threads=args.threads)
-    return BestKeeper(evaluator, args.evaluate_every, args.out)
+    return BestKeeper(evaluator, args.evaluate_every, args.out, go2_rank)
 
 
 def main() -> None:

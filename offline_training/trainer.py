@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional
 import torch
 
 from go2_sevpo.data.dataset import OfflineDataset
-from go2_sevpo.offline_training.evaluation.go2 import CURVE, BestKeeper
+from go2_sevpo.offline_training.evaluation.best import CURVE, BestKeeper
 from go2_sevpo.policies.torch_policy import save_policy
 from go2_sevpo.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from go2_sevpo.runs.csv_log import append_row, forget_after

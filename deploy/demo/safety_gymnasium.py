@@ -1,12 +1,10 @@
-"""One Safety-Gymnasium task from data to a played policy (``make demo-safety``): generate, mix, train, export, play, compare.
+"""One Safety-Gymnasium task from data to a played policy (``make demo-safety``).
 
-The data are generated (``go2-dsrl generate``), not DSRL's.
+Generate, mix, train, export, play, compare. The data are generated (``go2-dsrl generate``), not DSRL's.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +12,8 @@ from typing import Any, Dict, List, Tuple
 
 import tyro
 
-from go2_sevpo.deploy.demo.go2 import run_command, table, train_all
-from go2_sevpo.runs.interrupt import kill_interrupts
-
-METHODS: Tuple[Tuple[str, str], ...] = (("sevpo", "SEVPO"), ("bc", "cloning, all data"))
+from go2_sevpo.deploy.demo import steps
+from go2_sevpo.metrics import percent
 
 
 @dataclass
@@ -44,13 +40,22 @@ class Args:
     video: bool = True
 
 
+HEAD = [
+    *("policy", "return", "cost", "greatest cost", "over the limit"),
+    *("normalised return", "normalised cost"),
+]
+
+
 def _row(title: str, report: Dict[str, Any]) -> List[str]:
-    low, high = report["failure_interval"]
     return [
-        title, f"{report['return_mean']:.1f}", f"{report['cost_mean']:.1f}", f"{report['cost_max']:.0f}",
-        f"{100 * report['failure_rate']:.0f}% [{100 * low:.0f}, {100 * high:.0f}]",
-        f"{report['normalised_return']:.2f}", f"{report['normalised_cost']:.2f}",
-    ]  # fmt: skip
+        title,
+        f"{report['return_mean']:.1f}",
+        f"{report['cost_mean']:.1f}",
+        f"{report['cost_max']:.0f}",
+        percent(report["failure_rate"], report["failure_interval"], 0),
+        f"{report['normalised_return']:.2f}",
+        f"{report['normalised_cost']:.2f}",
+    ]
 
 
 def demo(args: Args) -> str:
@@ -59,34 +64,26 @@ def demo(args: Args) -> str:
     out.mkdir(parents=True, exist_ok=True)
     data, mix = out / f"generated_{args.task}.hdf5", out / f"mix_{args.task}.hdf5"
     if not data.with_suffix(".json").is_file():
-        run_command(
-            "generate data", "go2-dsrl", "generate", args.task, "--episodes", str(args.generated_episodes), "--seed", seed, "--out", str(data),
-        )  # fmt: skip
+        amount = ("--episodes", args.generated_episodes, "--seed", seed, "--out", data)
+        steps.run_command("generate data", "go2-dsrl", "generate", args.task, *amount)
     if not mix.with_suffix(".json").is_file():
-        run_command(
-            "mix safe and unsafe episodes", "go2-dsrl", "mix", args.task, "--path", str(data), "--out", str(mix), "--ratio", *map(str, args.ratio),
-            "--safe-samples", str(args.safe_samples), "--limit", str(args.limit), "--seed", seed,
-        )  # fmt: skip
+        steps.run_command(
+            "mix safe and unsafe episodes",
+            *("go2-dsrl", "mix", args.task, "--path", data, "--out", mix, "--ratio", *args.ratio),
+            *("--safe-samples", args.safe_samples, "--limit", args.limit, "--seed", seed),
+        )
     shared = [str(mix), "--preset", args.preset, "--seed", seed, "--reward-scale", "0"]
     changed = {"sevpo": args.set, "bc": args.set_bc}
-    train_all([(out / name, [*shared, "--algorithm", name, "--set", *changed[name]]) for name, _ in METHODS])
-    rows = [["policy", "return", "cost", "greatest cost", "over the limit", "normalised return", "normalised cost"]]
-    for name, title in METHODS:
-        policy, folder = out / f"{name}.onnx", out / f"play_{name}"
-        if not policy.is_file():
-            run_command(f"export {name}", "go2-export", str(out / name), "--out", str(policy))
-        if not (folder / "report.json").is_file():
-            video = ["--video"] if args.video and name == "sevpo" else []
-            run_command(
-                f"play {name}", "go2-play", str(policy), "--episodes", str(args.episodes), "--limit", str(args.limit), "--seed", seed,
-                "--out", str(folder), *video,
-            )  # fmt: skip
-        rows.append(_row(title, json.loads((folder / "report.json").read_text(encoding="utf-8"))))
-    text, minutes = table(rows), (time.perf_counter() - start) / 60
+    steps.train_all(
+        [(out / name, [*shared, "--algorithm", name, "--set", *changed[name]]) for name, _ in steps.METHODS]
+    )
+    playing = ("--episodes", args.episodes, "--limit", args.limit, "--seed", seed)
+    text = steps.table([HEAD, *steps.play_all(out, playing, args.video, _row)])
     (out / "table.txt").write_text(text + "\n", encoding="utf-8")
+    minutes = (time.perf_counter() - start) / 60
     head = (
-        f"\n{args.task}, generated data (not DSRL's), {args.episodes} episodes each, limit {args.limit:g}: safe is a normalised cost below 1; "
-        f"{minutes:.1f} min\n"
+        f"\n{args.task}, generated data (not DSRL's), {args.episodes} episodes each, "
+        f"limit {args.limit:g}: safe is a normalised cost below 1; {minutes:.1f} min\n"
     )
     film = out / "play_sevpo" / "video.mp4"
     return "\n".join([head, text, *([f"\nvideo: {film}"] if film.is_file() else [])])
@@ -94,13 +91,7 @@ def demo(args: Args) -> str:
 
 def main() -> None:
     """Entry point."""
-    args = tyro.cli(Args)
-    kill_interrupts()
-    try:
-        print(demo(args))
-    except KeyboardInterrupt:
-        print("\nstopped; finished steps are kept, the same command goes on", file=sys.stderr)
-        sys.exit(130)
+    steps.run(demo, tyro.cli(Args))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any, List, Optional
 
 import numpy as np
 
-from go2_sevpo.deploy.play.worlds import evaluation_env, noise_scale
+from go2_sevpo.deploy.play.go2 import evaluation_env, noise_scale
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.envs.seeds import play_stream

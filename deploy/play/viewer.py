@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from go2_sevpo.deploy.play.worlds import evaluation_env, noise_scale
+from go2_sevpo.deploy.play.go2 import evaluation_env, noise_scale
 from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.description.scene import scene_xml
 from go2_sevpo.envs.go2.rollout import onnx_policy

@@ -1,10 +1,8 @@
-"""Playing a policy in simulation while it is trained, to keep the best beside the last."""
+"""Playing a policy on the Go2 courses while it is trained."""
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -15,14 +13,10 @@ from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import Policy as Actor
 from go2_sevpo.envs.go2.rollout import run_episodes
 from go2_sevpo.envs.seeds import EVALUATION
+from go2_sevpo.offline_training.evaluation.best import Evaluator
 from go2_sevpo.policies.torch_policy import Policy
 from go2_sevpo.policies.torch_policy import act as ask
-from go2_sevpo.runs.csv_log import append_row
 
-Evaluator = Callable[[Policy], Dict[str, float]]
-Rank = Callable[[Dict[str, float]], List[float]]
-"""What an evaluation found, as numbers that are compared from left to right; the greater is the better."""
-CURVE = "evaluation.csv"
 GO2 = "go2_sevpo/Go2Parkour-v0"
 
 
@@ -83,38 +77,6 @@ def go2_evaluator(
     return evaluate
 
 
-def read_curve(run: Path) -> List[Dict[str, float]]:
-    """``evaluation.csv`` of a run: step, member and what every evaluation found; empty if there was none."""
-    path = run / CURVE
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as handle:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(handle)]
-
-
 def go2_rank(found: Dict[str, float]) -> List[float]:
     """Most successes, then least cost."""
     return [found["success"], -found["cost"]]
-
-
-class BestKeeper:
-    """Remembers each member's best evaluation."""
-
-    def __init__(self, evaluate: Evaluator, every: int, out: Path, rank: Rank = go2_rank) -> None:
-        self.evaluate, self.every, self.out, self.rank = evaluate, every, out, rank
-        self.best: Dict[int, List[float]] = {}
-
-    def due(self, step: int, total: int) -> bool:
-        """Whether to evaluate after ``step`` steps."""
-        return step % self.every == 0 or step == total
-
-    def offer(self, member: int, step: int, policy: Policy) -> Tuple[bool, Dict[str, float]]:
-        """Evaluate, log to ``evaluation.csv``; True if this is the best so far."""
-        found = self.evaluate(policy)
-        row = {"step": step, "member": member, **{k: round(v, 6) for k, v in found.items()}}
-        append_row(self.out / CURVE, row)
-        score = self.rank(found)
-        better = member not in self.best or score > self.best[member]
-        if better:
-            self.best[member] = score
-        return better, found

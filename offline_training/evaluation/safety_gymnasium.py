@@ -9,7 +9,7 @@ import torch
 
 from go2_sevpo.envs.safety_gymnasium.tasks import Task
 from go2_sevpo.envs.seeds import SAFETY_EVALUATION
-from go2_sevpo.offline_training.evaluation.go2 import Evaluator, Rank
+from go2_sevpo.offline_training.evaluation.best import Evaluator, Rank
 from go2_sevpo.policies.torch_policy import Policy
 from go2_sevpo.policies.torch_policy import act as ask
 

@@ -12,11 +12,10 @@ from typing import Any, Callable, Dict, Union
 import tyro
 from typing_extensions import Annotated
 
-from go2_sevpo.offline_training.reproduce import figure6
 from go2_sevpo.offline_training.reproduce.go2 import table5
 from go2_sevpo.offline_training.reproduce.mdp import figure2
 from go2_sevpo.offline_training.reproduce.reach_avoid import figure1, sweep
-from go2_sevpo.offline_training.reproduce.safety_gymnasium import figure4
+from go2_sevpo.offline_training.reproduce.safety_gymnasium import figure4, figure6
 from go2_sevpo.offline_training.reproduce.safety_gymnasium import tables as safety_tables
 from go2_sevpo.policies.contract import ContractError
 from go2_sevpo.runs.interrupt import kill_interrupts

@@ -4,7 +4,8 @@ import json
 import pytest
 
 from go2_sevpo.deploy.demo import safety_gymnasium as demo_safety
-from go2_sevpo.deploy.demo.go2 import Args, demo, table
+from go2_sevpo.deploy.demo.go2 import Args, demo
+from go2_sevpo.deploy.demo.steps import table
 from tests.offline_training.test_safety_tables import TINY, generated
 
 PRESET = """

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from go2_sevpo.deploy.play.cli import Args, evaluate, play, show
+from go2_sevpo.deploy.play.arguments import Args
+from go2_sevpo.deploy.play.cli import play
+from go2_sevpo.deploy.play.go2 import evaluate, show
 from go2_sevpo.policies.contract import ContractError
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 

@@ -10,7 +10,7 @@ from go2_sevpo.data_collection.collect import Args as Collect
 from go2_sevpo.data_collection.collect import Source, plan
 from go2_sevpo.data_collection.experts.config import CONFIG_DIR, load_config
 from go2_sevpo.deploy.play.cli import Args as Play
-from go2_sevpo.deploy.play.worlds import evaluation_env
+from go2_sevpo.deploy.play.go2 import evaluation_env
 from go2_sevpo.envs import seeds
 from go2_sevpo.envs.go2.config import ParkourConfig
 from go2_sevpo.envs.go2.pool import CoursePool

@@ -10,7 +10,8 @@ from go2_sevpo.data_collection.collect import Args as CollectArgs
 from go2_sevpo.data_collection.collect import collect
 from go2_sevpo.deploy.export.cli import Args as ExportArgs
 from go2_sevpo.deploy.export.cli import export_run
-from go2_sevpo.offline_training.evaluation.go2 import BestKeeper, courses_of
+from go2_sevpo.offline_training.evaluation.best import BestKeeper
+from go2_sevpo.offline_training.evaluation.go2 import courses_of
 from go2_sevpo.offline_training.train import Args, train
 from go2_sevpo.policies.torch_policy import load_policy
 

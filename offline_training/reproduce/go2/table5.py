@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
-from go2_sevpo.offline_training.reproduce.reach_avoid.figure1 import plain
+from go2_sevpo.offline_training.reproduce.settings import plain
 from go2_sevpo.offline_training.trainer import member_folder
 from go2_sevpo.policies.torch_policy import load_policy
 from go2_sevpo.runs.files import write_atomically

@@ -17,6 +17,7 @@ from go2_sevpo.envs.reach_avoid.truth import load_truth
 from go2_sevpo.envs.seeds import REACH_AVOID_PLAY, REACH_AVOID_STARTS
 from go2_sevpo.offline_training import train as training
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
+from go2_sevpo.offline_training.reproduce.settings import plain
 from go2_sevpo.offline_training.trainer import POLICY, member_folder
 from go2_sevpo.policies.torch_policy import load_policy
 from go2_sevpo.runs.files import write_atomically
@@ -60,11 +61,6 @@ class Figure1:
     processes: int = 2
     """Trainings and evaluations at the same time, one core each."""
     seed: int = 0
-
-
-def plain(args: Any) -> Dict[str, Any]:
-    """Settings as plain data."""
-    return json.loads(json.dumps(vars(args), default=str))  # type: ignore[no-any-return]
 
 
 def jobs(args: Figure1) -> List[Tuple[float, str]]:

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from go2_sevpo.offline_training.reproduce.reach_avoid.figure1 import Figure1, one_job
-
-
-def from_json(cls: Any, text: str) -> Any:
-    """Settings of class ``cls`` from JSON; paths and tuples as in its defaults."""
-    kinds = {k: type(v) for k, v in vars(cls()).items()}
-    values = json.loads(text)
-    return cls(
-        **{
-            k: Path(v) if issubclass(kinds[k], Path) else tuple(v) if kinds[k] is tuple else v
-            for k, v in values.items()
-        }
-    )
+from go2_sevpo.offline_training.reproduce.settings import from_json
 
 
 def main() -> None:

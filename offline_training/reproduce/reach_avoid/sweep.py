@@ -22,6 +22,7 @@ from go2_sevpo.envs.seeds import REACH_AVOID_PLAY, REACH_AVOID_STARTS
 from go2_sevpo.offline_training import train as training
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 from go2_sevpo.offline_training.reproduce.reach_avoid import figure1
+from go2_sevpo.offline_training.reproduce.settings import plain
 from go2_sevpo.runs.checkpoint import load_checkpoint, save_checkpoint
 from go2_sevpo.runs.cpu import use_cpu
 from go2_sevpo.runs.files import write_atomically
@@ -212,7 +213,7 @@ def run(args: Sweep, job: Optional[str] = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     load_truth(args.truth)
     figure1.collect_one(args.out / "data", args)
-    settings = json.dumps(figure1.plain(args))
+    settings = json.dumps(plain(args))
     base = module("go2_sevpo.offline_training.reproduce.reach_avoid.sweep_job", settings)
     done: Dict[Path, str] = {}
     first, rest = [], []
@@ -229,5 +230,5 @@ def run(args: Sweep, job: Optional[str] = None) -> None:
     results = [json.loads((args.out / f"{_slug(n)}.json").read_text(encoding="utf-8")) for n in names]
     text = table(results, args)
     write_atomically(args.out / "sweep.md", text)
-    write_atomically(args.out / "sweep.json", json.dumps({"settings": figure1.plain(args), "results": results}))
+    write_atomically(args.out / "sweep.json", json.dumps({"settings": plain(args), "results": results}))
     print(text)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from go2_sevpo.offline_training.reproduce.reach_avoid.figure1_job import from_json
 from go2_sevpo.offline_training.reproduce.reach_avoid.sweep import Sweep, run
+from go2_sevpo.offline_training.reproduce.settings import from_json
 
 
 def main() -> None:

@@ -16,10 +16,10 @@ import numpy as np
 
 from go2_sevpo.data.dsrl.files import read_dsrl
 from go2_sevpo.envs.safety_gymnasium.tasks import find_task
-from go2_sevpo.offline_training.evaluation.go2 import read_curve
+from go2_sevpo.offline_training.evaluation.best import read_curve
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
-from go2_sevpo.offline_training.reproduce.reach_avoid.figure1 import plain
 from go2_sevpo.offline_training.reproduce.safety_gymnasium import tables as safety_tables
+from go2_sevpo.offline_training.reproduce.settings import plain
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.processes import module
 

@@ -100,7 +100,7 @@ def _cells(f: Dict[str, Any], worst: bool) -> List[str]:
 
 
 Curve = Tuple[str, str, str, List[Dict[str, float]]]
-"""Task, mix, label and the rows of :func:`go2_sevpo.offline_training.evaluation.go2.read_curve`."""
+"""Task, mix, label and the rows of :func:`go2_sevpo.offline_training.evaluation.best.read_curve`."""
 
 
 def draw_curves(curves: List[Curve], limits: Sequence[float], path: Path) -> None:

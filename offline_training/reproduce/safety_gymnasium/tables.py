@@ -16,11 +16,11 @@ from go2_sevpo.algorithms import make_config
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.envs.safety_gymnasium.files import find_file
 from go2_sevpo.envs.safety_gymnasium.tasks import find_task
-from go2_sevpo.offline_training.evaluation.go2 import read_curve
+from go2_sevpo.offline_training.evaluation.best import read_curve
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
-from go2_sevpo.offline_training.reproduce.reach_avoid.figure1 import plain
 from go2_sevpo.offline_training.reproduce.safety_gymnasium import reuse as safety_reuse
 from go2_sevpo.offline_training.reproduce.safety_gymnasium.reuse import Reused
+from go2_sevpo.offline_training.reproduce.settings import plain
 from go2_sevpo.offline_training.train import Args, settings_of
 from go2_sevpo.offline_training.trainer import member_folder
 from go2_sevpo.runs.files import write_atomically
