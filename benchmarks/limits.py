@@ -26,7 +26,7 @@ from go2_sevpo.envs.go2.description.course import Shape
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.envs.seeds import LIMITS
-from go2_sevpo.metrics import wilson
+from go2_sevpo.metrics import percent, wilson
 from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 from go2_sevpo.runs.files import write_atomically
@@ -125,8 +125,7 @@ def line(found: Dict[str, Any]) -> str:
     """One row as Markdown."""
 
     def rate(key: str) -> str:
-        low, high = found[key]["interval"]
-        return f"{100 * found[key]['rate']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        return percent(found[key]["rate"], found[key]["interval"], sign="")
 
     return f"| {found['title']} | {rate('success')} | {rate('fall')} | {100 * found['progress']:.0f} |"
 

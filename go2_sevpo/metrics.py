@@ -21,7 +21,7 @@ def wilson(successes: int, n: int, z: float = 1.959963984540054) -> Tuple[float,
     return (0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
 
 
-def percent(rate: float, interval: Sequence[float], digits: int = 1) -> str:
-    """A rate with its interval as it is shown everywhere: ``97.4% [96.2, 98.2]``."""
+def percent(rate: float, interval: Sequence[float], digits: int = 1, sign: str = "%") -> str:
+    """A rate with its interval as it is shown everywhere: ``97.4% [96.2, 98.2]``; ``sign`` follows the rate."""
     low, high = interval
-    return f"{100 * rate:.{digits}f}% [{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
+    return f"{100 * rate:.{digits}f}{sign} [{100 * low:.{digits}f}, {100 * high:.{digits}f}]"

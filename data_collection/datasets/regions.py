@@ -14,7 +14,7 @@ import torch
 
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError
-from go2_sevpo.metrics import wilson
+from go2_sevpo.metrics import percent, wilson
 from go2_sevpo.policies.torch_policy import DiffusionPolicy, load_policy
 from go2_sevpo.runs.files import write_atomically
 
@@ -170,10 +170,8 @@ def region_report(folder: Path, policy_file: Path, out: Path, seed: int = 0) -> 
     ]
     for k, b in report["before_fall"].items():
         if b["episodes"]:
-            low, high = b["interval"]
-            lines.append(
-                f"{int(k) * 0.02:.1f} s before the fall: {100 * b['called_unsafe']:.1f}% [{100 * low:.1f}, {100 * high:.1f}] called unsafe"
-            )
+            share = percent(b["called_unsafe"], b["interval"])
+            lines.append(f"{int(k) * 0.02:.1f} s before the fall: {share} called unsafe")
     if report["warning_steps"]:
         lines.append(
             f"warning before the fall: median {0.02 * report['warning_steps'][2]:.2f} s; {report['falls_without_warning']} without any"

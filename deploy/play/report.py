@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from go2_sevpo.metrics import percent
 from go2_sevpo.runs.files import write_atomically
 
 _STYLE = (
@@ -66,8 +67,8 @@ def trace_plot(traces: List[List[Dict[str, float]]]) -> str:
 
 
 def _percent(report: Dict[str, Any], key: str, interval: str) -> str:
-    low, high = report[interval]
-    return f"{100 * report[key]:.1f}% <small>[{100 * low:.1f}, {100 * high:.1f}]</small>"
+    rate, _, bounds = percent(report[key], report[interval]).partition(" ")
+    return f"{rate} <small>{bounds}</small>"
 
 
 def html_report(report: Dict[str, Any], traces: List[List[Dict[str, float]]], video: Optional[Path]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from go2_sevpo.envs.contracts import contract_for
 from go2_sevpo.envs.safety_gymnasium.tasks import Task, normalised_cost
 from go2_sevpo.envs.seeds import SAFETY_PLAY
-from go2_sevpo.metrics import wilson
+from go2_sevpo.metrics import percent, wilson
 from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.runs.files import write_atomically
@@ -99,12 +99,12 @@ def record(policy: OnnxPolicy, task: Task, args: Any, noise: float) -> None:
 
 def show(report: Dict[str, Any]) -> str:
     """The report as a few lines of text."""
-    low, high = report["failure_interval"]
+    failure = percent(report["failure_rate"], report["failure_interval"])
     return (
         f"{report['task']}: return {report['return_mean']:.2f} +- {report['return_std']:.2f}, cost {report['cost_mean']:.2f} "
         f"(largest {report['cost_max']:.0f})\n"
         f"normalised return {report['normalised_return']:.3f}, normalised cost {report['normalised_cost']:.2f} at limit "
         f"{report['limit']:g} (safe below 1)\n"
-        f"{100 * report['failure_rate']:.1f}% [{100 * low:.1f}, {100 * high:.1f}] of {report['episodes']} episodes cost more than "
+        f"{failure} of {report['episodes']} episodes cost more than "
         f"{report['limit']:g}; N = {report['candidates']}"
     )

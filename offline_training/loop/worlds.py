@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from go2_sevpo.envs.safety_gymnasium.tasks import Task
+from go2_sevpo.metrics import percent
 from go2_sevpo.runs.processes import module, run
 
 
@@ -104,8 +105,7 @@ class Go2World:
         """Columns of the table: success %, fall %, cost, return."""
 
         def rate(key: str) -> str:
-            low, high = p[f"{key}_interval"]
-            return f"{100 * p[f'{key}_rate']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+            return percent(p[f"{key}_rate"], p[f"{key}_interval"], sign="")
 
         return [rate("success"), rate("fall"), f"{p['cost_mean']:.2f}", f"{p['return_mean']:.1f}"]
 
@@ -157,6 +157,5 @@ class SafetyWorld:
 
     def cells(self, p: Dict[str, Any]) -> List[str]:
         """Columns of the table."""
-        low, high = p["failure_interval"]
-        failure = f"{100 * p['failure_rate']:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
+        failure = percent(p["failure_rate"], p["failure_interval"], 0, "")
         return [f"{p['return_mean']:.2f}", f"{p['cost_mean']:.2f}", f"{p['cost_max']:.0f}", failure]

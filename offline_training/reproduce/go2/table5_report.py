@@ -6,7 +6,7 @@ from typing import Any, Dict, List
 
 import numpy as np
 
-from go2_sevpo.metrics import wilson
+from go2_sevpo.metrics import percent, wilson
 
 NAMES = {
     "sevpo": "SEVPO", "fisor": "FISOR", "bc": "cloning, all data", "bc-safe": "cloning, safe episodes",
@@ -40,8 +40,7 @@ def composition(manifest: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _rate(count: int, n: int) -> str:
-    low, high = wilson(count, n)
-    return f"{100 * count / n:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return percent(count / n, wilson(count, n), sign="")
 
 
 def cells(rows: List[Dict[str, Any]]) -> List[str]:

@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+from go2_sevpo import metrics
 from go2_sevpo.envs.reach_avoid import play, task
 from go2_sevpo.envs.reach_avoid.truth import Truth
 from go2_sevpo.envs.seeds import REACH_AVOID_PLAY
@@ -27,8 +28,7 @@ NAMES = {
 
 def percent(entry: Dict[str, Any]) -> str:
     """A rate with its interval, in percent."""
-    low, high = entry["interval"]
-    return f"{100 * entry['rate']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return metrics.percent(entry["rate"], entry["interval"], sign="")
 
 
 def table(result: Dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from go2_sevpo.data.dsrl.files import read_dsrl
 from go2_sevpo.envs.safety_gymnasium.tasks import find_task
+from go2_sevpo.metrics import percent
 from go2_sevpo.offline_training.evaluation.best import read_curve
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 from go2_sevpo.offline_training.reproduce.safety_gymnasium import tables as safety_tables
@@ -147,10 +148,10 @@ def table(result: Dict[str, Any]) -> str:
         for entry, data in zip(loop["rounds"], loop["data"]):
             (p,) = entry["played"].values()
             total = sum(d["transitions"] for d in loop["data"][: entry["round"] + 1])
-            low, high = p["failure_interval"]
+            failure = percent(p["failure_rate"], p["failure_interval"], 0)
             lines.append(
                 f"| {loop['seed']} | {entry['round']} | {total} | {data['cost_mean']:.2f} | {p['return_mean']:.2f} | {p['cost_mean']:.2f} | "
-                f"{p['cost_max']:.0f} | {100 * p['failure_rate']:.0f}% [{100 * low:.0f}, {100 * high:.0f}] |"
+                f"{p['cost_max']:.0f} | {failure} |"
             )
         if len(loop["rounds"]) <= s["rounds"] and not loop["rounds"][-1]["may_collect"]:
             lines.append(f"| {loop['seed']} | stopped: not safe enough to collect | | | | | | |")

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 import numpy as np
 
 from go2_sevpo.envs.safety_gymnasium.tasks import find_task, normalised_cost
-from go2_sevpo.metrics import wilson
+from go2_sevpo.metrics import percent, wilson
 
 NAMES = {
     "sevpo": "SEVPO", "fisor": "FISOR", "cpq": "CPQ", "coptidice": "COptiDICE", "ccac": "CCAC", "bc": "cloning, all data",
@@ -90,8 +90,7 @@ def _cells(f: Dict[str, Any], worst: bool) -> List[str]:
         low, high = f[f"{name}_interval"]
         return f"{f[name]:.2f} [{low:.2f}, {high:.2f}]"
 
-    low, high = f["failure_interval"]
-    failure = f"{100 * f['failure_rate']:.0f}% [{100 * low:.0f}, {100 * high:.0f}]"
+    failure = percent(f["failure_rate"], f["failure_interval"], 0)
     scores = [interval("reward"), interval("cost")]
     if worst:
         return [*scores, f"{f['cost_max']:.0f}", failure]
