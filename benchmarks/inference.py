@@ -1,4 +1,6 @@
-"""Latency of one action on one thread, N = 1 and N = 16, for both presets' networks: ``python -m benchmarks.inference``."""
+"""Latency of one action on one thread, N = 1 and N = 16, for both presets' networks: ``python -m
+benchmarks.inference``.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,11 @@ def main() -> None:
         for preset in ("laptop", "paper"):
             config = make_config("sevpo", settings_of(TrainArgs((), Path("o"), "sevpo", preset)))
             policy = make_algorithm("sevpo", config, data).policy("argmin_cost").eval()
-            contract = {**environment_contract(), "kind": "sevpo", "sampler": {**policy.sampler, "candidates": 16}}
+            contract = {
+                **environment_contract(),
+                "kind": "sevpo",
+                "sampler": {**policy.sampler, "candidates": 16},
+            }
             path = Path(folder) / f"{preset}.onnx"
             write_onnx(policy, contract, torch.randn(64, 265), path)
             for n in (1, 16):

@@ -1,7 +1,9 @@
-"""Gradient steps per second of SEVPO and cloning, PPO steps per second: ``python -m benchmarks.learning``.
+"""Gradient steps per second of SEVPO and cloning, PPO steps per second: ``python -m
+benchmarks.learning``.
 
-Beside each rate stands the arithmetic of a step (matrix products, counted by torch), its share of the sgemm peak
-measured in the same run, and the rate with torch's default matrix product (:mod:`go2_sevpo.runs.cpu`).
+Beside each rate stands the arithmetic of a step (matrix products, counted by torch), its share of
+the sgemm peak measured in the same run, and the rate with torch's default matrix product
+(:mod:`go2_sevpo.runs.cpu`).
 """
 
 from __future__ import annotations
@@ -47,10 +49,14 @@ def random_data(n_obs: int, n_act: int, rows: int = 20000) -> OfflineDataset:
     ends = np.zeros(rows, np.float32)
     ends[-1] = 1
     columns = {
-        "observations": frames[:-1], "next_observations": frames[1:], "timeouts": ends,
-        "actions": rng.uniform(-1, 1, (rows, n_act)).astype(np.float32), "rewards": np.zeros(rows, np.float32),
-        "costs": (rng.random(rows) < 0.05).astype(np.float32), "terminals": np.zeros(rows, np.float32),
-    }  # fmt: skip
+        "observations": frames[:-1],
+        "next_observations": frames[1:],
+        "timeouts": ends,
+        "actions": rng.uniform(-1, 1, (rows, n_act)).astype(np.float32),
+        "rewards": np.zeros(rows, np.float32),
+        "costs": (rng.random(rows) < 0.05).astype(np.float32),
+        "terminals": np.zeros(rows, np.float32),
+    }
     table = {"length": [rows], "return": [0.0], "cost": [0.0], "success": [0], "fall": [0]}
     return OfflineDataset([Episodes(columns, {k: np.array(v) for k, v in table.items()})])
 
@@ -90,7 +96,9 @@ def algorithm_step(
 
 
 def ppo_rate(threads: int) -> Dict[str, float]:
-    """Control steps per second of whole PPO iterations on the expert preset, from the first iteration on."""
+    """Control steps per second of whole PPO iterations on the expert preset, from the first
+    iteration on.
+    """
     from go2_sevpo.data_collection.experts.train import CONFIG_DIR, Trainer, load_config
 
     config = load_config(CONFIG_DIR / "expert.yaml")
@@ -131,8 +139,11 @@ def main() -> None:
         onednn = use_cpu(threads)
         peak = sgemm_peak()
         values: Dict[str, Any] = {
-            "threads": threads, "onednn": onednn, "sgemm_gflops": peak / 1e9, "sgemm_gflops_default": default_peak / 1e9,
-        }  # fmt: skip
+            "threads": threads,
+            "onednn": onednn,
+            "sgemm_gflops": peak / 1e9,
+            "sgemm_gflops_default": default_peak / 1e9,
+        }
         for title, name, preset, stage, data, members in cases:
             step = algorithm_step(name, preset, stage, data, members)
             step(0)  # also finds the regions of all rows, once

@@ -1,8 +1,9 @@
-"""Where a policy's limits are: ``python -m benchmarks.limits`` plays it on courses and with physics it was not made for.
+"""Where a policy's limits are: ``python -m benchmarks.limits`` plays it on courses and with physics
+it was not made for.
 
-Two tables. *Limits*: success against the tilt of the hard course's stones, against the width of its gaps and against friction,
-everything else as defined. *Robustness*: one property of the simulation changed at a time. Each row is a number of
-unseen episodes with all other randomisation on.
+Two tables. *Limits*: success against the tilt of the hard course's stones, against the width of its
+gaps and against friction, everything else as defined. *Robustness*: one property of the simulation
+changed at a time. Each row is a number of unseen episodes with all other randomisation on.
 """
 
 from __future__ import annotations
@@ -66,10 +67,16 @@ def limit_rows() -> List[Row]:
         for t in (0, 20, 30, 35, 40, 42.5, 45)
     ]
     rows += [
-        Row("limits", f"tilt {t} degrees, friction {f:g}", {"shape": Shape(tilt=(t, t), friction=f)}, f"friction at {t} degrees", f)
+        Row(
+            "limits",
+            f"tilt {t} degrees, friction {f:g}",
+            {"shape": Shape(tilt=(t, t), friction=f)},
+            f"friction at {t} degrees",
+            f,
+        )
         for t in (20, 30, 40, 45)
         for f in (0.6, 0.8, 1.0, 1.2, 1.6, 2.0)
-    ]  # fmt: skip
+    ]
     rows += [
         Row("limits", f"gaps {g:g} m", {"shape": Shape(gap=(g, g))}, "gap", g)
         for g in (0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6)
@@ -94,7 +101,10 @@ def robustness_rows() -> List[Row]:
     rows += [fixed(f"action delay {1000 * d:g} ms", delay_s=(d, d)) for d in (0.0, 0.01, 0.02)]
     rows += [fixed(f"pushes of up to {v:g} m/s", push_speed=v) for v in (0.8, 1.2)]
     rows += [fixed(f"map wrong by up to {100 * e:g} cm", map_error=e) for e in (0.04, 0.06)]
-    rows += [Row("robustness", f"physics step {1000 * dt:g} ms", {"physics_dt": dt}) for dt in (0.002, 0.001)]
+    rows += [
+        Row("robustness", f"physics step {1000 * dt:g} ms", {"physics_dt": dt})
+        for dt in (0.002, 0.001)
+    ]
     return rows
 
 
@@ -103,9 +113,14 @@ def play(policy: OnnxPolicy, args: Args, row: Row) -> Dict[str, Any]:
     course = "hard" if row.table == "limits" else args.course
     stream = LIMITS.number(args.seed, 0, args.episodes)
     config = ParkourConfig(
-        num_envs=args.episodes, courses=(course,), variants=args.episodes, seed=stream,
-        course_seed=stream, threads=args.threads, **row.changes,
-    )  # fmt: skip
+        num_envs=args.episodes,
+        courses=(course,),
+        variants=args.episodes,
+        seed=stream,
+        course_seed=stream,
+        threads=args.threads,
+        **row.changes,
+    )
     env = Go2Parkour(config)
     scale = policy.contract["sampler"].get("noise_scale", 1.0)
     try:
@@ -115,10 +130,15 @@ def play(policy: OnnxPolicy, args: Args, row: Row) -> Dict[str, Any]:
     n = len(episodes)
     counts = {k: sum(bool(e[k]) for e in episodes) for k in ("success", "fall", "timeout")}
     return {
-        "table": row.table, "title": row.title, "course": course, "episodes": n, "curve": row.curve, "at": row.at,
+        "table": row.table,
+        "title": row.title,
+        "course": course,
+        "episodes": n,
+        "curve": row.curve,
+        "at": row.at,
         **{k: {"rate": c / n, "interval": wilson(c, n)} for k, c in counts.items()},
         "progress": sum(e["progress"] for e in episodes) / n,
-    }  # fmt: skip
+    }
 
 
 def line(found: Dict[str, Any]) -> str:
@@ -127,7 +147,9 @@ def line(found: Dict[str, Any]) -> str:
     def rate(key: str) -> str:
         return percent(found[key]["rate"], found[key]["interval"], sign="")
 
-    return f"| {found['title']} | {rate('success')} | {rate('fall')} | {100 * found['progress']:.0f} |"
+    return (
+        f"| {found['title']} | {rate('success')} | {rate('fall')} | {100 * found['progress']:.0f} |"
+    )
 
 
 def earlier(path: Path, settings: Dict[str, Any]) -> Dict[Tuple[str, str], Dict[str, Any]]:
@@ -143,7 +165,9 @@ def earlier(path: Path, settings: Dict[str, Any]) -> Dict[Tuple[str, str], Dict[
 
 
 def main() -> None:
-    """Measure, print; writes ``NAME.json`` after every row (the same command goes on), ``NAME.md`` and ``NAME.png``."""
+    """Measure, print; writes ``NAME.json`` after every row (the same command goes on), ``NAME.md``
+    and ``NAME.png``.
+    """
     args = tyro.cli(Args)
     torch.set_num_threads(1)
     policy = OnnxPolicy(find_policy(args.policy))

@@ -32,7 +32,14 @@ def draw(rows: List[Dict[str, Any]], path: Path) -> None:
                 color=f"C{k}",
                 label=curve.rpartition(" at ")[2],
             )
-            axis.fill_between(x, [100 * v for v in low], [100 * v for v in high], color=f"C{k}", alpha=0.2, linewidth=0)
+            axis.fill_between(
+                x,
+                [100 * v for v in low],
+                [100 * v for v in high],
+                color=f"C{k}",
+                alpha=0.2,
+                linewidth=0,
+            )
         axis.axvspan(*course[start], color="grey", alpha=0.12, linewidth=0)
         axis.set(xlabel=label, ylim=(0, 101))
         if len(curves) > 1:

@@ -1,6 +1,8 @@
-"""Environment control steps per second beside the raw physics ceiling, in one run: ``python -m benchmarks.simulation``.
+"""Environment control steps per second beside the raw physics ceiling, in one run: ``python -m
+benchmarks.simulation``.
 
-The ceiling is ``mujoco.rollout`` alone, on the same worlds, from the same states, with the same targets and threads.
+The ceiling is ``mujoco.rollout`` alone, on the same worlds, from the same states, with the same
+targets and threads.
 """
 
 from __future__ import annotations
@@ -40,7 +42,11 @@ def measure(args: Args) -> Dict[str, float]:
     """Alternate the two loops over the same states so that both see the same machine."""
     torch.set_num_threads(1)
     config = ParkourConfig(
-        num_envs=args.num_envs, courses=("simple", "hard"), shares=(0.5, 0.5), variants=64, threads=args.threads
+        num_envs=args.num_envs,
+        courses=("simple", "hard"),
+        shares=(0.5, 0.5),
+        variants=64,
+        threads=args.threads,
     )
     env = Go2Parkour(config, auto_reset=True)
     policy = OnnxPolicy(find_policy(args.policy))
@@ -52,13 +58,22 @@ def measure(args: Args) -> Dict[str, float]:
         action, _ = act(obs, torch.zeros(len(obs)))
         middle = time.perf_counter()
         before = sim.state_dict()
-        control = np.repeat((env.default + 1.2 * action.clamp(-1, 1)).numpy().astype(np.float64)[:, None], 4, axis=1)
+        control = np.repeat(
+            (env.default + 1.2 * action.clamp(-1, 1)).numpy().astype(np.float64)[:, None], 4, axis=1
+        )
         initial = before["state"].numpy()
         states = np.empty((args.num_envs, 4, initial.shape[1]))
         sensors = np.empty((args.num_envs, 4, sim._pool[0].nsensordata))
         raw = time.perf_counter()
         sim._rollout.rollout(
-            sim._models, sim._data, initial, control, nstep=4, state=states, sensordata=sensors, skip_checks=True
+            sim._models,
+            sim._data,
+            initial,
+            control,
+            nstep=4,
+            state=states,
+            sensordata=sensors,
+            skip_checks=True,
         )
         stepped = time.perf_counter()
         obs = env.step(action)[0]

@@ -1,6 +1,8 @@
-"""Training time against success: ``python -m benchmarks.time_to_success RUN``, a run of ``go2-train --evaluate-every``.
+"""Training time against success: ``python -m benchmarks.time_to_success RUN``, a run of ``go2-train
+--evaluate-every``.
 
-Time is that of the gradient steps of all stages (from the rates the run logged), without loading data and without the evaluations.
+Time is that of the gradient steps of all stages (from the rates the run logged), without loading
+data and without the evaluations.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ class Args:
 
     run: tyro.conf.Positional[Path]
     episodes: int
-    """Episodes of each evaluation, over all courses (--evaluate-episodes times courses), for the intervals."""
+    """Episodes of each evaluation, over all courses (--evaluate-episodes times courses), for the
+    intervals.
+    """
     name: str = "time_to_success_laptop"
     out: Path = Path("benchmarks/results.json")
 
@@ -50,7 +54,9 @@ def curve(run: Path, episodes: int) -> List[Dict[str, Any]]:
     """
     evaluated = read_curve(run)
     if not evaluated:
-        raise ValueError(f"{run} has no evaluation.csv, expected a run of go2-train --evaluate-every")
+        raise ValueError(
+            f"{run} has no evaluation.csv, expected a run of go2-train --evaluate-every"
+        )
     earlier = seconds_of(run / "critics.csv")[-1][1] if (run / "critics.csv").is_file() else 0.0
     policy = seconds_of(run / "policy.csv")
     found = []
@@ -69,7 +75,9 @@ def curve(run: Path, episodes: int) -> List[Dict[str, Any]]:
 
 
 def main() -> None:
-    """Print the curve; record it with the time to the final rate (the first evaluation whose interval holds the last one's rate)."""
+    """Print the curve; record it with the time to the final rate (the first evaluation whose
+    interval holds the last one's rate).
+    """
     args = tyro.cli(Args)
     try:
         found = curve(args.run, args.episodes)
@@ -79,9 +87,14 @@ def main() -> None:
     reached = next(r for r in found if r["interval"][1] >= final)
     config = json.loads((args.run / "config.json").read_text(encoding="utf-8"))
     values = {
-        "algorithm": config["algorithm"], "preset": config["preset"], "transitions": config["dataset"]["transitions"],
-        "final_success": final, "seconds_to_final_success": reached["seconds"], "seconds": found[-1]["seconds"], "curve": found,
-    }  # fmt: skip
+        "algorithm": config["algorithm"],
+        "preset": config["preset"],
+        "transitions": config["dataset"]["transitions"],
+        "final_success": final,
+        "seconds_to_final_success": reached["seconds"],
+        "seconds": found[-1]["seconds"],
+        "curve": found,
+    }
     record(args.out, args.name, values)
 
 

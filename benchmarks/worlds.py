@@ -1,8 +1,9 @@
-"""Control steps per second over the number of worlds, for one back end: ``python -m benchmarks.worlds --simulator mujoco-warp``.
+"""Control steps per second over the number of worlds, for one back end: ``python -m
+benchmarks.worlds --simulator mujoco-warp``.
 
-For each count the physics alone (``Simulator.step``, the raw ceiling) and the whole environment step the same kind of
-worlds: *simple* and *hard* courses, small random actions, finished worlds reset at once. The clock stops after the
-device has finished.
+For each count the physics alone (``Simulator.step``, the raw ceiling) and the whole environment
+step the same kind of worlds: *simple* and *hard* courses, small random actions, finished worlds
+reset at once. The clock stops after the device has finished.
 """
 
 from __future__ import annotations
@@ -60,14 +61,20 @@ def measure(args: Args) -> Dict[str, Any]:
     found: Dict[str, Any] = {"simulator": args.simulator}
     for n in args.num_envs:
         config = ParkourConfig(
-            num_envs=n, courses=("simple", "hard"), shares=(0.5, 0.5), variants=64, threads=args.threads,
+            num_envs=n,
+            courses=("simple", "hard"),
+            shares=(0.5, 0.5),
+            variants=64,
+            threads=args.threads,
             simulator=args.simulator,
-        )  # fmt: skip
+        )
         env = Go2Parkour(config, auto_reset=True)
         env.reset(0)
         whole = rate(env.step, n, args, env.device)
         raw = rate(lambda a, e=env: e.sim.step(e.default + r.ACTION_SCALE * a), n, args, env.device)  # type: ignore[misc]
-        found["device"] = torch.cuda.get_device_name(env.device) if env.device.type == "cuda" else "CPU"
+        found["device"] = (
+            torch.cuda.get_device_name(env.device) if env.device.type == "cuda" else "CPU"
+        )
         found[f"physics_{n}"], found[f"environment_{n}"] = raw, whole
         env.close()
     return found

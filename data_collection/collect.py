@@ -38,7 +38,9 @@ CONFIG_DIR = Path(__file__).parent / "configs"
 
 @dataclass(frozen=True)
 class Source:
-    """One part of a mix: ``episodes`` of ``policy`` on ``course``; ``noise`` scales a Gaussian policy's own noise."""
+    """One part of a mix: ``episodes`` of ``policy`` on ``course``; ``noise`` scales a Gaussian
+    policy's own noise.
+    """
 
     policy: str
     course: str
@@ -73,7 +75,9 @@ class Args:
     noise: float = 0.5
     """Scale of a Gaussian policy's own action noise; diffusion policies always draw theirs."""
     mix: Optional[str] = None
-    """Several sources: paper, demo, or a YAML file with a list under ``sources``; replaces --policy and --course."""
+    """Several sources: paper, demo, or a YAML file with a list under ``sources``; replaces --policy
+    and --course.
+    """
     seed: int = 0
     episodes_per_shard: int = 250
     threads: int = 0
@@ -105,7 +109,9 @@ def sources_of(args: Args) -> List[Source]:
     try:
         return [Source(**item) for item in data["sources"]]
     except TypeError as error:
-        raise ValueError(f"{path}: {error}; a source has policy, course, episodes, difficulty, noise") from error
+        raise ValueError(
+            f"{path}: {error}; a source has policy, course, episodes, difficulty, noise"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -145,15 +151,22 @@ def collect_shard(
     """Simulate one shard; returns the episodes, what made them, and the control steps."""
     seed = job.seed(args.seed)
     config = ParkourConfig(
-        num_envs=job.episodes, courses=(source.course,), difficulty=source.difficulty, variants=job.episodes,
+        num_envs=job.episodes,
+        courses=(source.course,),
+        difficulty=source.difficulty,
+        variants=job.episodes,
         course_seed=seed,
-        seed=seed, threads=args.threads, simulator=args.simulator,
+        seed=seed,
+        threads=args.threads,
+        simulator=args.simulator,
         randomization=Randomization() if args.randomization else Randomization.off(),
-    )  # fmt: skip
+    )
     env = Go2Parkour(config)
     try:
         is_gaussian = policy.contract["sampler"]["kind"] == "gaussian"
-        rollout = run_episodes(env, onnx_policy(policy, seed, source.noise if is_gaussian else 1.0), seed, keep=True)
+        rollout = run_episodes(
+            env, onnx_policy(policy, seed, source.noise if is_gaussian else 1.0), seed, keep=True
+        )
     finally:
         env.close()
     e = rollout.episodes
@@ -165,10 +178,14 @@ def collect_shard(
         "fall": np.array([x["fall"] for x in e], dtype=np.int64),
     }
     info = {
-        "source": asdict(source), "policy": policy.identity, "seed": args.seed, "part": job.part,
-        "environment": config.to_dict(), "observation": environment_contract()["observation"],
+        "source": asdict(source),
+        "policy": policy.identity,
+        "seed": args.seed,
+        "part": job.part,
+        "environment": config.to_dict(),
+        "observation": environment_contract()["observation"],
         "records": e,
-    }  # fmt: skip
+    }
     return Episodes(rollout.columns, table), info, rollout.steps
 
 
@@ -186,9 +203,13 @@ def _line(name: str, data: Episodes, progress: Progress, steps: int) -> str:
 def _fingerprint(args: Args, sources: List[Source]) -> Dict[str, Any]:
     hashes = {s.policy: OnnxPolicy(find_policy(s.policy)).identity["sha256"] for s in sources}
     return {
-        "sources": [asdict(s) for s in sources], "seed": args.seed, "episodes_per_shard": args.episodes_per_shard,
-        "randomization": args.randomization, "policies": hashes, "simulator": args.simulator,
-    }  # fmt: skip
+        "sources": [asdict(s) for s in sources],
+        "seed": args.seed,
+        "episodes_per_shard": args.episodes_per_shard,
+        "randomization": args.randomization,
+        "policies": hashes,
+        "simulator": args.simulator,
+    }
 
 
 def _check_resume(folder: Path, wanted: Dict[str, Any]) -> None:
@@ -197,9 +218,13 @@ def _check_resume(folder: Path, wanted: Dict[str, Any]) -> None:
         found = json.loads(path.read_text(encoding="utf-8"))
         for key, value in wanted.items():
             if found.get(key) != value:
-                raise DatasetError(f"{folder} was begun with {key} {found.get(key)}, now {value}; use another --out")
+                raise DatasetError(
+                    f"{folder} was begun with {key} {found.get(key)}, now {value}; use another --out"
+                )
     elif list(folder.glob("*.hdf5")):
-        raise DatasetError(f"{folder} holds shards of something else (no plan.json); use another --out")
+        raise DatasetError(
+            f"{folder} holds shards of something else (no plan.json); use another --out"
+        )
     else:
         write_atomically(path, json.dumps(wanted, indent=1))
 
@@ -244,9 +269,10 @@ def _collect(args: Args, sources: List[Source], policies: Dict[str, OnnxPolicy])
         entries.append(shards.shard_entry(path, shards.read_shard(path), info))
     common = {
         "environment": {"name": "go2_sevpo/Go2Parkour-v0", "definition": DEFINITION},
-        "observation": environment_contract()["observation"], "contract": environment_contract(),
+        "observation": environment_contract()["observation"],
+        "contract": environment_contract(),
         **_fingerprint(args, sources),
-    }  # fmt: skip
+    }
     return shards.write_manifest(args.out, entries, common)
 
 
@@ -260,8 +286,10 @@ def main() -> None:
         sys.exit(130)
     except (ValueError, ContractError, DatasetError, SimulationError) as error:
         sys.exit(f"go2-collect: {error}")
-    print(f"{args.out}: {manifest['episodes']} episodes, {manifest['transitions']} transitions, "
-          f"{manifest['successes']} successes, {manifest['falls']} falls")  # fmt: skip
+    print(
+        f"{args.out}: {manifest['episodes']} episodes, {manifest['transitions']} transitions, "
+        f"{manifest['successes']} successes, {manifest['falls']} falls"
+    )
 
 
 if __name__ == "__main__":

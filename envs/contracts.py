@@ -20,9 +20,13 @@ def safety_contract(task: Task) -> Dict[str, Any]:
     """What a policy for a Safety-Gymnasium task promises."""
     robot, dt = next((k, v) for k, v in CONTROL_DT.items() if task.name.startswith(k))
     return {
-        "contract_version": CONTRACT_VERSION, "robot": robot, "environment": task.registered_id, "control_dt": dt, "action_clip": 1.0,
+        "contract_version": CONTRACT_VERSION,
+        "robot": robot,
+        "environment": task.registered_id,
+        "control_dt": dt,
+        "action_clip": 1.0,
         "observation": {"name": task.env_id, "size": task.num_obs},
-    }  # fmt: skip
+    }
 
 
 CONTRACTS: Dict[str, Callable[[], Dict[str, Any]]] = {
@@ -40,5 +44,7 @@ def contract_for(environment: Optional[str]) -> Dict[str, Any]:
     """
     name = environment or GO2
     if name not in CONTRACTS:
-        raise ContractError(f"no contract for environment '{name}', expected one of {', '.join(CONTRACTS)}")
+        raise ContractError(
+            f"no contract for environment '{name}', expected one of {', '.join(CONTRACTS)}"
+        )
     return CONTRACTS[name]()

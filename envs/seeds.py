@@ -5,8 +5,9 @@ range of its own, each ``--seed`` a part of that range, each episode one number 
 are laid end to end, so they cannot overlap; what does not fit is refused, never wrapped around.
 
 Go2: the number is a course's seed (:func:`go2_sevpo.envs.go2.description.course.make_course`), and
-the first number of a part seeds the simulation's noise there. Safety-Gymnasium: the number seeds the
-environment's reset, which takes 32 bits. Reach-avoid: the number seeds a stream of random states.
+the first number of a part seeds the simulation's noise there. Safety-Gymnasium: the number seeds
+the environment's reset, which takes 32 bits. Reach-avoid: the number seeds a stream of random
+states.
 """
 
 from __future__ import annotations
@@ -120,5 +121,7 @@ def play_stream(seed: int, batch: int) -> int:
         ValueError: more batches than there is room for.
     """
     if not 0 <= batch < 1000:
-        raise ValueError(f"{batch + 1} batches of episodes, expected at most 1000; use more --worlds")
+        raise ValueError(
+            f"{batch + 1} batches of episodes, expected at most 1000; use more --worlds"
+        )
     return seed * 1000 + batch

@@ -13,7 +13,9 @@ def wilson(successes: int, n: int, z: float = 1.959963984540054) -> Tuple[float,
         ValueError: ``n`` below 1, or ``successes`` outside 0..n.
     """
     if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"{successes} successes in {n} trials, expected 0 <= successes <= trials and trials >= 1")
+        raise ValueError(
+            f"{successes} successes in {n} trials, expected 0 <= successes <= trials and trials >= 1"
+        )
     p = successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
@@ -22,6 +24,8 @@ def wilson(successes: int, n: int, z: float = 1.959963984540054) -> Tuple[float,
 
 
 def percent(rate: float, interval: Sequence[float], digits: int = 1, sign: str = "%") -> str:
-    """A rate with its interval as it is shown everywhere: ``97.4% [96.2, 98.2]``; ``sign`` follows the rate."""
+    """A rate with its interval as it is shown everywhere: ``97.4% [96.2, 98.2]``; ``sign`` follows
+    the rate.
+    """
     low, high = interval
     return f"{100 * rate:.{digits}f}{sign} [{100 * low:.{digits}f}, {100 * high:.{digits}f}]"

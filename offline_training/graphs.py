@@ -1,6 +1,8 @@
-"""Whole training steps as CUDA graphs: one launch instead of a thousand small ones (``go2-train --device cuda --cuda-graph``).
+"""Whole training steps as CUDA graphs: one launch instead of a thousand small ones (``go2-train
+--device cuda --cuda-graph``).
 
-Not yet run on a GPU: what decides which steps are captured and what the host does around them is tested on a CPU, where steps are simply done.
+Not yet run on a GPU: what decides which steps are captured and what the host does around them is
+tested on a CPU, where steps are simply done.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from go2_sevpo.algorithms import base
 from go2_sevpo.data.dataset import OfflineDataset
 
 WARM_UP = 3
-"""Steps of every phase that are done plainly before one is captured: optimisers and libraries allocate on first use."""
+"""Steps of every phase that are done plainly before one is captured: optimisers and libraries
+allocate on first use.
+"""
 
 Step = Callable[[], Dict[str, torch.Tensor]]
 Capture = Callable[[Step, torch.Generator], Step]
@@ -34,20 +38,27 @@ def capture_cuda(step: Step, generator: torch.Generator) -> Step:
 
 
 class GraphedUpdates:
-    """``update`` of an algorithm whose steps divide into ``prepare``, ``on_device`` and ``finish`` and fall into ``phase``s.
+    """``update`` of an algorithm whose steps divide into ``prepare``, ``on_device`` and ``finish``
+    and fall into ``phase``s.
 
-    Steps of one phase are the same operations on the device, so one recording serves them all; what changes from step to step (learning
-    rates, counts) the host sets before and after.
+    Steps of one phase are the same operations on the device, so one recording serves them all; what
+    changes from step to step (learning rates, counts) the host sets before and after.
 
     Raises:
         ValueError: an algorithm that is not divided so, or data that are not on a GPU.
     """
 
     def __init__(
-        self, algorithm: Any, data: OfflineDataset, generator: torch.Generator, capture: Optional[Capture] = None
+        self,
+        algorithm: Any,
+        data: OfflineDataset,
+        generator: torch.Generator,
+        capture: Optional[Capture] = None,
     ) -> None:
         if not hasattr(algorithm, "phase"):
-            raise ValueError(f"CUDA graphs are for sevpo, not for {type(algorithm).__name__.lower()}")
+            raise ValueError(
+                f"CUDA graphs are for sevpo, not for {type(algorithm).__name__.lower()}"
+            )
         if capture is None and data.device.type != "cuda":
             raise ValueError(f"CUDA graphs need --device cuda, found {data.device.type}")
         self.algorithm, self.data, self.generator = algorithm, data, generator

@@ -48,13 +48,17 @@ class Args:
     out: Path
     """Run folder."""
     algorithm: str = "sevpo"
-    """sevpo, fisor, bc (cloning, all data), bc-safe (cloning, safe episodes only), bc-choice (cloning, candidate by Q_c), cpq, coptidice or ccac."""
+    """sevpo, fisor, bc (cloning, all data), bc-safe (cloning, safe episodes only), bc-choice
+    (cloning, candidate by Q_c), cpq, coptidice or ccac.
+    """
     preset: str = "laptop"
     """laptop, paper (Table 8), or a YAML file."""
     seed: int = 0
     members: Optional[int] = None
-    """Train this many independent networks side by side on one core: several training seeds at little more than the
-    cost of one where networks are small. Each gets a folder ``member_00``, ... with its policy."""
+    """Train this many independent networks side by side on one core: several training seeds at
+    little more than the cost of one where networks are small. Each gets a folder ``member_00``, ...
+    with its policy.
+    """
     resume: bool = False
     """Go on from the checkpoint in ``out``, bit for bit on a CPU."""
     set: List[str] = field(default_factory=list)
@@ -67,31 +71,42 @@ class Args:
     candidates: int = 16
     """N, the number of candidates the exported policy draws by default."""
     reward_scale: float = 1.0
-    """Rewards are multiplied by this; 0: by the longest episode's steps over the range of returns, as FISOR does."""
+    """Rewards are multiplied by this; 0: by the longest episode's steps over the range of returns,
+    as FISOR does.
+    """
     lidar_length: Optional[float] = None
-    """Tasks with a lidar: networks also see exp(-distance / length) of every reading, length in shares of the lidar's range. 0.1 if not given,
-    but 0 (not; as published) with the preset paper."""
+    """Tasks with a lidar: networks also see exp(-distance / length) of every reading, length in
+    shares of the lidar's range. 0.1 if not given, but 0 (not; as published) with the preset paper.
+    """
     log_every: int = 200
     save_every: int = 2000
     evaluate_every: int = 0
-    """Steps of the last stage between evaluations in simulation, which keep ``policy_best.safetensors`` beside the last; 0: none."""
+    """Steps of the last stage between evaluations in simulation, which keep
+    ``policy_best.safetensors`` beside the last; 0: none.
+    """
     evaluate_episodes: int = 100
     """Episodes on each course (or of the task), always the same, apart from those of go2-play."""
     evaluate_courses: Tuple[str, ...] = ()
     """Courses to evaluate on; those of the dataset if empty."""
     evaluate_limit: float = 10.0
-    """Safety-Gymnasium: cost an episode may have; the best is the safe policy with the greatest return."""
+    """Safety-Gymnasium: cost an episode may have; the best is the safe policy with the greatest
+    return.
+    """
 
 
 class SettingsLoader(yaml.SafeLoader):
-    """YAML in which only true and false are truth values: ``off`` and ``no`` are names of options (``trust_region: off``)."""
+    """YAML in which only true and false are truth values: ``off`` and ``no`` are names of options
+    (``trust_region: off``).
+    """
 
 
 SettingsLoader.yaml_implicit_resolvers = {
     first: [r for r in found if r[0] != "tag:yaml.org,2002:bool"]
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-SettingsLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(true|True|false|False)$"), list("tTfF"))
+SettingsLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(true|True|false|False)$"), list("tTfF")
+)
 
 
 def has_lidar(paths: Sequence[Union[str, Path]]) -> bool:
@@ -101,7 +116,8 @@ def has_lidar(paths: Sequence[Union[str, Path]]) -> bool:
 
 
 def settings_of(args: Args) -> Dict[str, Any]:
-    """The algorithm's settings: preset, over it its section ``lidar`` if the task has one, then overrides.
+    """The algorithm's settings: preset, over it its section ``lidar`` if the task has one, then
+    overrides.
 
     Raises:
         ValueError: no such preset, or an override that is not name=value.
@@ -114,7 +130,9 @@ def settings_of(args: Args) -> Dict[str, Any]:
     sections = yaml.load(path.read_text(encoding="utf-8"), SettingsLoader) or {}
     section = "bc" if args.algorithm == "bc-safe" else args.algorithm
     if section not in sections:
-        raise ValueError(f"preset {path.name} has no settings for {section}, only for {', '.join(sections)}")
+        raise ValueError(
+            f"preset {path.name} has no settings for {section}, only for {', '.join(sections)}"
+        )
     values = dict(sections[section] or {})
     with_lidar = values.pop("lidar", {})
     if has_lidar(args.dataset):
@@ -152,7 +170,9 @@ def train(args: Args) -> bool:
     if args.members is not None and args.members < 1:
         raise ValueError(f"members is {args.members}, expected at least 1")
     if args.algorithm not in ALGORITHMS:
-        raise ValueError(f"unknown algorithm '{args.algorithm}', expected one of {', '.join(ALGORITHMS)}")
+        raise ValueError(
+            f"unknown algorithm '{args.algorithm}', expected one of {', '.join(ALGORITHMS)}"
+        )
     config = make_config(args.algorithm, settings_of(args))
     if (args.out / CHECKPOINT).exists() and not args.resume:
         raise ValueError(f"{args.out} already holds a run; use --resume to go on, or another --out")
@@ -170,7 +190,11 @@ def _train(args: Args, config: Any) -> bool:
     else:
         torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    length = args.lidar_length if args.lidar_length is not None else (0.0 if args.preset == "paper" else LIDAR_LENGTH)
+    length = (
+        args.lidar_length
+        if args.lidar_length is not None
+        else (0.0 if args.preset == "paper" else LIDAR_LENGTH)
+    )
     if length < 0:
         raise ValueError(f"lidar length is {length:g}, expected 0 or more")
     data = load(*args.dataset, device=args.device, lidar_length=length, origin_of=origin_of_file)
@@ -178,12 +202,20 @@ def _train(args: Args, config: Any) -> bool:
     if args.reward_scale != 1.0:
         scaled["reward_scale"] = data.scale_rewards(args.reward_scale)
     fall, success = data.episodes["fall"].mean(), data.episodes["success"].mean()
-    print(f"{' + '.join(map(str, args.dataset))}: {len(data)} transitions, {len(data.episodes['length'])} episodes, "
-          f"{100 * success:.0f}% successes, {100 * fall:.0f}% falls", flush=True)  # fmt: skip
+    print(
+        f"{' + '.join(map(str, args.dataset))}: {len(data)} transitions, {len(data.episodes['length'])} episodes, "
+        f"{100 * success:.0f}% successes, {100 * fall:.0f}% falls",
+        flush=True,
+    )
     info = {
-        "algorithm": args.algorithm, "preset": args.preset, "seed": args.seed, "candidates": args.candidates,
-        "members": args.members, "config": json.loads(json.dumps(asdict(config))), "dataset": {**dataset_identity(data, args.dataset), **scaled},
-    }  # fmt: skip
+        "algorithm": args.algorithm,
+        "preset": args.preset,
+        "seed": args.seed,
+        "candidates": args.candidates,
+        "members": args.members,
+        "config": json.loads(json.dumps(asdict(config))),
+        "dataset": {**dataset_identity(data, args.dataset), **scaled},
+    }
     algorithm = make_algorithm(args.algorithm, config, data, args.members)
 
     def say(line: str) -> None:
@@ -191,7 +223,16 @@ def _train(args: Args, config: Any) -> bool:
 
     keeper = _keeper(args, data)
     trainer = Trainer(
-        algorithm, data, args.out, info, args.seed, args.log_every, args.save_every, say, keeper, args.cuda_graph
+        algorithm,
+        data,
+        args.out,
+        info,
+        args.seed,
+        args.log_every,
+        args.save_every,
+        say,
+        keeper,
+        args.cuda_graph,
     )
     if args.resume:
         trainer.load()
@@ -207,7 +248,9 @@ def _keeper(args: Args, data: OfflineDataset) -> Optional[BestKeeper]:
         found = safety_evaluator(task, args.evaluate_episodes, args.candidates, args.evaluate_limit)
         return BestKeeper(found, args.evaluate_every, args.out, safety_rank(args.evaluate_limit))
     courses = args.evaluate_courses or courses_of(data.manifest)
-    evaluator = go2_evaluator(courses, args.evaluate_episodes, args.candidates, threads=args.threads)
+    evaluator = go2_evaluator(
+        courses, args.evaluate_episodes, args.candidates, threads=args.threads
+    )
     return BestKeeper(evaluator, args.evaluate_every, args.out, go2_rank)
 
 

@@ -66,14 +66,23 @@ class Trainer:
         seed: of index draws, noise and dropout.
         log_every, save_every: in gradient steps.
         graphed: capture whole steps as CUDA graphs (:mod:`go2_sevpo.offline_training.graphs`).
-        keeper: evaluates during the last stage and decides what the best policy is; None keeps only the last.
+        keeper: evaluates during the last stage and decides what the best policy is; None keeps only
+            the last.
     """
 
     def __init__(
-        self, algorithm: Any, data: OfflineDataset, out: Path, info: Dict[str, Any], seed: int,
-        log_every: int = 200, save_every: int = 2000, say: Callable[[str], None] = print,
-        keeper: Optional[BestKeeper] = None, graphed: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        algorithm: Any,
+        data: OfflineDataset,
+        out: Path,
+        info: Dict[str, Any],
+        seed: int,
+        log_every: int = 200,
+        save_every: int = 2000,
+        say: Callable[[str], None] = print,
+        keeper: Optional[BestKeeper] = None,
+        graphed: bool = False,
+    ) -> None:
         self.algorithm, self.data, self.out, self.info = algorithm, data, out, info
         self.log_every, self.save_every, self.say = log_every, save_every, say
         self.generator = torch.Generator(device=data.device).manual_seed(seed)
@@ -83,10 +92,14 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint, and the policy for go2-export."""
         state = {
-            "stage": self.stage, "step": self.step, "algorithm": self.algorithm.state_dict(), "info": self.info,
-            "generator": self.generator.get_state(), "torch_rng": torch.get_rng_state(),
+            "stage": self.stage,
+            "step": self.step,
+            "algorithm": self.algorithm.state_dict(),
+            "info": self.info,
+            "generator": self.generator.get_state(),
+            "torch_rng": torch.get_rng_state(),
             "best": None if self.keeper is None else self.keeper.best,
-        }  # fmt: skip
+        }
         save_checkpoint(self.out / CHECKPOINT, "offline", state)
         for k in range(self.algorithm.members or 1):
             self._save_policy(k, POLICY, {})
@@ -106,9 +119,13 @@ class Trainer:
         """Play every member; write ``policy_best.safetensors`` of those that were never better."""
         assert self.keeper is not None
         for k in range(self.algorithm.members or 1):
-            better, found = self.keeper.offer(k, self.step, copy.deepcopy(self.algorithm.policy(member=k)).cpu().eval())
+            better, found = self.keeper.offer(
+                k, self.step, copy.deepcopy(self.algorithm.policy(member=k)).cpu().eval()
+            )
             shown = "  ".join(f"{key} {value:.3g}" for key, value in found.items())
-            self.say(f"evaluation at {self.step}, member {k}: {shown}{'  (best so far)' if better else ''}")
+            self.say(
+                f"evaluation at {self.step}, member {k}: {shown}{'  (best so far)' if better else ''}"
+            )
             if better:
                 self._save_policy(k, BEST, {"evaluation": found})
 
@@ -143,8 +160,13 @@ class Trainer:
             forget_after(self.out / CURVE, "step", self.step if self.stage == last else 0)
 
     def run(self, max_steps: Optional[int] = None) -> bool:
-        """Train to the end (True), or until interrupted or ``max_steps`` more steps were done (False)."""
-        previous = {n: signal.signal(n, lambda k, _: self._stop.append(k)) for n in (signal.SIGINT, signal.SIGTERM)}
+        """Train to the end (True), or until interrupted or ``max_steps`` more steps were done
+        (False).
+        """
+        previous = {
+            n: signal.signal(n, lambda k, _: self._stop.append(k))
+            for n in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             return self._run(max_steps)
         finally:
@@ -152,7 +174,9 @@ class Trainer:
                 signal.signal(number, handler)
 
     def _plain_update(self, stage: str, step: int) -> Dict[str, torch.Tensor]:
-        metrics: Dict[str, torch.Tensor] = self.algorithm.update(stage, step, self.data, self.generator)
+        metrics: Dict[str, torch.Tensor] = self.algorithm.update(
+            stage, step, self.data, self.generator
+        )
         return metrics
 
     def _run(self, max_steps: Optional[int]) -> bool:
@@ -195,7 +219,16 @@ class Trainer:
 def _line(stage: str, total: int, row: Dict[str, float], progress: Progress) -> str:
     shown = [
         k
-        for k in ("actor_loss", "v_loss", "q_loss", "v_c", "q_r", "safe_share", "unsafe_share", "clipped_share")
+        for k in (
+            "actor_loss",
+            "v_loss",
+            "q_loss",
+            "v_c",
+            "q_r",
+            "safe_share",
+            "unsafe_share",
+            "clipped_share",
+        )
         if k in row
     ]
     values = "  ".join(f"{k} {row[k]:.3g}" for k in shown)

@@ -24,14 +24,20 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Networks start from the same weights whatever ran before in this process: some starts leave nothing in the safe region."""
+    """Networks start from the same weights whatever ran before in this process: some starts leave
+    nothing in the safe region.
+    """
     torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
 def reach_avoid_truth(tmp_path_factory) -> Path:
-    """The reach-avoid ground truth on coarse grids: most of a minute, so its tests share a process (``xdist_group``)."""
-    resolution = Resolution(cells=41, speeds=11, headings=32, distances=161, fine_speeds=21, fine_headings=61)
+    """The reach-avoid ground truth on coarse grids: most of a minute, so its tests share a process
+    (``xdist_group``).
+    """
+    resolution = Resolution(
+        cells=41, speeds=11, headings=32, distances=161, fine_speeds=21, fine_headings=61
+    )
     path = tmp_path_factory.mktemp("truth") / "truth.safetensors"
     load_truth(path, resolution, lambda _: None)
     return path
@@ -41,7 +47,16 @@ def make_episodes(lengths=(20, 30, 25), n_obs=4, n_act=2, seed=0, fall_every=2):
     """Random whole episodes; every ``fall_every``-th ends in a fall, the others in a time-out."""
     rng = np.random.default_rng(seed)
     columns = {
-        k: [] for k in ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts")
+        k: []
+        for k in (
+            "observations",
+            "next_observations",
+            "actions",
+            "rewards",
+            "costs",
+            "terminals",
+            "timeouts",
+        )
     }
     table = {k: [] for k in ("length", "return", "cost", "success", "fall")}
     for k, n in enumerate(lengths):
@@ -61,7 +76,10 @@ def make_episodes(lengths=(20, 30, 25), n_obs=4, n_act=2, seed=0, fall_every=2):
         columns["timeouts"].append(ends * (not fall))
         for key, value in zip(table, (n, rewards.sum(), costs.sum(), int(not fall), int(fall))):
             table[key].append(value)
-    return Episodes({k: np.concatenate(v) for k, v in columns.items()}, {k: np.array(v) for k, v in table.items()})
+    return Episodes(
+        {k: np.concatenate(v) for k, v in columns.items()},
+        {k: np.array(v) for k, v in table.items()},
+    )
 
 
 @pytest.fixture
@@ -76,7 +94,11 @@ def dataset(episodes):
 
 def contract_of(policy, candidates=1):
     """The environment's contract with this policy's sampler."""
-    return {**environment_contract(), "kind": "test", "sampler": {**policy.sampler, "candidates": candidates}}
+    return {
+        **environment_contract(),
+        "kind": "test",
+        "sampler": {**policy.sampler, "candidates": candidates},
+    }
 
 
 @pytest.fixture(scope="session")

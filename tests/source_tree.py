@@ -1,7 +1,9 @@
-"""Lay the folders out as the one package they are installed as: ``python -m tests.source_tree OUT``.
+"""Lay the folders out as the one package they are installed as: ``python -m tests.source_tree
+OUT``.
 
-Tools that read files instead of importing them (type checker, import-linter, mutation testing) do not
-see setup.py's mapping. In OUT they find ``go2_sevpo/envs`` and the others where an installation has them.
+Tools that read files instead of importing them (type checker, import-linter, mutation testing) do
+not see setup.py's mapping. In OUT they find ``go2_sevpo/envs`` and the others where an installation
+has them.
 """
 
 import os
@@ -19,7 +21,9 @@ def lay_out(out: Path, copy: bool = False) -> Path:
     shutil.rmtree(out, ignore_errors=True)
     package = out / "go2_sevpo"
     package.mkdir(parents=True)
-    inside = {p: package / p.name for p in (ROOT / "go2_sevpo").iterdir() if p.name != "__pycache__"}
+    inside = {
+        p: package / p.name for p in (ROOT / "go2_sevpo").iterdir() if p.name != "__pycache__"
+    }
     inside.update({ROOT / name: package / name for name in FOLDERS})
     inside.update({ROOT / name: out / name for name in BESIDE})
     for source, target in inside.items():

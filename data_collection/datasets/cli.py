@@ -46,7 +46,9 @@ class Card:
 
 @dataclass
 class Select:
-    """Make a dataset of one policy's or one course's part of another (the expert-only half of a mix), without simulating again."""
+    """Make a dataset of one policy's or one course's part of another (the expert-only half of a
+    mix), without simulating again.
+    """
 
     dir: tyro.conf.Positional[Path]
     out: Path
@@ -66,7 +68,9 @@ class Merge:
 
 @dataclass
 class Regions:
-    """Say whether a trained policy calls states before a fall unsafe in time (regions.json, regions.png)."""
+    """Say whether a trained policy calls states before a fall unsafe in time (regions.json,
+    regions.png).
+    """
 
     dir: tyro.conf.Positional[Path]
     """Dataset, best one the policy was not trained on."""
@@ -84,9 +88,7 @@ def run(command: Union[Validate, Repair, Info, Card, Select, Merge, Regions]) ->
     """
     if isinstance(command, Validate):
         m = shards.validate(command.dir)
-        return (
-            f"{command.dir}: valid, {len(m['shards'])} shards, {m['episodes']} episodes, {m['transitions']} transitions"
-        )
+        return f"{command.dir}: valid, {len(m['shards'])} shards, {m['episodes']} episodes, {m['transitions']} transitions"
     if isinstance(command, Repair):
         m = shards.repair(command.dir)
         aside = ", ".join(m["damaged"]) or "none"
@@ -98,7 +100,11 @@ def run(command: Union[Validate, Repair, Info, Card, Select, Merge, Regions]) ->
     if isinstance(command, Regions):
         from go2_sevpo.data_collection.datasets.regions import region_report
 
-        file = command.policy / "policy_last.safetensors" if command.policy.is_dir() else command.policy
+        file = (
+            command.policy / "policy_last.safetensors"
+            if command.policy.is_dir()
+            else command.policy
+        )
         return region_report(command.dir, file, command.out, command.seed)
     if isinstance(command, Select):
         m = shards.select(command.dir, command.out, command.policy, command.course)

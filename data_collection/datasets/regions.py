@@ -1,6 +1,8 @@
-"""Learned regions along episodes: whether states before a fall are called unsafe in time, and what the policy does there.
+"""Learned regions along episodes: whether states before a fall are called unsafe in time, and what
+the policy does there.
 
-V_c of a trained policy is evaluated on every step of a dataset's episodes (best one it was not trained on). Unsafe is V_c > limit.
+V_c of a trained policy is evaluated on every step of a dataset's episodes (best one it was not
+trained on). Unsafe is V_c > limit.
 """
 
 from __future__ import annotations
@@ -23,13 +25,17 @@ BEFORE = (5, 10, 25, 50)
 WINDOW = 150
 """Steps before the end that are drawn."""
 GRACE = 10
-"""Steps before the end in which V_c may be back below the limit: shortly before a fall ends the episode there is little cost left to come."""
+"""Steps before the end in which V_c may be back below the limit: shortly before a fall ends the
+episode there is little cost left to come.
+"""
 SAMPLED = 4096
 """At most this many unsafe steps are used to compare actions."""
 
 
 def warning_time(unsafe: np.ndarray) -> int:
-    """Steps (T,) -> how long before the end the last stretch of unsafe steps began; 0 if it ended more than ``GRACE`` steps before the end."""
+    """Steps (T,) -> how long before the end the last stretch of unsafe steps began; 0 if it ended
+    more than ``GRACE`` steps before the end.
+    """
     found = np.flatnonzero(unsafe)
     if not len(found) or len(unsafe) - 1 - found[-1] > GRACE:
         return 0
@@ -40,7 +46,8 @@ def warning_time(unsafe: np.ndarray) -> int:
 def read_values(
     folder: Path, policy: DiffusionPolicy
 ) -> Tuple[List[np.ndarray], np.ndarray, np.ndarray, torch.Tensor, torch.Tensor]:
-    """V_c along every episode, whether each succeeded and fell, and all observations (M, S) and actions (M, A).
+    """V_c along every episode, whether each succeeded and fell, and all observations (M, S) and
+    actions (M, A).
 
     Raises:
         DatasetError: no dataset there, or its observations are not the policy's.
@@ -57,10 +64,16 @@ def read_values(
         rows = torch.from_numpy(part.columns["observations"]).float()
         expected = policy.normalizer.num_obs
         if rows.shape[1] != expected:
-            raise DatasetError(f"{folder} has observations of {rows.shape[1]} numbers, the policy takes {expected}")
+            raise DatasetError(
+                f"{folder} has observations of {rows.shape[1]} numbers, the policy takes {expected}"
+            )
         with torch.no_grad():
-            found = torch.cat([policy.cost_value(policy.normalizer(x)) for x in rows.split(65536)]).numpy()
-        values += np.split(found, np.cumsum(np.asarray(part.episodes["length"], dtype=np.int64))[:-1])
+            found = torch.cat(
+                [policy.cost_value(policy.normalizer(x)) for x in rows.split(65536)]
+            ).numpy()
+        values += np.split(
+            found, np.cumsum(np.asarray(part.episodes["length"], dtype=np.int64))[:-1]
+        )
         success.append(np.asarray(part.episodes["success"]) > 0)
         fall.append(np.asarray(part.episodes["fall"]) > 0)
         obs.append(rows)
@@ -68,31 +81,46 @@ def read_values(
     return values, np.concatenate(success), np.concatenate(fall), torch.cat(obs), torch.cat(act)
 
 
-def warnings(values: Sequence[np.ndarray], success: np.ndarray, fall: np.ndarray, limit: float) -> Dict[str, Any]:
+def warnings(
+    values: Sequence[np.ndarray], success: np.ndarray, fall: np.ndarray, limit: float
+) -> Dict[str, Any]:
     """What the regions say along episodes: before falls, and in episodes that succeed."""
     falls = [v for v, f in zip(values, fall) if f]
     good = [v for v, s in zip(values, success) if s]
-    report: Dict[str, Any] = {"limit": limit, "episodes": len(values), "falls": len(falls), "successes": len(good)}
+    report: Dict[str, Any] = {
+        "limit": limit,
+        "episodes": len(values),
+        "falls": len(falls),
+        "successes": len(good),
+    }
     before = {}
     for k in BEFORE:
         known = [v for v in falls if len(v) >= k]
         n = sum(bool(v[-k] > limit) for v in known)
         before[str(k)] = {
-            "episodes": len(known), "called_unsafe": n / len(known) if known else None, "interval": wilson(n, len(known)) if known else None,
-        }  # fmt: skip
+            "episodes": len(known),
+            "called_unsafe": n / len(known) if known else None,
+            "interval": wilson(n, len(known)) if known else None,
+        }
     lead = [warning_time(v > limit) for v in falls]
     report["before_fall"] = before
-    report["warning_steps"] = [float(x) for x in np.percentile(lead, (10, 25, 50, 75, 90))] if lead else None
+    report["warning_steps"] = (
+        [float(x) for x in np.percentile(lead, (10, 25, 50, 75, 90))] if lead else None
+    )
     report["falls_without_warning"] = sum(x == 0 for x in lead)
     steps = sum(len(v) for v in good)
-    report["success_steps_called_unsafe"] = sum(int((v > limit).sum()) for v in good) / steps if steps else None
+    report["success_steps_called_unsafe"] = (
+        sum(int((v > limit).sum()) for v in good) / steps if steps else None
+    )
     return report
 
 
 def actions_there(
     policy: DiffusionPolicy, obs: torch.Tensor, act: torch.Tensor, unsafe: np.ndarray, seed: int
 ) -> Dict[str, Any]:
-    """Mean Q_c on (some of) the unsafe steps: of the data's actions, of the policy's own, and of the least of 16 own ones."""
+    """Mean Q_c on (some of) the unsafe steps: of the data's actions, of the policy's own, and of
+    the least of 16 own ones.
+    """
     rows = torch.from_numpy(np.flatnonzero(unsafe))
     if not len(rows):
         return {"steps": 0}
@@ -110,13 +138,20 @@ def actions_there(
         data = policy.cost_critic(x, act[rows].clamp(-1, 1)).amax(0)
     every = torch.stack(own)
     return {
-        "steps": len(rows), "data": float(data.mean()), "policy": float(every[0].mean()), "least_of_16": float(every.amin(0).mean()),
+        "steps": len(rows),
+        "data": float(data.mean()),
+        "policy": float(every[0].mean()),
+        "least_of_16": float(every.amin(0).mean()),
         "policy_below_data": float((every[0] < data).float().mean()),
-    }  # fmt: skip
+    }
 
 
-def draw(values: Sequence[np.ndarray], success: np.ndarray, fall: np.ndarray, limit: float, path: Path) -> None:
-    """V_c before the end of episodes that fall and of those that succeed (median, quartiles), and how early the warning comes."""
+def draw(
+    values: Sequence[np.ndarray], success: np.ndarray, fall: np.ndarray, limit: float, path: Path
+) -> None:
+    """V_c before the end of episodes that fall and of those that succeed (median, quartiles), and
+    how early the warning comes.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.2), layout="constrained")
@@ -138,7 +173,13 @@ def draw(values: Sequence[np.ndarray], success: np.ndarray, fall: np.ndarray, li
     left.legend(frameon=False, fontsize=8)
     lead = [0.02 * warning_time(v > limit) for v, f in zip(values, fall) if f]
     if lead:
-        right.hist(lead, bins=30, range=(0.0, max(float(np.percentile(lead, 99)), 0.1)), color="tab:red", alpha=0.7)
+        right.hist(
+            lead,
+            bins=30,
+            range=(0.0, max(float(np.percentile(lead, 99)), 0.1)),
+            color="tab:red",
+            alpha=0.7,
+        )
     right.set(xlabel="warning before the fall, s", ylabel="episodes that fall")
     figure.savefig(str(path), dpi=120)
 
@@ -177,7 +218,9 @@ def region_report(folder: Path, policy_file: Path, out: Path, seed: int = 0) -> 
             f"warning before the fall: median {0.02 * report['warning_steps'][2]:.2f} s; {report['falls_without_warning']} without any"
         )
     if report["success_steps_called_unsafe"] is not None:
-        lines.append(f"steps of successful episodes called unsafe: {100 * report['success_steps_called_unsafe']:.2f}%")
+        lines.append(
+            f"steps of successful episodes called unsafe: {100 * report['success_steps_called_unsafe']:.2f}%"
+        )
     if there["steps"]:
         lines.append(
             f"mean Q_c where unsafe ({there['steps']} steps): data's actions {there['data']:.3f}, policy's {there['policy']:.3f}, "

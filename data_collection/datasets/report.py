@@ -1,4 +1,6 @@
-"""What a dataset holds: a table by source with pictures (``go2-data info``), a card for those who get it (``card``)."""
+"""What a dataset holds: a table by source with pictures (``go2-data info``), a card for those who
+get it (``card``).
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,12 @@ def _episodes(folder: Path, manifest: Dict[str, Any]) -> Dict[str, Dict[str, np.
             for key in shards.EPISODE_KEYS:
                 group[key].append(handle[f"episodes/{key}"][()])
         records = shards.shard_info(folder / entry["file"]).get("records", [])
-        group["progress"].append(np.array([100.0 * r["progress"] for r in records if "progress" in r]))
-    return {name: {k: np.concatenate(v) for k, v in group.items()} for name, group in groups.items()}
+        group["progress"].append(
+            np.array([100.0 * r["progress"] for r in records if "progress" in r])
+        )
+    return {
+        name: {k: np.concatenate(v) for k, v in group.items()} for name, group in groups.items()
+    }
 
 
 def _histograms(groups: Dict[str, Dict[str, np.ndarray]], path: Path) -> None:
@@ -40,8 +46,13 @@ def _histograms(groups: Dict[str, Dict[str, np.ndarray]], path: Path) -> None:
         values, label = [g[key] for g in groups.values()], PANELS[key]
         every = np.concatenate(values)
         top = float(np.quantile(every, 0.99))
-        if every.max() > 2.0 * top > 0:  # a few episodes would squeeze all others into the first bin
-            values, label = [np.minimum(v, top) for v in values], f"{label} ({top:.0f} and more in the last bin)"
+        if (
+            every.max() > 2.0 * top > 0
+        ):  # a few episodes would squeeze all others into the first bin
+            values, label = (
+                [np.minimum(v, top) for v in values],
+                f"{label} ({top:.0f} and more in the last bin)",
+            )
         axis.hist(values, bins=30, stacked=True, label=list(groups))
         axis.set(xlabel=label, ylabel="episodes")
         if key == keys[0]:
@@ -89,11 +100,20 @@ def card(folder: Path) -> str:
     table = info(folder).splitlines()[1:-1]
     environment = m.get("environment") or {}
     lines = [
-        f"# Dataset {folder.resolve().name}", "",
+        f"# Dataset {folder.resolve().name}",
+        "",
         f"{m['episodes']} episodes, {m['transitions']} transitions in {len(m['shards'])} HDF5 shards (keys of DSRL), "
-        f"schema {m['schema']}, seed {m.get('seed')}. Environment: {environment.get('name', '?')}.", "",
-        "```", *table, "```", "", "![returns, costs, lengths, way covered](histogram.png)", "", "## What made it", "",
-    ]  # fmt: skip
+        f"schema {m['schema']}, seed {m.get('seed')}. Environment: {environment.get('name', '?')}.",
+        "",
+        "```",
+        *table,
+        "```",
+        "",
+        "![returns, costs, lengths, way covered](histogram.png)",
+        "",
+        "## What made it",
+        "",
+    ]
     for source in m.get("sources", []):
         digest = (m.get("policies") or {}).get(source["policy"], "?")
         lines.append(
@@ -109,7 +129,13 @@ def card(folder: Path) -> str:
     observation = m.get("observation") or {}
     if observation.get("fields"):
         lines += ["## Observation", "", "| field | size | unit | scale |", "|---|---|---|---|"]
-        lines += [f"| {f['name']} | {f['size']} | {f['unit']} | {f['scale']:g} |" for f in observation["fields"]]
+        lines += [
+            f"| {f['name']} | {f['size']} | {f['unit']} | {f['scale']:g} |"
+            for f in observation["fields"]
+        ]
         lines.append("")
-    lines += ["Checksums of all shards are in `manifest.json`; `go2-data validate` checks them.", ""]
+    lines += [
+        "Checksums of all shards are in `manifest.json`; `go2-data validate` checks them.",
+        "",
+    ]
     return "\n".join(lines)

@@ -1,4 +1,6 @@
-"""Configuration of PPO training: what is simulated and how PPO runs; presets are YAML files in ``configs/``."""
+"""Configuration of PPO training: what is simulated and how PPO runs; presets are YAML files in
+``configs/``.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +51,10 @@ class PpoConfig:
             "std_type": "log",
         }
         symmetry = {
-            "use_data_augmentation": True, "use_mirror_loss": False,
+            "use_data_augmentation": True,
+            "use_mirror_loss": False,
             "data_augmentation_func": "go2_sevpo.data_collection.experts.rsl_rl_adapter:mirror_augmentation",
-        }  # fmt: skip
+        }
         return {
             "num_steps_per_env": self.steps_per_iteration,
             "save_interval": 10**9,
@@ -59,13 +62,22 @@ class PpoConfig:
             "actor": {**model, "distribution_cfg": noise},
             "critic": dict(model),
             "algorithm": {
-                "class_name": "PPO", "num_learning_epochs": self.epochs, "num_mini_batches": self.minibatches,
-                "gamma": self.gamma, "lam": self.gae_lambda, "clip_param": self.clip, "desired_kl": self.desired_kl,
-                "entropy_coef": self.entropy[0], "learning_rate": 1e-3, "schedule": "adaptive",
-                "value_loss_coef": 1.0, "use_clipped_value_loss": True, "max_grad_norm": 1.0,
+                "class_name": "PPO",
+                "num_learning_epochs": self.epochs,
+                "num_mini_batches": self.minibatches,
+                "gamma": self.gamma,
+                "lam": self.gae_lambda,
+                "clip_param": self.clip,
+                "desired_kl": self.desired_kl,
+                "entropy_coef": self.entropy[0],
+                "learning_rate": 1e-3,
+                "schedule": "adaptive",
+                "value_loss_coef": 1.0,
+                "use_clipped_value_loss": True,
+                "max_grad_norm": 1.0,
                 "symmetry_cfg": symmetry if self.mirror else None,
             },
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)
@@ -105,5 +117,6 @@ def load_config(path: Path) -> ExpertConfig:
         if key not in ("env", "ppo"):
             raise ValueError(f"unknown section '{key}' in {path}, expected env, ppo")
     return ExpertConfig(
-        _build(ParkourConfig, data.get("env", {}), "env"), _build(PpoConfig, data.get("ppo", {}), "ppo")
+        _build(ParkourConfig, data.get("env", {}), "env"),
+        _build(PpoConfig, data.get("ppo", {}), "ppo"),
     )

@@ -4,8 +4,9 @@
 rsl_rl                 what differs
 =====================  =================================================================================
 rsl-rl-lib 5.x         observation groups in a TensorDict, actor and critic as models (the default)
-rsl-rl-lib 2.x         plain tensors, one ActorCritic (2.2.4 is the newest that imports on Python 3.8)
-git tag v1.0.2         as 2.x without symmetry; what legged_gym expects (:mod:`legged_gym_task` has its environment side)
+rsl-rl-lib 2.x         plain tensors, one ActorCritic (2.2.4 is the newest that imports on Python
+3.8) git tag v1.0.2         as 2.x without symmetry; what legged_gym expects (:mod:`legged_gym_task`
+has its environment side)
 =====================  =================================================================================
 
 Versions 3 and 4 are refused: their interfaces were in between and nobody here needs them.
@@ -62,9 +63,12 @@ class Ppo5:
         from go2_sevpo.data_collection.experts.rsl_rl_adapter import RslRlEnv
 
         self.adapter = RslRlEnv(env, unit)
-        self.alg = OnPolicyRunner(self.adapter, config.to_rsl_rl(), log_dir=None, device=str(env.device)).alg
+        self.alg = OnPolicyRunner(
+            self.adapter, config.to_rsl_rl(), log_dir=None, device=str(env.device)
+        ).alg
         if self.alg.symmetry:
-            # rsl_rl evaluates the mirror loss for its log even when only augmentation is used: a seventh of the update.
+            # rsl_rl evaluates the mirror loss for its log even when only augmentation is used: a
+            # seventh of the update.
             self.alg.symmetry.compute_loss = lambda *_: torch.zeros((), device=env.device)
 
     @property
@@ -92,7 +96,9 @@ class Ppo5:
 
     def note(self, reward: torch.Tensor, done: torch.Tensor, time_outs: torch.Tensor) -> None:
         """See :class:`Learner`."""
-        self.alg.process_env_step(self.adapter.get_observations(), reward, done, {"time_outs": time_outs})
+        self.alg.process_env_step(
+            self.adapter.get_observations(), reward, done, {"time_outs": time_outs}
+        )
 
     def finish(self) -> None:
         """See :class:`Learner`."""
@@ -122,7 +128,9 @@ class Ppo5:
 
 
 class Ppo2:
-    """rsl-rl-lib 2.x and rsl_rl v1.0.2: ActorCritic and PPO driven directly. v1.0.2 has no symmetry: ``mirror`` does nothing."""
+    """rsl-rl-lib 2.x and rsl_rl v1.0.2: ActorCritic and PPO driven directly. v1.0.2 has no
+    symmetry: ``mirror`` does nothing.
+    """
 
     def __init__(self, env: Go2Parkour, config: PpoConfig, unit: float) -> None:
         from rsl_rl.algorithms import PPO
@@ -131,21 +139,40 @@ class Ppo2:
         self.env = env
         privileged = env.privileged().shape[1]
         net = ActorCritic(
-            env.num_obs, env.num_obs + privileged, env.num_actions, actor_hidden_dims=list(config.hidden),
-            critic_hidden_dims=list(config.hidden), activation="elu", init_noise_std=config.initial_std,
-        )  # fmt: skip
+            env.num_obs,
+            env.num_obs + privileged,
+            env.num_actions,
+            actor_hidden_dims=list(config.hidden),
+            critic_hidden_dims=list(config.hidden),
+            activation="elu",
+            init_noise_std=config.initial_std,
+        )
         options: Dict[str, Any] = {
-            "num_learning_epochs": config.epochs, "num_mini_batches": config.minibatches, "clip_param": config.clip,
-            "gamma": config.gamma, "lam": config.gae_lambda, "value_loss_coef": 1.0, "entropy_coef": config.entropy[0],
-            "learning_rate": 1e-3, "max_grad_norm": 1.0, "use_clipped_value_loss": True, "schedule": "adaptive",
-            "desired_kl": config.desired_kl, "device": str(env.device),
-        }  # fmt: skip
-        self.mirrored = config.mirror and "symmetry_cfg" in inspect.signature(PPO.__init__).parameters
+            "num_learning_epochs": config.epochs,
+            "num_mini_batches": config.minibatches,
+            "clip_param": config.clip,
+            "gamma": config.gamma,
+            "lam": config.gae_lambda,
+            "value_loss_coef": 1.0,
+            "entropy_coef": config.entropy[0],
+            "learning_rate": 1e-3,
+            "max_grad_norm": 1.0,
+            "use_clipped_value_loss": True,
+            "schedule": "adaptive",
+            "desired_kl": config.desired_kl,
+            "device": str(env.device),
+        }
+        self.mirrored = (
+            config.mirror and "symmetry_cfg" in inspect.signature(PPO.__init__).parameters
+        )
         if self.mirrored:
             options["symmetry_cfg"] = {
-                "use_data_augmentation": True, "use_mirror_loss": False, "mirror_loss_coeff": 0.0, "_env": env,
+                "use_data_augmentation": True,
+                "use_mirror_loss": False,
+                "mirror_loss_coeff": 0.0,
+                "_env": env,
                 "data_augmentation_func": mirror_plain,
-            }  # fmt: skip
+            }
         self.alg = PPO(net.to(env.device), **options)
         sizes = [env.num_obs], [env.num_obs + privileged], [env.num_actions]
         self.alg.init_storage(env.num_envs, config.steps_per_iteration, *sizes)
@@ -216,7 +243,8 @@ def mirror_plain(obs: Any, actions: Any, env: Any, is_critic: bool) -> Any:
 
 
 def installed_version() -> str:
-    """Version of rsl_rl; ``1.0.2`` where it does not say (the git tag has no metadata of that name).
+    """Version of rsl_rl; ``1.0.2`` where it does not say (the git tag has no metadata of that
+    name).
 
     Raises:
         ValueError: it is not installed.
@@ -224,7 +252,9 @@ def installed_version() -> str:
     try:
         import rsl_rl  # noqa: F401
     except ImportError as error:
-        raise ValueError(f"training experts needs rsl_rl ({error}): pip install 'go2-sevpo[expert]'") from None
+        raise ValueError(
+            f"training experts needs rsl_rl ({error}): pip install 'go2-sevpo[expert]'"
+        ) from None
     from importlib.metadata import PackageNotFoundError, version
 
     for name in ("rsl-rl-lib", "rsl_rl", "rsl-rl"):
@@ -236,7 +266,8 @@ def installed_version() -> str:
 
 
 def make_learner(env: Go2Parkour, config: PpoConfig, unit: float) -> Learner:
-    """PPO of the installed rsl_rl on ``env``; ``unit`` are environment actions per unit of PPO's Gaussian.
+    """PPO of the installed rsl_rl on ``env``; ``unit`` are environment actions per unit of PPO's
+    Gaussian.
 
     Raises:
         ValueError: rsl_rl is missing or of a version that is not supported.

@@ -19,7 +19,9 @@ from go2_sevpo.envs.go2.symmetry import (
 
 
 class RslRlEnv(VecEnv):
-    """rsl_rl's view of the environment: observation groups ``policy`` (N, 265) and ``privileged`` (N, 14)."""
+    """rsl_rl's view of the environment: observation groups ``policy`` (N, 265) and ``privileged``
+    (N, 14).
+    """
 
     def __init__(self, env: Go2Parkour, action_unit: float) -> None:
         self.env, self.action_unit = env, action_unit
@@ -33,8 +35,12 @@ class RslRlEnv(VecEnv):
         groups = {"policy": self.env.observation, "privileged": self.env.privileged()}
         return TensorDict(groups, batch_size=[self.num_envs], device=self.device)
 
-    def step(self, actions: torch.Tensor) -> Tuple[TensorDict, torch.Tensor, torch.Tensor, Dict[str, Any]]:
-        """Step with PPO actions (N, 12), times the action unit; only a true time limit bootstraps, being stuck ends like a fall."""
+    def step(
+        self, actions: torch.Tensor
+    ) -> Tuple[TensorDict, torch.Tensor, torch.Tensor, Dict[str, Any]]:
+        """Step with PPO actions (N, 12), times the action unit; only a true time limit bootstraps,
+        being stuck ends like a fall.
+        """
         _, reward, cost, terminated, truncated, info = self.env.step(actions * self.action_unit)
         self.episode_length_buf = self.env.episode_length
         extras = {"time_outs": (truncated & ~info["stuck"]).float(), "cost": cost, "info": info}

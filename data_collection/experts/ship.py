@@ -1,4 +1,6 @@
-"""Put a trained policy's provenance beside its ONNX file: ``python -m go2_sevpo.data_collection.experts.ship RUN NAME --evaluation ...``."""
+"""Put a trained policy's provenance beside its ONNX file: ``python -m
+go2_sevpo.data_collection.experts.ship RUN NAME --evaluation ...``.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,20 @@ from go2_sevpo.policies.onnx_policy import SHIPPED, OnnxPolicy
 from go2_sevpo.runs.files import write_atomically
 
 _KEPT = (
-    "course", "difficulty", "seed", "episodes", "success_rate", "success_interval", "fall_rate", "fall_interval",
-    "timeout_rate", "return_mean", "cost_mean", "cost_max", "steps_mean",
-)  # fmt: skip
+    "course",
+    "difficulty",
+    "seed",
+    "episodes",
+    "success_rate",
+    "success_interval",
+    "fall_rate",
+    "fall_interval",
+    "timeout_rate",
+    "return_mean",
+    "cost_mean",
+    "cost_max",
+    "steps_mean",
+)
 
 
 @dataclass
@@ -58,9 +71,12 @@ def provenance(args: Args) -> Dict[str, Any]:
             )
         evaluations.append({k: report[k] for k in _KEPT})
     return {
-        "policy": policy.identity, "command": args.command, "commit": args.commit or _commit(),
-        "provenance": policy.contract["provenance"], "evaluations": evaluations,
-    }  # fmt: skip
+        "policy": policy.identity,
+        "command": args.command,
+        "commit": args.commit or _commit(),
+        "provenance": policy.contract["provenance"],
+        "evaluations": evaluations,
+    }
 
 
 def main() -> None:
@@ -77,7 +93,9 @@ def main() -> None:
     with open(curve, encoding="utf-8") as handle:
         rows = list(csv.reader(handle))
     kept = [rows[0], *rows[args.every :: args.every]]
-    write_atomically(SHIPPED / f"{args.name}_curve.csv", "\n".join(",".join(r) for r in kept) + "\n")
+    write_atomically(
+        SHIPPED / f"{args.name}_curve.csv", "\n".join(",".join(r) for r in kept) + "\n"
+    )
 
 
 if __name__ == "__main__":

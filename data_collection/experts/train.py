@@ -8,7 +8,9 @@ prepare()  # Isaac Gym, if it is asked for, must be imported before torch
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning torch threads starve the physics threads
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # spinning torch threads starve the physics threads
 
 import json
 import signal
@@ -39,22 +41,31 @@ ACTION_UNIT = 0.25
 
 
 def policy_of(actor: Dict[str, torch.Tensor]) -> GaussianPolicy:
-    """The deployable policy from an actor as :meth:`go2_sevpo.data_collection.experts.ppo.Learner.actor` gives it."""
+    """The deployable policy from an actor as
+    :meth:`go2_sevpo.data_collection.experts.ppo.Learner.actor` gives it.
+    """
     weights = {k: v for k, v in actor.items() if k != "std"}
     layers = [v for k, v in weights.items() if k.endswith("weight")]
-    policy = GaussianPolicy([layers[0].shape[1], *(w.shape[0] for w in layers)], actor["std"], ACTION_UNIT)
+    policy = GaussianPolicy(
+        [layers[0].shape[1], *(w.shape[0] for w in layers)], actor["std"], ACTION_UNIT
+    )
     policy.mlp.load_state_dict(weights)
     return policy
 
 
 def write_policy(out: Path) -> None:
-    """Write ``policy_last.safetensors``, which go2-export reads, from the run's checkpoint and configuration."""
+    """Write ``policy_last.safetensors``, which go2-export reads, from the run's checkpoint and
+    configuration.
+    """
     state = load_checkpoint(out / "checkpoint.safetensors", CHECKPOINT_KIND)
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     info = {
-        "algorithm": "ppo", "seed": config["seed"], "iterations": state["iteration"], "steps": state["steps"],
+        "algorithm": "ppo",
+        "seed": config["seed"],
+        "iterations": state["iteration"],
+        "steps": state["steps"],
         "config": {"env": config["env"], "ppo": config["ppo"]},
-    }  # fmt: skip
+    }
     observations = state["env"]["buffers"]["observation"][:256]
     save_policy(out / "policy_last.safetensors", policy_of(state["actor"]), observations, info)
 
@@ -74,11 +85,18 @@ class Trainer:
     def save(self) -> None:
         """Write ``checkpoint.safetensors``: networks, optimiser, environment, random states."""
         state = {
-            "iteration": self.iteration, "steps": self.steps, "seconds": self.seconds,
-            "algorithm": self.learner.state_dict(), "actor": self.learner.actor(),
-            "rsl_rl": installed_version(), "learning_rate": self.learner.learning_rate,
-            "torch_rng": torch.get_rng_state(), "cuda_rng": self._cuda_rng(), "env": self.env.state_dict(), "finished": list(self.finished),
-        }  # fmt: skip
+            "iteration": self.iteration,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "algorithm": self.learner.state_dict(),
+            "actor": self.learner.actor(),
+            "rsl_rl": installed_version(),
+            "learning_rate": self.learner.learning_rate,
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": self._cuda_rng(),
+            "env": self.env.state_dict(),
+            "finished": list(self.finished),
+        }
         save_checkpoint(self.out / "checkpoint.safetensors", CHECKPOINT_KIND, state)
         write_policy(self.out)
 
@@ -96,7 +114,11 @@ class Trainer:
             )
         self.learner.load_state_dict(state["algorithm"])
         self.learner.learning_rate = state["learning_rate"]
-        self.iteration, self.steps, self.seconds = state["iteration"], state["steps"], state["seconds"]
+        self.iteration, self.steps, self.seconds = (
+            state["iteration"],
+            state["steps"],
+            state["seconds"],
+        )
         self.finished.extend(state["finished"])
         self.env.load_state_dict(state["env"])
         torch.set_rng_state(state["torch_rng"])
@@ -121,7 +143,9 @@ class Trainer:
         terms: Dict[str, float] = {}
         with torch.no_grad():
             for _ in range(self.config.ppo.steps_per_iteration):
-                _, reward, cost, terminated, truncated, info = self.env.step(self.learner.act() * ACTION_UNIT)
+                _, reward, cost, terminated, truncated, info = self.env.step(
+                    self.learner.act() * ACTION_UNIT
+                )
                 done = terminated | truncated
                 # Only a true time limit bootstraps; being stuck ends like a fall.
                 self.learner.note(reward, done.long(), (truncated & ~info["stuck"]).float())
@@ -137,11 +161,16 @@ class Trainer:
         self.steps += self.env.num_envs * self.config.ppo.steps_per_iteration
         self.seconds += end - start
         row = {
-            "iteration": self.iteration, "steps": self.steps, "seconds": self.seconds,
+            "iteration": self.iteration,
+            "steps": self.steps,
+            "seconds": self.seconds,
             "rate": self.env.num_envs * self.config.ppo.steps_per_iteration / (end - start),
-            "learn_share": (end - middle) / (end - start), "reward": rewards, "cost": costs,
-            "learning_rate": self.learner.learning_rate, "std": self.learner.std(),
-        }  # fmt: skip
+            "learn_share": (end - middle) / (end - start),
+            "reward": rewards,
+            "cost": costs,
+            "learning_rate": self.learner.learning_rate,
+            "std": self.learner.std(),
+        }
         row.update({f"loss/{k}": v for k, v in losses.items()})
         row.update(terms)
         row.update(self._progress())
@@ -151,7 +180,9 @@ class Trainer:
         ids = done.nonzero()[:, 0]
         # The environment has reset these worlds; kind and outcome of the ended episode are in info.
         for i in ids.tolist():
-            self.finished.append([int(info["kind"][i]), bool(info["success"][i]), bool(info["fall"][i])])
+            self.finished.append(
+                [int(info["kind"][i]), bool(info["success"][i]), bool(info["fall"][i])]
+            )
 
     def _progress(self) -> Dict[str, float]:
         out: Dict[str, float] = {}
@@ -195,7 +226,9 @@ class Args:
     threads: int = 0
     """Physics and torch threads; 0 means all cores."""
     agent: str = "ppo"
-    """``ppo`` trains; ``zero`` and ``random`` only step the environment for a moment and print what happens."""
+    """``ppo`` trains; ``zero`` and ``random`` only step the environment for a moment and print what
+    happens.
+    """
     resume: bool = False
     """Go on from the checkpoint in ``out``, bit for bit."""
     save_every: int = 25
@@ -218,8 +251,10 @@ def try_environment(config: ExpertConfig, agent: str, seed: int, steps: int = 50
         falls, successes = falls + int(info["fall"].sum()), successes + int(info["success"].sum())
         cost, reward_sum = cost + float(c.mean()), reward_sum + float(reward.mean())
     rate = steps * env.num_envs / (time.perf_counter() - start)
-    print(f"{agent} agent: {steps} steps in {env.num_envs} worlds, {falls} falls, {successes} successes, "
-          f"mean reward {reward_sum / steps:.4f}, mean cost {cost / steps:.4f}, {rate:.0f} control steps/s")  # fmt: skip
+    print(
+        f"{agent} agent: {steps} steps in {env.num_envs} worlds, {falls} falls, {successes} successes, "
+        f"mean reward {reward_sum / steps:.4f}, mean cost {cost / steps:.4f}, {rate:.0f} control steps/s"
+    )
 
 
 def run(args: Args) -> int:
@@ -249,7 +284,9 @@ def run(args: Args) -> int:
         if args.resume:
             trainer.load()
             forget_after(args.out / "progress.csv", "iteration", trainer.iteration)
-        write_atomically(args.out / "config.json", json.dumps({"seed": args.seed, **asdict(config)}, indent=1))
+        write_atomically(
+            args.out / "config.json", json.dumps({"seed": args.seed, **asdict(config)}, indent=1)
+        )
         return _loop(trainer, RunLog(args.out), args.save_every)
 
 
@@ -264,14 +301,22 @@ def _loop(trainer: Trainer, log: RunLog, save_every: int) -> int:
         log.write(row)
         if trainer.iteration % 10 == 0 or trainer.iteration == total:
             progress.done = trainer.iteration
-            shown = "  ".join(f"{k} {v:.2f}" for k, v in row.items() if k.startswith(("success", "level")))
-            print(f"iteration {trainer.iteration}/{total}  {row['steps'] / 1e6:.2f}M steps  {row['rate']:.0f}/s  "
-                  f"reward {row['reward']:.3f}  std {row['std']:.2f}  {shown}  {progress.text()}", flush=True)  # fmt: skip
+            shown = "  ".join(
+                f"{k} {v:.2f}" for k, v in row.items() if k.startswith(("success", "level"))
+            )
+            print(
+                f"iteration {trainer.iteration}/{total}  {row['steps'] / 1e6:.2f}M steps  {row['rate']:.0f}/s  "
+                f"reward {row['reward']:.3f}  std {row['std']:.2f}  {shown}  {progress.text()}",
+                flush=True,
+            )
         if trainer.iteration % save_every == 0:
             trainer.save()
     trainer.save()
     if stop:
-        print(f"stopped at iteration {trainer.iteration}; the same command with --resume goes on", flush=True)
+        print(
+            f"stopped at iteration {trainer.iteration}; the same command with --resume goes on",
+            flush=True,
+        )
         return 130
     return 0
 

@@ -1,8 +1,10 @@
-"""Mixed reach-avoid datasets of a given safe-to-unsafe ratio (``python -m go2_sevpo.data_collection.reach_avoid.data``).
+"""Mixed reach-avoid datasets of a given safe-to-unsafe ratio (``python -m
+go2_sevpo.data_collection.reach_avoid.data``).
 
-What a ratio counts: transitions. The safe part is made of whole expert episodes without a single hazard step that stay on
-the map, from feasible starts; it is the same at every ratio. The unsafe part is made of whole episodes of uniformly random actions,
-from starts anywhere on the map, kept if they spend at least one step in the hazard; a lower ratio adds more of them.
+What a ratio counts: transitions. The safe part is made of whole expert episodes without a single
+hazard step that stay on the map, from feasible starts; it is the same at every ratio. The unsafe
+part is made of whole episodes of uniformly random actions, from starts anywhere on the map, kept if
+they spend at least one step in the hazard; a lower ratio adds more of them.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ class Args:
     seed: int = 0
 
 
-def roll_out(starts: torch.Tensor, act: Callable[[torch.Tensor], torch.Tensor]) -> List[Dict[str, np.ndarray]]:
+def roll_out(
+    starts: torch.Tensor, act: Callable[[torch.Tensor], torch.Tensor]
+) -> List[Dict[str, np.ndarray]]:
     """One episode from each start; the columns of each."""
     env = task.ReachAvoid(len(starts), auto_reset=False)
     obs, rows = env.reset(starts), []
@@ -56,7 +60,16 @@ def roll_out(starts: torch.Tensor, act: Callable[[torch.Tensor], torch.Tensor]) 
         nxt, reward, cost, terminated, truncated, info = env.step(action)
         flags = (info["success"], info["left"])
         rows.append(
-            [obs, nxt, action, reward, cost, terminated.float(), truncated.float(), *(f.float() for f in flags)]
+            [
+                obs,
+                nxt,
+                action,
+                reward,
+                cost,
+                terminated.float(),
+                truncated.float(),
+                *(f.float() for f in flags),
+            ]
         )
         obs = nxt
     columns = [torch.stack(c, 1).numpy() for c in zip(*rows)]
@@ -72,7 +85,9 @@ def collect_until(
     act: Callable[[torch.Tensor], torch.Tensor],
     keep: Callable[[float, bool], bool],
 ) -> List[Dict[str, np.ndarray]]:
-    """Whole episodes that ``keep`` accepts by their cost and whether they left the map, until they have ``rows`` transitions."""
+    """Whole episodes that ``keep`` accepts by their cost and whether they left the map, until they
+    have ``rows`` transitions.
+    """
     found: List[Dict[str, np.ndarray]] = []
     count = 0
     while count < rows:
@@ -89,10 +104,12 @@ def to_episodes(found: List[Dict[str, np.ndarray]]) -> Episodes:
     """Join episodes; ``fall`` marks leaving the map."""
     columns = {k: np.concatenate([e[k] for e in found]).astype(np.float32) for k in shards.KEYS}
     table = {
-        "length": np.array([len(e["costs"]) for e in found]), "return": np.array([e["rewards"].sum() for e in found]),
-        "cost": np.array([e["costs"].sum() for e in found]), "success": np.array([e["success"][-1] for e in found]),
+        "length": np.array([len(e["costs"]) for e in found]),
+        "return": np.array([e["rewards"].sum() for e in found]),
+        "cost": np.array([e["costs"].sum() for e in found]),
+        "success": np.array([e["success"][-1] for e in found]),
         "fall": np.array([e["left"][-1] for e in found]),
-    }  # fmt: skip
+    }
     return Episodes(columns, table)
 
 
@@ -106,14 +123,20 @@ def collect(args: Args) -> Dict[str, Any]:
     if args.ratio <= 0 or args.safe < 1:
         raise ValueError(f"ratio is {args.ratio} and safe {args.safe}, expected positive numbers")
     construction = {
-        "ratio": args.ratio, "safe_transitions": args.safe, "expert": args.expert, "noise": args.noise, "seed": args.seed,
+        "ratio": args.ratio,
+        "safe_transitions": args.safe,
+        "expert": args.expert,
+        "noise": args.noise,
+        "seed": args.seed,
         "safe": "whole expert episodes without a hazard step that stay on the map, from feasible starts",
         "unsafe": "whole episodes of uniform random actions from anywhere, with at least one hazard step",
-    }  # fmt: skip
+    }
     if (args.out / shards.MANIFEST).is_file():
         manifest = shards.read_manifest(args.out)
         if manifest.get("construction") != construction:
-            raise DatasetError(f"{args.out} holds a dataset of another construction; use another --out")
+            raise DatasetError(
+                f"{args.out} holds a dataset of another construction; use another --out"
+            )
         return manifest
     torch.set_num_threads(1)
     expert = OnnxPolicy(find_policy(args.expert))
@@ -136,8 +159,12 @@ def collect(args: Args) -> Dict[str, Any]:
         return 2.0 * torch.rand(len(obs), task.NUM_ACTIONS, generator=draw) - 1.0
 
     parts = {
-        "safe": collect_until(args.safe, feasible, expert_action, lambda cost, left: cost == 0 and not left),
-        "unsafe": collect_until(round(args.safe / args.ratio), anywhere, random_action, lambda cost, left: cost > 0),
+        "safe": collect_until(
+            args.safe, feasible, expert_action, lambda cost, left: cost == 0 and not left
+        ),
+        "unsafe": collect_until(
+            round(args.safe / args.ratio), anywhere, random_action, lambda cost, left: cost > 0
+        ),
     }
     args.out.mkdir(parents=True, exist_ok=True)
     entries = [
@@ -148,7 +175,11 @@ def collect(args: Args) -> Dict[str, Any]:
         "name": task.ENV_ID,
         "definition": "success: in the goal; fall: off the map; cost: steps in the hazard",
     }
-    common = {"environment": environment, "contract": task.environment_contract(), "construction": construction}
+    common = {
+        "environment": environment,
+        "contract": task.environment_contract(),
+        "construction": construction,
+    }
     return shards.write_manifest(args.out, entries, common)
 
 

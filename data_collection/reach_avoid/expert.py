@@ -1,8 +1,10 @@
-"""Train the reach-avoid expert: TD3 with a Lagrange multiplier (``python -m go2_sevpo.data_collection.reach_avoid.expert``).
+"""Train the reach-avoid expert: TD3 with a Lagrange multiplier (``python -m
+go2_sevpo.data_collection.reach_avoid.expert``).
 
-TD3 is stable-baselines3's. The multiplier is put around it: the replay buffer keeps reward and cost apart and hands
-out reward - lambda cost at the present lambda, which follows the mean episode cost by dual ascent. Episodes start
-anywhere from where the goal can be reached without a violation (see :mod:`go2_sevpo.envs.reach_avoid.truth`).
+TD3 is stable-baselines3's. The multiplier is put around it: the replay buffer keeps reward and cost
+apart and hands out reward - lambda cost at the present lambda, which follows the mean episode cost
+by dual ascent. Episodes start anywhere from where the goal can be reached without a violation (see
+:mod:`go2_sevpo.envs.reach_avoid.truth`).
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ try:
     from stable_baselines3.common.type_aliases import ReplayBufferSamples
     from stable_baselines3.common.vec_env import VecEnv
 except ImportError:
-    sys.exit("training the reach-avoid expert needs stable-baselines3: pip install 'go2-sevpo[reproduce]'")
+    sys.exit(
+        "training the reach-avoid expert needs stable-baselines3: pip install 'go2-sevpo[reproduce]'"
+    )
 
 
 @dataclass
@@ -57,10 +61,13 @@ class Args:
     exploration: float = 0.2
     """Standard deviation of the action noise."""
     random_share: float = 0.15
-    """Share of training steps with a uniformly random action: a saturated brake at standstill is left in no other way."""
+    """Share of training steps with a uniformly random action: a saturated brake at standstill is
+    left in no other way.
+    """
     guided: int = 80_000
-    """Transitions put into the replay buffer beforehand: greedy control on the ground truth's table, with strong noise,
-    so that the critics see goals from the start."""
+    """Transitions put into the replay buffer beforehand: greedy control on the ground truth's
+    table, with strong noise, so that the critics see goals from the start.
+    """
     guided_noise: float = 0.5
     multiplier: float = 2.0
     """lambda at the start."""
@@ -78,12 +85,18 @@ class Args:
 
 
 class TaskVecEnv(VecEnv):
-    """The vectorised task behind stable-baselines3's interface; restarts are drawn from ``starts`` (M, 4)."""
+    """The vectorised task behind stable-baselines3's interface; restarts are drawn from ``starts``
+    (M, 4).
+    """
 
-    def __init__(self, worlds: int, starts: torch.Tensor, seed: int, leaving_cost: float, time_cost: float) -> None:
+    def __init__(
+        self, worlds: int, starts: torch.Tensor, seed: int, leaving_cost: float, time_cost: float
+    ) -> None:
         self.leaving_cost, self.time_cost = leaving_cost, time_cost
         space = gymnasium.spaces.Box(-np.inf, np.inf, (task.NUM_OBS,), dtype=np.float32)
-        super().__init__(worlds, space, gymnasium.spaces.Box(-1.0, 1.0, (task.NUM_ACTIONS,), dtype=np.float32))
+        super().__init__(
+            worlds, space, gymnasium.spaces.Box(-1.0, 1.0, (task.NUM_ACTIONS,), dtype=np.float32)
+        )
         self.env = task.ReachAvoid(worlds, auto_reset=False)
         self.starts, self.generator = starts, torch.Generator().manual_seed(seed)
         self.totals = torch.zeros(worlds, 2)
@@ -108,11 +121,15 @@ class TaskVecEnv(VecEnv):
         done = terminated | truncated
         infos: List[Dict[str, Any]] = [{"cost": float(c)} for c in cost]
         for i in done.nonzero()[:, 0].tolist():
-            infos[i].update({
-                "terminal_observation": obs[i].numpy().copy(), "TimeLimit.truncated": bool(truncated[i]),
-                "success": bool(info["success"][i]), "episode_cost": float(self.totals[i, 1]),
-                "episode_return": float(self.totals[i, 0]),
-            })  # fmt: skip
+            infos[i].update(
+                {
+                    "terminal_observation": obs[i].numpy().copy(),
+                    "TimeLimit.truncated": bool(truncated[i]),
+                    "success": bool(info["success"][i]),
+                    "episode_cost": float(self.totals[i, 1]),
+                    "episode_return": float(self.totals[i, 0]),
+                }
+            )
         self.totals[done] = 0.0
         self.env.state = torch.where(done[:, None], self._draw(self.num_envs), self.env.state)
         self.env.steps[done] = 0
@@ -127,11 +144,17 @@ class TaskVecEnv(VecEnv):
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """See stable-baselines3."""
-        raise NotImplementedError("set_attr: the training sets nothing on and calls nothing of single worlds")
+        raise NotImplementedError(
+            "set_attr: the training sets nothing on and calls nothing of single worlds"
+        )
 
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> List[Any]:
+    def env_method(
+        self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any
+    ) -> List[Any]:
         """See stable-baselines3."""
-        raise NotImplementedError("env_method: the training sets nothing on and calls nothing of single worlds")
+        raise NotImplementedError(
+            "env_method: the training sets nothing on and calls nothing of single worlds"
+        )
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> List[bool]:
         """See stable-baselines3."""
@@ -147,25 +170,39 @@ class CostReplayBuffer(ReplayBuffer):
         self.multiplier = 0.0
 
     def add(
-        self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: Sequence[Dict[str, Any]]
+        self,
+        obs: Any,
+        next_obs: Any,
+        action: Any,
+        reward: Any,
+        done: Any,
+        infos: Sequence[Dict[str, Any]],
     ) -> None:
         """See stable-baselines3."""
         self.costs[self.pos] = [i["cost"] for i in infos]
         super().add(obs, next_obs, action, reward, done, list(infos))
 
-    def _get_samples(self, batch_inds: np.ndarray, env: Optional[Any] = None) -> ReplayBufferSamples:
+    def _get_samples(
+        self, batch_inds: np.ndarray, env: Optional[Any] = None
+    ) -> ReplayBufferSamples:
         worlds = np.random.randint(0, self.n_envs, size=len(batch_inds))
         at = (batch_inds, worlds)
         done = self.dones[at] * (1.0 - self.timeouts[at])
         reward = self.rewards[at] - self.multiplier * self.costs[at]
         columns = (
-            self.observations[at], self.actions[at], self.next_observations[at], done[:, None], reward[:, None],
-        )  # fmt: skip
+            self.observations[at],
+            self.actions[at],
+            self.next_observations[at],
+            done[:, None],
+            reward[:, None],
+        )
         return ReplayBufferSamples(*(self.to_torch(c.astype(np.float32)) for c in columns))
 
 
 class MixedNoise(ActionNoise):
-    """Gaussian noise; on a share of the steps, noise so large that the clipped action is nearly uniform."""
+    """Gaussian noise; on a share of the steps, noise so large that the clipped action is nearly
+    uniform.
+    """
 
     def __init__(self, sigma: float, random_share: float) -> None:
         super().__init__()
@@ -195,22 +232,32 @@ class DualAscent(BaseCallback):
         self.finished += [i for i in self.locals["infos"] if "success" in i]
         if len(self.finished) >= 100:
             mean = {
-                k: float(np.mean([f[k] for f in self.finished])) for k in ("episode_cost", "episode_return", "success")
+                k: float(np.mean([f[k] for f in self.finished]))
+                for k in ("episode_cost", "episode_return", "success")
             }
             change = self.args.multiplier_rate * (mean["episode_cost"] - self.args.cost_limit)
-            self.multiplier = float(np.clip(self.multiplier + change, 0.0, self.args.multiplier_max))
+            self.multiplier = float(
+                np.clip(self.multiplier + change, 0.0, self.args.multiplier_max)
+            )
             self.model.replay_buffer.multiplier = self.multiplier
-            self.curve.append({"step": float(self.num_timesteps), "multiplier": self.multiplier, **mean})
+            self.curve.append(
+                {"step": float(self.num_timesteps), "multiplier": self.multiplier, **mean}
+            )
             self.finished = []
             if len(self.curve) % 5 == 0:
                 self.progress.done = self.num_timesteps
-                print(f"{self.num_timesteps}/{self.args.steps}  {self.progress.rate:.0f} steps/s  success {mean['success']:.2f}  "
-                      f"cost {mean['episode_cost']:.2f}  lambda {self.multiplier:.2f}  {self.progress.text()}", flush=True)  # fmt: skip
+                print(
+                    f"{self.num_timesteps}/{self.args.steps}  {self.progress.rate:.0f} steps/s  success {mean['success']:.2f}  "
+                    f"cost {mean['episode_cost']:.2f}  lambda {self.multiplier:.2f}  {self.progress.text()}",
+                    flush=True,
+                )
         return True
 
 
 def to_policy(model: Any, exploration: float) -> GaussianPolicy:
-    """The TD3 actor as the project's policy; ``exploration`` is the standard deviation of its noise input."""
+    """The TD3 actor as the project's policy; ``exploration`` is the standard deviation of its noise
+    input.
+    """
     linear = [m for m in model.actor.mu if isinstance(m, torch.nn.Linear)]
     sizes = [linear[0].in_features, *[m.out_features for m in linear]]
     std = torch.full((task.NUM_ACTIONS,), exploration)
@@ -237,7 +284,9 @@ def fill(buffer: CostReplayBuffer, env: TaskVecEnv, truth: Truth, args: Args) ->
 
 
 def evaluate(policy: GaussianPolicy, starts: torch.Tensor) -> Dict[str, Any]:
-    """Safe success from ``starts``: in the goal without a step in the hazard or off the map, without noise."""
+    """Safe success from ``starts``: in the goal without a step in the hazard or off the map,
+    without noise.
+    """
     env = task.ReachAvoid(len(starts), auto_reset=False)
     obs = env.reset(starts)
     cost, alive = torch.zeros(len(starts)), torch.ones(len(starts), dtype=torch.bool)
@@ -252,9 +301,12 @@ def evaluate(policy: GaussianPolicy, starts: torch.Tensor) -> Dict[str, Any]:
     good = success & (cost == 0)
     n = len(starts)
     return {
-        "episodes": n, "success_rate": float(success.float().mean()), "safe_rate": float((cost == 0).float().mean()),
-        "safe_success_rate": float(good.float().mean()), "safe_success_interval": wilson(int(good.sum()), n),
-    }  # fmt: skip
+        "episodes": n,
+        "success_rate": float(success.float().mean()),
+        "safe_rate": float((cost == 0).float().mean()),
+        "safe_success_rate": float(good.float().mean()),
+        "safe_success_interval": wilson(int(good.sum()), n),
+    }
 
 
 def main() -> None:
@@ -271,11 +323,21 @@ def main() -> None:
     )
     noise = MixedNoise(args.exploration, args.random_share)
     model = TD3(
-        "MlpPolicy", env, learning_rate=lambda left: args.rate * max(left, 0.02), buffer_size=args.steps + args.guided, batch_size=args.batch, gamma=args.gamma,
-        train_freq=1, gradient_steps=args.gradient_steps, learning_starts=0, seed=args.seed, device="cpu",
-        action_noise=VectorizedActionNoise(noise, args.worlds), replay_buffer_class=CostReplayBuffer,
+        "MlpPolicy",
+        env,
+        learning_rate=lambda left: args.rate * max(left, 0.02),
+        buffer_size=args.steps + args.guided,
+        batch_size=args.batch,
+        gamma=args.gamma,
+        train_freq=1,
+        gradient_steps=args.gradient_steps,
+        learning_starts=0,
+        seed=args.seed,
+        device="cpu",
+        action_noise=VectorizedActionNoise(noise, args.worlds),
+        replay_buffer_class=CostReplayBuffer,
         policy_kwargs={"net_arch": list(args.hidden)},
-    )  # fmt: skip
+    )
     fill(model.replay_buffer, env, truth, args)
     dual = DualAscent(args)
     model.learn(args.steps, callback=dual)
@@ -286,9 +348,12 @@ def main() -> None:
     report = evaluate(policy, starts)
     config = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(args).items()}
     info = {
-        "algorithm": "td3-lagrangian", "environment": task.ENV_ID, "config": config, "evaluation": report,
+        "algorithm": "td3-lagrangian",
+        "environment": task.ENV_ID,
+        "config": config,
+        "evaluation": report,
         "multiplier": dual.multiplier,
-    }  # fmt: skip
+    }
     args.out.mkdir(parents=True, exist_ok=True)
     save_policy(args.out / "policy_last.safetensors", policy, task.observe(starts[:256]), info)
     with open(args.out / "progress.csv", "w", newline="", encoding="utf-8") as handle:

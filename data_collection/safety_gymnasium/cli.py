@@ -50,7 +50,9 @@ class Validate:
 
 @dataclass
 class Mix:
-    """Write a mix of safe and unsafe trajectories as one file that DSRL's, OSRL's and our loaders read."""
+    """Write a mix of safe and unsafe trajectories as one file that DSRL's, OSRL's and our loaders
+    read.
+    """
 
     task: tyro.conf.Positional[str]
     out: Path
@@ -66,7 +68,9 @@ class Mix:
 
 @dataclass
 class Generate:
-    """Make data in DSRL's layout with scripted and searched behaviour, where DSRL's own are not at hand. Not comparable with DSRL's."""
+    """Make data in DSRL's layout with scripted and searched behaviour, where DSRL's own are not at
+    hand. Not comparable with DSRL's.
+    """
 
     task: tyro.conf.Positional[str]
     """CarGoal1, CarGoal2, HalfCheetahVelocity or SwimmerVelocity."""
@@ -95,7 +99,9 @@ Command = Union[Tasks, Download, Validate, Mix, Generate, Collect]
 
 
 def download(task: Task, folder: Path, host: str, sha256: Optional[str] = None) -> str:
-    """Fetch into ``NAME.part``, going on where it ends; check it; give it its name. Returns the checksum.
+    """Fetch into ``NAME.part``, going on where it ends; check it; give it its name.
+
+    Returns the checksum.
 
     Raises:
         DatasetError: the host does not answer, or the file is damaged or not the one expected.
@@ -105,7 +111,9 @@ def download(task: Task, folder: Path, host: str, sha256: Optional[str] = None) 
         return shards.sha256(out)
     folder.mkdir(parents=True, exist_ok=True)
     have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(f"{host}/{task.file_name}", headers={"Range": f"bytes={have}-"} if have else {})
+    request = urllib.request.Request(
+        f"{host}/{task.file_name}", headers={"Range": f"bytes={have}-"} if have else {}
+    )
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             if answer.status != 206:
@@ -120,7 +128,9 @@ def download(task: Task, folder: Path, host: str, sha256: Optional[str] = None) 
         ) from None
     found = shards.sha256(part)
     if sha256 is not None and found != sha256:
-        raise DatasetError(f"{part} has SHA-256 {found}, expected {sha256}; delete it and try again")
+        raise DatasetError(
+            f"{part} has SHA-256 {found}, expected {sha256}; delete it and try again"
+        )
     files.validate(part, task)
     os.replace(part, out)
     return found
@@ -153,7 +163,9 @@ def _listing() -> str:
             where = str(files.find_file(task))
         except DatasetError:
             where = f"{task.file_name} (not here)"
-        lines.append(f"{task.name:20s} {task.num_obs:11d} {task.num_actions:6d} {task.trajectories:12d}  {where}")
+        lines.append(
+            f"{task.name:20s} {task.num_obs:11d} {task.num_actions:6d} {task.trajectories:12d}  {where}"
+        )
     return "\n".join(lines)
 
 
@@ -169,10 +181,19 @@ def _make(task: Task, command: Union[Generate, Collect]) -> str:
 
     if isinstance(command, Collect):
         made = safety_data.collect(
-            task, command.policy, command.episodes, command.seed, out, command.processes, command.candidates, say
+            task,
+            command.policy,
+            command.episodes,
+            command.seed,
+            out,
+            command.processes,
+            command.candidates,
+            say,
         )
     else:
-        made = safety_data.generate(task, command.episodes, command.seed, out, command.processes, say)
+        made = safety_data.generate(
+            task, command.episodes, command.seed, out, command.processes, say
+        )
     return (
         f"{out}: {made['transitions']} transitions, {made['safe_episodes']} of {made['episodes']} episodes cost at most 10, "
         f"return {made['return_mean']:.1f} (greatest {made['return_max']:.1f}), cost {made['cost_mean']:.1f} (greatest {made['cost_max']:.0f})"
@@ -197,7 +218,9 @@ def run(command: Command) -> str:
     path = files.find_file(task, command.path)
     if isinstance(command, Validate):
         found = files.validate(path, task)
-        shown = ", ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items())
+        shown = ", ".join(
+            f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items()
+        )
         return f"{path}: valid; {shown}"
     safe, unsafe = command.ratio
     if safe <= 0 or unsafe <= 0:
@@ -205,9 +228,14 @@ def run(command: Command) -> str:
     data, samples = read_dsrl(path), command.safe_samples or task.safe_samples
     mix = draw_mix(data, command.limit, safe / unsafe, samples, command.seed)
     info = {
-        "task": task.name, "source": path.name, "source_sha256": shards.sha256(path), "ratio": [safe, unsafe],
-        "limit": command.limit, "safe_samples": samples, "seed": command.seed,
-    }  # fmt: skip
+        "task": task.name,
+        "source": path.name,
+        "source_sha256": shards.sha256(path),
+        "ratio": [safe, unsafe],
+        "limit": command.limit,
+        "safe_samples": samples,
+        "seed": command.seed,
+    }
     made = write_mix(data, mix, command.out, info)
     return "\n".join(
         f"{name}: {made[name]['trajectories']} trajectories ({made[name]['different']} different of {made[name]['available']}), "

@@ -1,6 +1,8 @@
-"""Behaviour for generated Safety-Gymnasium data: scripted lidar driving, and linear policies found by random search.
+"""Behaviour for generated Safety-Gymnasium data: scripted lidar driving, and linear policies found
+by random search.
 
-Neither is meant to be good: together they must cover careful and careless behaviour in the same states.
+Neither is meant to be good: together they must cover careful and careless behaviour in the same
+states.
 """
 
 from __future__ import annotations
@@ -34,10 +36,12 @@ HAZARD_RADIUS = 0.2
 
 @dataclass(frozen=True)
 class Driver:
-    """Drives to the goal's lidar and along the edge of hazards nearer than ``margin`` (m, from their centres; up to the radius ignores them).
+    """Drives to the goal's lidar and along the edge of hazards nearer than ``margin`` (m, from
+    their centres; up to the radius ignores them).
 
-    A continuous function of the observation (but for the goal straight behind), so that what it does can be learned from a few hundred
-    episodes: rules that switch between hazards, sides or gears could not be imitated even from its safe episodes alone.
+    A continuous function of the observation (but for the goal straight behind), so that what it
+    does can be learned from a few hundred episodes: rules that switch between hazards, sides or
+    gears could not be imitated even from its safe episodes alone.
     """
 
     margin: float
@@ -52,7 +56,11 @@ class Driver:
         if self.vases:
             hazard = np.maximum(hazard, obs[VASE_LIDAR])
         # Beyond the lidar's range the goal is nowhere: drive on in a wide curve.
-        way = goal @ BIN_WAYS if goal.max() > 0 else np.array([np.cos(FORWARD + 0.3), np.sin(FORWARD + 0.3)])
+        way = (
+            goal @ BIN_WAYS
+            if goal.max() > 0
+            else np.array([np.cos(FORWARD + 0.3), np.sin(FORWARD + 0.3)])
+        )
         way = self._around(way / max(float(np.linalg.norm(way)), 1e-3), hazard)
         error = float(wrap(np.arctan2(way[1], way[0]) - FORWARD))
         forward = self.speed * max(np.cos(error), 0.0) + 0.1
@@ -73,7 +81,8 @@ class Driver:
             return way
         there = near @ BIN_WAYS / total
         there = there / max(float(np.linalg.norm(there)), 1e-3)
-        # Along the edge on the goal's side, away from the hazard well inside the margin; from within a hazard straight on.
+        # Along the edge on the goal's side, away from the hazard well inside the margin; from
+        # within a hazard straight on.
         side = -np.tanh((way[0] * there[1] - way[1] * there[0]) / 0.15)
         deep = np.clip((self.margin - nearest) / max(self.margin - HAZARD_RADIUS, 0.1), 0.0, 1.0)
         edge = side * np.array([-there[1], there[0]]) - deep * there
@@ -84,7 +93,12 @@ class Driver:
 
 def random_driver(rng: np.random.Generator, vases: bool = False) -> Driver:
     """Careless to careful, slow to fast."""
-    return Driver(float(rng.uniform(0.0, 0.6)), float(rng.uniform(0.5, 1.0)), float(rng.uniform(0.05, 0.25)), vases)
+    return Driver(
+        float(rng.uniform(0.0, 0.6)),
+        float(rng.uniform(0.5, 1.0)),
+        float(rng.uniform(0.05, 0.25)),
+        vases,
+    )
 
 
 @dataclass
@@ -99,7 +113,9 @@ class Linear:
     def act(self, obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Actions (A,) in [-1, 1]."""
         action = self.weights @ np.clip((obs - self.mean) / self.std, -5.0, 5.0)
-        return np.clip(action + self.noise * rng.normal(size=len(action)), -1.0, 1.0).astype(np.float32)
+        return np.clip(action + self.noise * rng.normal(size=len(action)), -1.0, 1.0).astype(
+            np.float32
+        )
 
 
 class Statistics:
@@ -151,7 +167,10 @@ def random_search(
     say: Callable[[str], None] = print,
     keep: int = 6,
 ) -> List[Linear]:
-    """Augmented random search (Mania et al. 2018, V2-t) for return - ``penalty`` x cost; snapshots from early to last."""  # fmt: skip
+    """Augmented random search (Mania et al.
+
+    2018, V2-t) for return - ``penalty`` x cost; snapshots from early to last.
+    """
     rng = np.random.default_rng(seed)
     weights, statistics = np.zeros((n_act, n_obs)), Statistics(n_obs)
     quiet = np.random.default_rng(0)
@@ -166,7 +185,10 @@ def random_search(
             for j, sign in enumerate((1.0, -1.0)):
                 policy = Linear(weights + sign * spread * delta, mean, std)
                 total, cost, rows = rollout(
-                    env, lambda o, p=policy: p.act(o, quiet), SAFETY_SEARCH.number(seed, k * directions + i), horizon
+                    env,
+                    lambda o, p=policy: p.act(o, quiet),
+                    SAFETY_SEARCH.number(seed, k * directions + i),
+                    horizon,
                 )
                 scores[i, j], costs = total - penalty * cost, costs + cost
                 seen.append(rows)

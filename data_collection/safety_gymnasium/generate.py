@@ -1,7 +1,10 @@
-"""Generated data for Safety-Gymnasium tasks, in DSRL's layout (``go2-dsrl generate``). Not DSRL's data, and named so.
+"""Generated data for Safety-Gymnasium tasks, in DSRL's layout (``go2-dsrl generate``).
 
-Careful and careless behaviour in the same states: scripted drivers of many margins on the navigation tasks, linear policies from
-two random searches (with and without a penalty on cost) on the velocity tasks, all with action noise.
+Not DSRL's data, and named so.
+
+Careful and careless behaviour in the same states: scripted drivers of many margins on the
+navigation tasks, linear policies from two random searches (with and without a penalty on cost) on
+the velocity tasks, all with action noise.
 """
 
 from __future__ import annotations
@@ -34,7 +37,10 @@ from go2_sevpo.runs.progress import Progress
 DRIVEN = ("CarGoal1", "CarGoal2")
 SEARCHED = ("HalfCheetahVelocity", "SwimmerVelocity")
 SEARCHES = ((0.0, 80), (1.0, 50))
-"""Random searches: penalty on cost, iterations (of 32 episodes). The first one's later policies break the speed limit most of the time."""
+"""Random searches: penalty on cost, iterations (of 32 episodes).
+
+The first one's later policies break the speed limit most of the time.
+"""
 
 
 def _search(work: Tuple[str, int, float, int]) -> List[Linear]:
@@ -44,7 +50,9 @@ def _search(work: Tuple[str, int, float, int]) -> List[Linear]:
     name, seed, penalty, iterations = work
     env = make(name)
     size = env.observation_space.shape[0], env.action_space.shape[0]
-    return random_search(env, *size, iterations, seed, penalty, say=lambda t: print(t, flush=True), keep=10)[2:]
+    return random_search(
+        env, *size, iterations, seed, penalty, say=lambda t: print(t, flush=True), keep=10
+    )[2:]
 
 
 def behaviours(task: Task, seed: int, processes: int) -> Callable[[np.random.Generator], Any]:
@@ -57,7 +65,9 @@ def behaviours(task: Task, seed: int, processes: int) -> Callable[[np.random.Gen
         return functools.partial(random_driver, vases=task.name == "CarGoal2")
     if task.name not in SEARCHED:
         known = ", ".join((*DRIVEN, *SEARCHED))
-        raise DatasetError(f"no behaviour to generate data for {task.name} with, expected one of {known}")
+        raise DatasetError(
+            f"no behaviour to generate data for {task.name} with, expected one of {known}"
+        )
     work = [(task.name, seed, penalty, iterations) for penalty, iterations in SEARCHES]
     with multiprocessing.get_context("spawn").Pool(min(max(processes, 1), len(work))) as pool:
         return _Snapshots([policy for found in pool.map(_search, work) for policy in found])
@@ -111,7 +121,9 @@ _POLICIES: Dict[str, OnnxPolicy] = {}
 
 
 def describe(controller: Any) -> List[float]:
-    """What says how an episode was driven: margin, speed, noise; or the noise alone; or the policy's seed."""
+    """What says how an episode was driven: margin, speed, noise; or the noise alone; or the
+    policy's seed.
+    """
     if isinstance(controller, Driver):
         return [round(x, 4) for x in (controller.margin, controller.speed, controller.noise)]
     if isinstance(controller, PolicyActor):
@@ -119,7 +131,9 @@ def describe(controller: Any) -> List[float]:
     return [round(controller.noise, 4)]
 
 
-def one_episode(work: Tuple[str, Any, SeedRange, int, int]) -> Tuple[Dict[str, np.ndarray], List[float]]:
+def one_episode(
+    work: Tuple[str, Any, SeedRange, int, int],
+) -> Tuple[Dict[str, np.ndarray], List[float]]:
     """Columns of one episode in DSRL's layout, and its controller."""
     from go2_sevpo.envs.safety_gymnasium.environment import make
 
@@ -145,7 +159,15 @@ def one_episode(work: Tuple[str, Any, SeedRange, int, int]) -> Tuple[Dict[str, n
     return {k: np.asarray(v, dtype=np.float32) for k, v in rows.items()}, describe(controller)
 
 
-ORDER = ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts")
+ORDER = (
+    "observations",
+    "next_observations",
+    "actions",
+    "rewards",
+    "costs",
+    "terminals",
+    "timeouts",
+)
 _ENVS: Dict[str, Any] = {}
 
 
@@ -155,9 +177,15 @@ def file_name(task: Task, episodes: int) -> str:
 
 
 def generate(
-    task: Task, episodes: int, seed: int, out: Path, processes: int, say: Callable[[str], None] = print
+    task: Task,
+    episodes: int,
+    seed: int,
+    out: Path,
+    processes: int,
+    say: Callable[[str], None] = print,
 ) -> Dict[str, Any]:
-    """Write ``out`` (HDF5) and the JSON beside it that says how it was made; the same for any number of processes.
+    """Write ``out`` (HDF5) and the JSON beside it that says how it was made; the same for any
+    number of processes.
 
     Raises:
         DatasetError: no behaviour for the task, or nothing asked for.
@@ -190,9 +218,21 @@ def collect(
         raise DatasetError(f"episodes is {episodes}, expected at least 1")
     loaded = OnnxPolicy(policy, candidates=candidates)
     check_contract(loaded.contract, contract_for(task.registered_id), str(policy))
-    note = {"generated": True, "note": "collected with a policy; not a DSRL file", "policy": loaded.identity}
+    note = {
+        "generated": True,
+        "note": "collected with a policy; not a DSRL file",
+        "policy": loaded.identity,
+    }
     return write_episodes(
-        task, PolicyDraw(policy, candidates), SAFETY_COLLECTION, episodes, seed, out, processes, note, say
+        task,
+        PolicyDraw(policy, candidates),
+        SAFETY_COLLECTION,
+        episodes,
+        seed,
+        out,
+        processes,
+        note,
+        say,
     )
 
 
@@ -207,8 +247,8 @@ def write_episodes(
     note: Dict[str, Any],
     say: Callable[[str], None],
 ) -> Dict[str, Any]:
-    """Play ``episodes`` episodes, each with a controller of its own from ``draw`` and a seed of ``seeds``;
-    write them and what is known of them.
+    """Play ``episodes`` episodes, each with a controller of its own from ``draw`` and a seed of
+    ``seeds``; write them and what is known of them.
 
     Raises:
         ValueError: a seed or a number of episodes that ``seeds`` has no room for.
@@ -224,7 +264,9 @@ def write_episodes(
             controllers.append(controller)
             if len(parts) % 25 == 0 or len(parts) == episodes:
                 progress.done = len(parts)
-                say(f"{task.name}: {len(parts)}/{episodes} episodes, {progress.rate:.1f} episodes/s, {progress.text()}")
+                say(
+                    f"{task.name}: {len(parts)}/{episodes} episodes, {progress.rate:.1f} episodes/s, {progress.text()}"
+                )
     with atomic_path(out) as temporary, h5py.File(temporary, "w") as handle:
         for key in shards.KEYS:
             data = np.concatenate([p[key] for p in parts])
@@ -232,11 +274,19 @@ def write_episodes(
     costs, returns = (np.array([p[k].sum() for p in parts]) for k in ("costs", "rewards"))
     safe = costs <= 10
     made = {
-        "task": task.name, **note, "seed": seed, "episodes": episodes,
-        "transitions": int(sum(len(p["rewards"]) for p in parts)), "controllers": controllers,
-        "safe_episodes": int(safe.sum()), "return_mean": float(returns.mean()), "return_max": float(returns.max()),
-        "safe_return_max": float(returns[safe].max()) if safe.any() else None, "cost_mean": float(costs.mean()),
-        "cost_max": float(costs.max()), "sha256": shards.sha256(out),
-    }  # fmt: skip
+        "task": task.name,
+        **note,
+        "seed": seed,
+        "episodes": episodes,
+        "transitions": int(sum(len(p["rewards"]) for p in parts)),
+        "controllers": controllers,
+        "safe_episodes": int(safe.sum()),
+        "return_mean": float(returns.mean()),
+        "return_max": float(returns.max()),
+        "safe_return_max": float(returns[safe].max()) if safe.any() else None,
+        "cost_mean": float(costs.mean()),
+        "cost_max": float(costs.max()),
+        "sha256": shards.sha256(out),
+    }
     write_atomically(out.with_suffix(".json"), json.dumps(made, indent=1))
     return made

@@ -1,6 +1,7 @@
 """One Safety-Gymnasium task from data to a played policy (``make demo-safety``).
 
-Generate, mix, train, export, play, compare. The data are generated (``go2-dsrl generate``), not DSRL's.
+Generate, mix, train, export, play, compare. The data are generated (``go2-dsrl generate``), not
+DSRL's.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from go2_sevpo.metrics import percent
 
 @dataclass
 class Args:
-    """Generate mixed data of a Safety-Gymnasium task, train SEVPO and cloning on it, export both and play them."""
+    """Generate mixed data of a Safety-Gymnasium task, train SEVPO and cloning on it, export both
+    and play them.
+    """
 
     out: Path = Path("runs/demo_safety")
     """Folder for everything; finished steps are not done again."""
@@ -75,7 +78,10 @@ def demo(args: Args) -> str:
     shared = [str(mix), "--preset", args.preset, "--seed", seed, "--reward-scale", "0"]
     changed = {"sevpo": args.set, "bc": args.set_bc}
     steps.train_all(
-        [(out / name, [*shared, "--algorithm", name, "--set", *changed[name]]) for name, _ in steps.METHODS]
+        [
+            (out / name, [*shared, "--algorithm", name, "--set", *changed[name]])
+            for name, _ in steps.METHODS
+        ]
     )
     playing = ("--episodes", args.episodes, "--limit", args.limit, "--seed", seed)
     text = steps.table([HEAD, *steps.play_all(out, playing, args.video, _row)])

@@ -1,4 +1,6 @@
-"""What every demo does: run the project's commands as a user would, compare SEVPO with cloning in a table."""
+"""What every demo does: run the project's commands as a user would, compare SEVPO with cloning in a
+table.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def run_command(title: str, name: str, *arguments: Any) -> None:
     start = time.perf_counter()
     status = processes.run(processes.module(COMMANDS[name], *words))
     if status:
-        sys.exit(f"go2-demo: {name} failed with status {status}; the same command goes on from here")
+        sys.exit(
+            f"go2-demo: {name} failed with status {status}; the same command goes on from here"
+        )
     print(f"    {time.perf_counter() - start:.0f} s", flush=True)
 
 
@@ -60,7 +64,10 @@ def train_all(runs: Sequence[Tuple[Path, Sequence[str]]]) -> None:
 
 
 def play_all(
-    out: Path, arguments: Sequence[Any], video: bool, row: Callable[[str, Dict[str, Any]], List[str]]
+    out: Path,
+    arguments: Sequence[Any],
+    video: bool,
+    row: Callable[[str, Dict[str, Any]], List[str]],
 ) -> List[List[str]]:
     """Export and play what is not played yet; returns a row of the table for each method.
 

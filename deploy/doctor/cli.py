@@ -19,11 +19,19 @@ from typing import Callable, List, Optional, Tuple
 import tyro
 
 _PACKAGES = (
-    ("numpy", "numpy", ""), ("torch", "torch", ""), ("mujoco", "mujoco", ""), ("gymnasium", "gymnasium", ""),
-    ("h5py", "h5py", ""), ("safetensors", "safetensors", ""), ("onnx", "onnx", ""), ("onnxruntime", "onnxruntime", ""),
+    ("numpy", "numpy", ""),
+    ("torch", "torch", ""),
+    ("mujoco", "mujoco", ""),
+    ("gymnasium", "gymnasium", ""),
+    ("h5py", "h5py", ""),
+    ("safetensors", "safetensors", ""),
+    ("onnx", "onnx", ""),
+    ("onnxruntime", "onnxruntime", ""),
     ("rsl_rl", "rsl-rl-lib", "only to train experts: pip install 'go2-sevpo[expert]'"),
-    ("tensorboard", "tensorboard", ""), ("matplotlib", "matplotlib", ""), ("imageio", "imageio", ""),
-)  # fmt: skip
+    ("tensorboard", "tensorboard", ""),
+    ("matplotlib", "matplotlib", ""),
+    ("imageio", "imageio", ""),
+)
 _SIMULATORS = (
     ("mujoco", "MuJoCo (default, CPU)", "pip install mujoco"),
     ("mujoco_warp", "MuJoCo Warp (NVIDIA GPU)", "pip install mujoco-warp; needs an NVIDIA GPU"),
@@ -61,7 +69,9 @@ def packages() -> List[Check]:
     for module, distribution, hint in _PACKAGES:
         found = _version(distribution, module)
         missing = hint or f"missing: pip install {distribution}"
-        out.append(Check(distribution, True if found else (None if hint else False), found or missing))
+        out.append(
+            Check(distribution, True if found else (None if hint else False), found or missing)
+        )
     return out
 
 
@@ -71,7 +81,11 @@ def simulators() -> List[Check]:
     for module, name, hint in _SIMULATORS:
         found = _version(module.replace("_", "-"), module)
         out.append(
-            Check(name, True if found else (False if module == "mujoco" else None), found or f"not found; {hint}")
+            Check(
+                name,
+                True if found else (False if module == "mujoco" else None),
+                found or f"not found; {hint}",
+            )
         )
     return out
 
@@ -108,7 +122,9 @@ def graphics() -> List[Check]:
         Check(
             "rendering",
             True if problem is None else None,
-            f"works ({os.environ.get('MUJOCO_GL', 'default')})" if problem is None else f"{problem}; {hint}",
+            f"works ({os.environ.get('MUJOCO_GL', 'default')})"
+            if problem is None
+            else f"{problem}; {hint}",
         )
     ]
 
@@ -153,16 +169,26 @@ def policies() -> List[Check]:
         try:
             policy = OnnxPolicy(find_policy(name))
             check_contract(policy.contract, environment_contract(), name)
-            out.append(Check(f"policy {name}", True, f"loads and fits, SHA-256 {policy.identity['sha256'][:12]}"))
+            out.append(
+                Check(
+                    f"policy {name}",
+                    True,
+                    f"loads and fits, SHA-256 {policy.identity['sha256'][:12]}",
+                )
+            )
         except ContractError as error:
             out.append(Check(f"policy {name}", False, str(error)))
     return out
 
 
 SECTIONS: Tuple[Tuple[str, Callable[[], List[Check]]], ...] = (
-    ("packages", packages), ("simulators", simulators), ("threads", threads), ("graphics", graphics),
-    ("physics", physics), ("policies", policies),
-)  # fmt: skip
+    ("packages", packages),
+    ("simulators", simulators),
+    ("threads", threads),
+    ("graphics", graphics),
+    ("physics", physics),
+    ("policies", policies),
+)
 
 
 def isaacgym() -> List[Check]:
@@ -190,7 +216,9 @@ def main() -> None:
         print(f"\n{title}")
         try:
             checks = section()
-        except Exception as error:  # the doctor reports every fault instead of stopping at the first
+        except (
+            Exception
+        ) as error:  # the doctor reports every fault instead of stopping at the first
             checks = [Check(title, False, f"{type(error).__name__}: {error}")]
         for check in checks:
             mark = {True: "ok  ", False: "FAIL", None: "--  "}[check.ok]

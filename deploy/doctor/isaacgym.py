@@ -1,7 +1,9 @@
-"""``go2-doctor --isaacgym``: measure what public sources leave open about Isaac Gym, on a machine that has it.
+"""``go2-doctor --isaacgym``: measure what public sources leave open about Isaac Gym, on a machine
+that has it.
 
-Every check makes a small experiment through the back end and says what it found; the report is meant to be sent to us. Nothing here
-assumes the answer: where a finding contradicts the back end's assumption the check fails and says which assumption.
+Every check makes a small experiment through the back end and says what it found; the report is
+meant to be sent to us. Nothing here assumes the answer: where a finding contradicts the back end's
+assumption the check fails and says which assumption.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ def _pose(n: int, height: float) -> RobotState:
     z3, z12 = torch.zeros(n, 3), torch.zeros(n, 12)
     position = torch.tensor([0.0, 0.0, height]).repeat(n, 1)
     upright = torch.tensor([1.0, 0, 0, 0]).repeat(n, 1)
-    return RobotState(position, upright, z3, z3, _DEFAULT.repeat(n, 1), z12, z12, z12[:, :4], z12[:, :9])
+    return RobotState(
+        position, upright, z3, z3, _DEFAULT.repeat(n, 1), z12, z12, z12[:, :4], z12[:, :9]
+    )
 
 
 def _put(sim: Any, state: RobotState) -> None:
@@ -48,7 +52,8 @@ def order(sim: Any) -> List[Finding]:
         (
             "body order",
             feet,
-            " ".join(bodies) + ("" if feet else "  (the feet were merged: dont_collapse is not honoured)"),
+            " ".join(bodies)
+            + ("" if feet else "  (the feet were merged: dont_collapse is not honoured)"),
         ),
     ]
 
@@ -60,11 +65,19 @@ def free_fall(sim: Any) -> List[Finding]:
     n, dt = 10 * r.DECIMATION, r.PHYSICS_DT
     expected = 5.0 - GRAVITY * dt * dt * n * (n + 1) / 2
     found = float(s.base_position[0, 2])
-    return [("free fall", abs(found - expected) < 0.01, f"{found:.4f} m after 0.2 s, expected {expected:.4f}")]
+    return [
+        (
+            "free fall",
+            abs(found - expected) < 0.01,
+            f"{found:.4f} m after 0.2 s, expected {expected:.4f}",
+        )
+    ]
 
 
 def static_weight(sim: Any) -> List[Finding]:
-    """Weight on four feet; and whether net contact forces hold friction: the legs push sideways against each other."""
+    """Weight on four feet; and whether net contact forces hold friction: the legs push sideways
+    against each other.
+    """
     _put(sim, _pose(sim.num_envs, r.NOMINAL_BASE_HEIGHT))
     s = _hold(sim, 150)
     weight = r.TOTAL_MASS * GRAVITY
@@ -72,30 +85,43 @@ def static_weight(sim: Any) -> List[Finding]:
     sideways = float(sim._contact[0, sim._feet, :2].norm(dim=-1).max())
     base = s.base_linear_velocity.abs().max()
     return [
-        ("static weight", abs(float(force[0]) - weight) < 0.05 * weight, f"feet carry {float(force[0]):.1f} N, weight {weight:.1f} N"),
         (
-            "payload is carried", abs(float(force[1] - force[0]) - 3.0 * GRAVITY) < 5.0,
+            "static weight",
+            abs(float(force[0]) - weight) < 0.05 * weight,
+            f"feet carry {float(force[0]):.1f} N, weight {weight:.1f} N",
+        ),
+        (
+            "payload is carried",
+            abs(float(force[1] - force[0]) - 3.0 * GRAVITY) < 5.0,
             f"3 kg more weigh {float(force[1] - force[0]):.1f} N, expected {3.0 * GRAVITY:.1f} (masses set before prepare_sim)",
         ),
         ("stands still", float(base) < 0.05, f"fastest base {float(base):.4f} m/s"),
         (
-            "contact forces are normal only", sideways < 0.5,
+            "contact forces are normal only",
+            sideways < 0.5,
             f"largest horizontal force of a foot on flat ground {sideways:.2f} N"
-            + ("" if sideways < 0.5 else ": friction is included, foot_force is too large on slopes"),
+            + (
+                ""
+                if sideways < 0.5
+                else ": friction is included, foot_force is too large on slopes"
+            ),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def frames(sim: Any) -> List[Finding]:
     """Velocities after a write, and where a turning robot goes."""
     state = _pose(sim.num_envs, 20.0)
     half = torch.tensor(0.5).sqrt()
-    state = replace(state, base_quaternion=torch.stack([half, half * 0, half * 0, half]).repeat(sim.num_envs, 1))
+    state = replace(
+        state, base_quaternion=torch.stack([half, half * 0, half * 0, half]).repeat(sim.num_envs, 1)
+    )
     state.base_linear_velocity[:, 0] = 1.0
     state.base_angular_velocity[:, 0] = 1.0
     _put(sim, state)
     s = _hold(sim, 5)
-    # Facing +y: a turn about world x lifts or lowers the body's x axis; a turn about body x would leave it level.
+    # Facing +y: a turn about world x lifts or lowers the body's x axis; a turn about body x would
+    # leave it level.
     w, x, y, z = s.base_quaternion[0].tolist()
     up = 2 * (x * z - w * y)
     moved = float(s.base_position[0, 0])
@@ -105,14 +131,23 @@ def frames(sim: Any) -> List[Finding]:
     s = _hold(sim, 2)
     drift = float(s.base_position[0, :2].norm())
     return [
-        ("linear velocity is in the world frame", abs(moved - 0.1) < 0.02, f"1 m/s along world x moved the base {moved:.3f} m in 0.1 s"),
-        ("angular velocity is in the world frame", abs(up) > 0.05, f"body x axis rose by {up:.3f} after turning about world x, expected about 0.1"),
         (
-            "root velocity is the link frame's", drift < 0.01,
+            "linear velocity is in the world frame",
+            abs(moved - 0.1) < 0.02,
+            f"1 m/s along world x moved the base {moved:.3f} m in 0.1 s",
+        ),
+        (
+            "angular velocity is in the world frame",
+            abs(up) > 0.05,
+            f"body x axis rose by {up:.3f} after turning about world x, expected about 0.1",
+        ),
+        (
+            "root velocity is the link frame's",
+            drift < 0.01,
             f"a robot turning at 5 rad/s with zero written velocity drifted {1000 * drift:.1f} mm in 0.04 s "
             "(much of it means that the velocity is the centre of mass's)",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def pd_response(sim: Any) -> List[Finding]:
@@ -126,12 +161,18 @@ def pd_response(sim: Any) -> List[Finding]:
         path.append(float(sim.read().joint_position[0, 2]) - float(_DEFAULT[2]))
     text = ", ".join(f"{p:.3f}" for p in path[:5])
     return [
-        ("PD step response", abs(path[-1] - 0.2) < 0.03, f"{text} ... {path[-1]:.3f} rad at 20 ms each, target 0.2")
+        (
+            "PD step response",
+            abs(path[-1] - 0.2) < 0.03,
+            f"{text} ... {path[-1]:.3f} rad at 20 ms each, target 0.2",
+        )
     ]
 
 
 def staleness(sim: Any) -> List[Finding]:
-    """What a refresh without a simulate returns after an indexed write: the back end relies on neither answer."""
+    """What a refresh without a simulate returns after an indexed write: the back end relies on
+    neither answer.
+    """
     _put(sim, _pose(sim.num_envs, 0.5))
     _hold(sim, 1)
     _put(sim, _pose(sim.num_envs, 7.0))
@@ -162,7 +203,11 @@ def friction(sim: Any) -> List[Finding]:
     n = sim.num_envs
     factor = torch.ones(n)
     factor[1] = 0.5
-    sim.assign(torch.arange(n), torch.zeros(n, dtype=torch.long), Dynamics(factor, torch.zeros(n), torch.ones(n)))
+    sim.assign(
+        torch.arange(n),
+        torch.zeros(n, dtype=torch.long),
+        Dynamics(factor, torch.zeros(n), torch.ones(n)),
+    )
     _put(sim, _pose(n, r.NOMINAL_BASE_HEIGHT))
     start = _hold(sim, 50).base_position[:, 0]
     sim.push(torch.arange(n), torch.tensor([[2.0, 0.0, 0.0]]).repeat(n, 1))
@@ -172,12 +217,19 @@ def friction(sim: Any) -> List[Finding]:
 
 
 CHECKS: Tuple[Callable[[Any], List[Finding]], ...] = (
-    order, free_fall, static_weight, frames, pd_response, staleness, friction,
-)  # fmt: skip
+    order,
+    free_fall,
+    static_weight,
+    frames,
+    pd_response,
+    staleness,
+    friction,
+)
 
 
 def examine(make: Callable[..., Any] = IsaacGymSimulator) -> List[Finding]:
-    """All checks on two worlds, the second with 3 kg of payload; a check that breaks is a finding too.
+    """All checks on two worlds, the second with 3 kg of payload; a check that breaks is a finding
+    too.
 
     Raises:
         ValueError: Isaac Gym is absent or was imported too late.
@@ -188,7 +240,9 @@ def examine(make: Callable[..., Any] = IsaacGymSimulator) -> List[Finding]:
         for check in CHECKS:
             try:
                 found += check(sim)
-            except Exception as error:  # the doctor reports every fault instead of stopping at the first
+            except (
+                Exception
+            ) as error:  # the doctor reports every fault instead of stopping at the first
                 found.append((check.__name__, False, f"{type(error).__name__}: {error}"))
     finally:
         sim.close()

@@ -1,4 +1,6 @@
-"""Export a trained run to one ONNX file (``go2-export``): parity is proven before the file gets its name."""
+"""Export a trained run to one ONNX file (``go2-export``): parity is proven before the file gets its
+name.
+"""
 
 from __future__ import annotations
 
@@ -43,18 +45,32 @@ def _trace(policy: Policy, observations: torch.Tensor, candidates: int, out: Pat
     if policy.needs_cost:
         example, names = (*example, torch.zeros(2)), [*names, COST_INPUT]
     axes: Dict[str, Dict[int, str]] = {COST_INPUT: {0: "batch"}} if policy.needs_cost else {}
-    axes.update({
-        "observation": {0: "batch"}, "noise": {0: "batch", 1: "candidates"},
-        "action": {0: "batch"}, "cost_value": {0: "batch"}, "candidate": {0: "batch"},
-    })  # fmt: skip
-    # The tracing exporter keeps candidate count and batch symbolic through reshape; newer torch must be asked for it.
-    options: Dict[str, Any] = {"dynamo": False} if "dynamo" in torch.onnx.export.__code__.co_varnames else {}
+    axes.update(
+        {
+            "observation": {0: "batch"},
+            "noise": {0: "batch", 1: "candidates"},
+            "action": {0: "batch"},
+            "cost_value": {0: "batch"},
+            "candidate": {0: "batch"},
+        }
+    )
+    # The tracing exporter keeps candidate count and batch symbolic through reshape; newer torch
+    # must be asked for it.
+    options: Dict[str, Any] = (
+        {"dynamo": False} if "dynamo" in torch.onnx.export.__code__.co_varnames else {}
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            policy, example, str(out), input_names=names,
-            output_names=list(OUTPUTS), dynamic_axes=axes, opset_version=OPSET if _new_torch() else OLD_OPSET, **options,
-        )  # fmt: skip
+            policy,
+            example,
+            str(out),
+            input_names=names,
+            output_names=list(OUTPUTS),
+            dynamic_axes=axes,
+            opset_version=OPSET if _new_torch() else OLD_OPSET,
+            **options,
+        )
 
 
 def _new_torch() -> bool:
@@ -66,13 +82,17 @@ def _action_size(policy: Policy) -> int:
     return shape["action_size"] if shape["type"] == "diffusion" else shape["sizes"][-1]
 
 
-def write_onnx(policy: Policy, contract: Dict[str, Any], observations: torch.Tensor, out: Path) -> Dict[str, float]:
-    """Export ``policy``, put the contract in, prove parity on ``observations`` (B, S) and rename to ``out``.
+def write_onnx(
+    policy: Policy, contract: Dict[str, Any], observations: torch.Tensor, out: Path
+) -> Dict[str, float]:
+    """Export ``policy``, put the contract in, prove parity on ``observations`` (B, S) and rename to
+    ``out``.
 
     Returns the largest difference per output.
 
     Raises:
-        ContractError: torch and onnxruntime disagree by more than 1e-5, or a contract field is missing.
+        ContractError: torch and onnxruntime disagree by more than 1e-5, or a contract field is
+            missing.
     """
     import onnx
 
@@ -93,18 +113,23 @@ def write_onnx(policy: Policy, contract: Dict[str, Any], observations: torch.Ten
     return difference
 
 
-def parity(policy: Policy, session: OnnxPolicy, observations: torch.Tensor, seed: int = 0) -> Dict[str, float]:
+def parity(
+    policy: Policy, session: OnnxPolicy, observations: torch.Tensor, seed: int = 0
+) -> Dict[str, float]:
     """Compare torch and onnxruntime on logged and on random observations, 256 of each at most.
 
-    Returns the largest absolute difference of actions (rows with the same candidate) and cost values (relative above
-    1), and the share of rows whose candidates differ: float rounding may tip a tie between two candidates.
+    Returns the largest absolute difference of actions (rows with the same candidate) and cost
+    values (relative above 1), and the share of rows whose candidates differ: float rounding may tip
+    a tie between two candidates.
 
     Raises:
         ContractError: candidates differ in more than 1% of the rows.
     """
     generator = torch.Generator().manual_seed(seed)
     logged = observations[:256].float()
-    random = logged.mean(0) + (logged.std(0) + 0.1) * torch.randn(256, logged.shape[1], generator=generator)
+    random = logged.mean(0) + (logged.std(0) + 0.1) * torch.randn(
+        256, logged.shape[1], generator=generator
+    )
     obs = torch.cat([logged, random])
     noise = torch.randn(session.noise_shape(len(obs)), generator=generator)
     spent = torch.linspace(0.0, 20.0, len(obs))
@@ -128,21 +153,31 @@ class Args:
     """Export a trained run to one ONNX file."""
 
     run: tyro.conf.Positional[Path]
-    """Run directory of go2-train or go2-train-expert, a policy file, or a PPO checkpoint model_N.pt of legged_gym, rsl_rl or extreme-parkour."""
+    """Run directory of go2-train or go2-train-expert, a policy file, or a PPO checkpoint model_N.pt
+    of legged_gym, rsl_rl or extreme-parkour.
+    """
     out: Path = Path("policy.onnx")
     """ONNX file to write."""
     candidates: Optional[int] = None
     """Candidates N the player draws by default; the run's own number if not given."""
     choice: Optional[str] = None
-    """How a candidate is chosen: first, first_safe, escape, argmin_cost or argmax_reward; the run's own if not given."""
+    """How a candidate is chosen: first, first_safe, escape, argmin_cost or argmax_reward; the run's
+    own if not given.
+    """
     limit: Optional[float] = None
-    """Q_c up to which first_safe, escape and argmax_reward take a candidate, a discounted cost value; the run's own if not given."""
+    """Q_c up to which first_safe, escape and argmax_reward take a candidate, a discounted cost
+    value; the run's own if not given.
+    """
     temperature: Optional[float] = None
     """Sampling temperature; the run's own if not given."""
     layout: Optional[Path] = None
-    """What the weights of a .pt checkpoint mean (deploy/export/torch_actor.py); our own task's layout if not given."""
+    """What the weights of a .pt checkpoint mean (deploy/export/torch_actor.py); our own task's
+    layout if not given.
+    """
     budget: Optional[float] = None
-    """Cost allowed per episode, for policies that are given a budget (ccac); the run's own if not given."""
+    """Cost allowed per episode, for policies that are given a budget (ccac); the run's own if not
+    given.
+    """
     best: bool = False
     """Export the best policy of the evaluations during training instead of the last."""
 
@@ -154,7 +189,11 @@ def export_run(args: Args) -> Dict[str, Any]:
         CheckpointError: no policy in the run.
         ContractError: parity does not hold.
     """
-    path = args.run if args.run.is_file() else args.run / f"policy_{'best' if args.best else 'last'}.safetensors"
+    path = (
+        args.run
+        if args.run.is_file()
+        else args.run / f"policy_{'best' if args.best else 'last'}.safetensors"
+    )
     if args.choice is not None and args.choice not in CHOICES:
         raise ContractError(f"choice is '{args.choice}', expected one of {', '.join(CHOICES)}")
     if path.suffix == ".pt":
@@ -163,7 +202,9 @@ def export_run(args: Args) -> Dict[str, Any]:
     if args.limit is not None:
         if not isinstance(policy, DiffusionPolicy) or policy.choice not in LIMITED:
             chosen = policy.sampler["choice"]
-            raise ContractError(f"limit {args.limit:g} for choice {chosen}, expected one of {', '.join(LIMITED)}")
+            raise ContractError(
+                f"limit {args.limit:g} for choice {chosen}, expected one of {', '.join(LIMITED)}"
+            )
         policy.limit = args.limit
     if args.budget is not None:
         if not isinstance(policy, BudgetPolicy) or args.budget < 0:
@@ -171,9 +212,13 @@ def export_run(args: Args) -> Dict[str, Any]:
                 f"budget {args.budget:g} for a {info.get('algorithm', '?')} policy, expected 0 or more for a ccac one"
             )
         policy.budget = args.budget
-    contract = contract_for(info.get("environment") or (info.get("dataset") or {}).get("environment"))
+    contract = contract_for(
+        info.get("environment") or (info.get("dataset") or {}).get("environment")
+    )
     sampler = policy.sampler
-    sampler["candidates"] = args.candidates or (info.get("candidates", 1) if sampler["choice"] != "first" else 1)
+    sampler["candidates"] = args.candidates or (
+        info.get("candidates", 1) if sampler["choice"] != "first" else 1
+    )
     contract.update({"kind": info.get("algorithm", "?"), "sampler": sampler, "provenance": info})
     found = write_onnx(policy, contract, observations, args.out)
     if contract["robot"] == "unitree_go2":
@@ -182,7 +227,9 @@ def export_run(args: Args) -> Dict[str, Any]:
 
 
 def _export_torch_actor(path: Path, args: Args) -> Dict[str, Any]:
-    """Export an actor trained elsewhere; parity is shown on random observations, for there are no logged ones."""
+    """Export an actor trained elsewhere; parity is shown on random observations, for there are no
+    logged ones.
+    """
     layout = read_layout(args.layout)
     policy = read_actor(path, layout)
     size = policy.sizes[0]
@@ -194,7 +241,9 @@ def _export_torch_actor(path: Path, args: Args) -> Dict[str, Any]:
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     provenance = {"algorithm": "ppo", "source": path.name, "sha256": digest, "layout": layout}
-    contract.update({"kind": "ppo", "sampler": {**policy.sampler, "candidates": 1}, "provenance": provenance})
+    contract.update(
+        {"kind": "ppo", "sampler": {**policy.sampler, "candidates": 1}, "provenance": provenance}
+    )
     observations = torch.randn(256, size, generator=torch.Generator().manual_seed(0))
     found = write_onnx(policy, contract, observations, args.out)
     if contract["robot"] == "unitree_go2" and not layout["contract"]:
@@ -209,8 +258,10 @@ def main() -> None:
         found = export_run(args)
     except (CheckpointError, ContractError, ValueError) as error:
         sys.exit(f"go2-export: {error}")
-    print(f"{args.out}: torch and onnxruntime agree, largest action difference {found['action']:.1e}, "
-          f"cost value {found['cost_value']:.1e}")  # fmt: skip
+    print(
+        f"{args.out}: torch and onnxruntime agree, largest action difference {found['action']:.1e}, "
+        f"cost value {found['cost_value']:.1e}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""Actors with encoders, as extreme-parkour trains them: scan, privileged and history encoders before the actor, an estimator beside it.
+"""Actors with encoders, as extreme-parkour trains them: scan, privileged and history encoders
+before the actor, an estimator beside it.
 
-Such an actor's observation is ``[proprioception | scan | explicit privileged | latent privileged | history]``, the history oldest first. All sizes are
-read off the weights. As on their robot, the explicit privileged part is replaced by what the estimator makes of the proprioception, and the latent is the
-history encoder's; a layout may ask for the simulator's own values instead (``latent: privileged``, ``estimator: false``).
+Such an actor's observation is ``[proprioception | scan | explicit privileged | latent privileged |
+history]``, the history oldest first. All sizes are read off the weights. As on their robot, the
+explicit privileged part is replaced by what the estimator makes of the proprioception, and the
+latent is the history encoder's; a layout may ask for the simulator's own values instead (``latent:
+privileged``, ``estimator: false``).
 """
 
 from __future__ import annotations
@@ -15,11 +18,19 @@ from torch import nn
 from go2_sevpo.runs.checkpoint import CheckpointError
 
 HISTORY: Dict[Tuple[int, ...], Tuple[int, Tuple[int, ...]]] = {
-    (4, 2): (10, (2, 1)), (6, 4): (20, (2, 2)), (8, 5, 5): (50, (4, 1, 1)),
-}  # fmt: skip
+    (4, 2): (10, (2, 1)),
+    (6, 4): (20, (2, 2)),
+    (8, 5, 5): (50, (4, 1, 1)),
+}
 """Kernel sizes of the history encoder's convolutions: (time steps, strides)."""
 
-ACTIVATIONS = {"elu": nn.ELU, "relu": nn.ReLU, "selu": nn.SELU, "tanh": nn.Tanh, "lrelu": nn.LeakyReLU}
+ACTIVATIONS = {
+    "elu": nn.ELU,
+    "relu": nn.ReLU,
+    "selu": nn.SELU,
+    "tanh": nn.Tanh,
+    "lrelu": nn.LeakyReLU,
+}
 
 State = Dict[str, torch.Tensor]
 
@@ -40,8 +51,12 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
     return layer
 
 
-def _stack(state: State, prefix: str, activation: str, last: Optional[nn.Module] = None) -> Optional[nn.Sequential]:
-    """Linear layers with activations between them and ``last`` at the end, or None where there are none."""
+def _stack(
+    state: State, prefix: str, activation: str, last: Optional[nn.Module] = None
+) -> Optional[nn.Sequential]:
+    """Linear layers with activations between them and ``last`` at the end, or None where there are
+    none.
+    """
     modules: List[nn.Module] = []
     for weight, bias in find_layers(state, prefix):
         modules += [_linear(weight, bias), ACTIVATIONS[activation]()]
@@ -51,7 +66,9 @@ def _stack(state: State, prefix: str, activation: str, last: Optional[nn.Module]
 
 
 class History(nn.Module):
-    """Encoder of the last observations (B, T * P), oldest first, to (B, L): a projection per step, then convolutions over time."""
+    """Encoder of the last observations (B, T * P), oldest first, to (B, L): a projection per step,
+    then convolutions over time.
+    """
 
     def __init__(self, state: State, prefix: str, activation: str, path: Any) -> None:
         super().__init__()
@@ -83,18 +100,29 @@ class ParkourMean(nn.Module):
     """The mean action (B, A), before scaling, of an observation (B, ``n_obs``); see the module."""
 
     def __init__(
-        self, state: State, prefix: str, estimator: Optional[State], layout: Dict[str, Any], path: Any
+        self,
+        state: State,
+        prefix: str,
+        estimator: Optional[State],
+        layout: Dict[str, Any],
+        path: Any,
     ) -> None:
         super().__init__()
         activation = layout["activation"]
         if activation not in ACTIVATIONS:
-            raise CheckpointError(f"unknown activation '{activation}', expected one of {', '.join(ACTIVATIONS)}")
+            raise CheckpointError(
+                f"unknown activation '{activation}', expected one of {', '.join(ACTIVATIONS)}"
+            )
         self.history = History(state, f"{prefix}history_encoder.", activation, path)
         act = ACTIVATIONS[activation]
         scan_layers = len(find_layers(state, f"{prefix}scan_encoder."))
-        self.scan = _stack(state, f"{prefix}scan_encoder.", activation, nn.Tanh() if scan_layers > 1 else act())
+        self.scan = _stack(
+            state, f"{prefix}scan_encoder.", activation, nn.Tanh() if scan_layers > 1 else act()
+        )
         self.latent = _stack(state, f"{prefix}priv_encoder.", activation, act())
-        backbone = _stack(state, f"{prefix}actor_backbone.", activation, nn.Tanh() if layout["squash"] else None)
+        backbone = _stack(
+            state, f"{prefix}actor_backbone.", activation, nn.Tanh() if layout["squash"] else None
+        )
         if backbone is None:
             raise CheckpointError(f"{path} has encoders and no {prefix}actor_backbone")
         self.backbone = backbone
@@ -115,7 +143,10 @@ class ParkourMean(nn.Module):
         n_scan = wide - n_explicit if self.scan is None else self.scan[0].in_features
         n_privileged = n_latent if self.latent is None else self.latent[0].in_features
         self.sizes = [n_proprio, n_scan, n_explicit, n_privileged, self.history.steps * n_proprio]
-        self.n_obs, self.n_act = sum(self.sizes), [m for m in backbone if isinstance(m, nn.Linear)][-1].out_features
+        self.n_obs, self.n_act = (
+            sum(self.sizes),
+            [m for m in backbone if isinstance(m, nn.Linear)][-1].out_features,
+        )
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """Act."""

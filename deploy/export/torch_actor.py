@@ -1,17 +1,21 @@
-"""PPO actors trained elsewhere: ``model_<iteration>.pt`` of legged_gym, rsl_rl or extreme-parkour as a policy of ours.
+"""PPO actors trained elsewhere: ``model_<iteration>.pt`` of legged_gym, rsl_rl or extreme-parkour
+as a policy of ours.
 
 A checkpoint holds weights, not what they mean. The layout, a YAML file, says that::
 
     prefix: actor.                  # of the actor's layers in the state dictionary
     activation: elu                 # elu or relu
     action_unit: 0.25               # environment actions per unit of the network's output
-    contract: {...}                 # fields in which its environment differs from ours (observation, gains, ...)
+    contract: {...}                 # fields in which its environment differs from ours
+        (observation, gains, ...)
     squash: false                   # whether the actor ends in tanh
     latent: history                 # extreme-parkour: history or privileged
     estimator: true                 # extreme-parkour: explicit privileged values from the estimator
 
-Without a layout the actor is taken to be one that was trained on our own task (``go2_parkour`` in legged_gym). Stacks of linear layers are understood, and
-extreme-parkour's actors with scan, privileged and history encoders (:mod:`go2_sevpo.deploy.export.parkour_actor`); anything else before the actor is refused by name.
+Without a layout the actor is taken to be one that was trained on our own task (``go2_parkour`` in
+legged_gym). Stacks of linear layers are understood, and extreme-parkour's actors with scan,
+privileged and history encoders (:mod:`go2_sevpo.deploy.export.parkour_actor`); anything else before
+the actor is refused by name.
 """
 
 from __future__ import annotations
@@ -27,12 +31,22 @@ from go2_sevpo.policies.torch_policy import GaussianPolicy
 from go2_sevpo.runs.checkpoint import CheckpointError
 
 DEFAULTS: Dict[str, Any] = {
-    "prefix": None, "activation": "elu", "action_unit": 0.25, "contract": {}, "squash": False, "latent": "history", "estimator": True,
-}  # fmt: skip
+    "prefix": None,
+    "activation": "elu",
+    "action_unit": 0.25,
+    "contract": {},
+    "squash": False,
+    "latent": "history",
+    "estimator": True,
+}
 KNOWN: Tuple[Tuple[str, str], ...] = (
-    ("model_state_dict", "actor."), ("actor_state_dict", "mlp."), ("model_state_dict", "actor.actor_backbone."),
-)  # fmt: skip
-"""Key of the state dictionary and prefix of the actor: legged_gym and rsl_rl 1-2, rsl-rl-lib 5, extreme-parkour."""
+    ("model_state_dict", "actor."),
+    ("actor_state_dict", "mlp."),
+    ("model_state_dict", "actor.actor_backbone."),
+)
+"""Key of the state dictionary and prefix of the actor: legged_gym and rsl_rl 1-2, rsl-rl-lib 5,
+extreme-parkour.
+"""
 
 
 def read_layout(path: Optional[Path]) -> Dict[str, Any]:
@@ -47,10 +61,14 @@ def read_layout(path: Optional[Path]) -> Dict[str, Any]:
         raise CheckpointError(f"no layout at {path}")
     values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     if values.get("latent", "history") not in ("history", "privileged"):
-        raise CheckpointError(f"latent is '{values['latent']}' in {path}, expected history or privileged")
+        raise CheckpointError(
+            f"latent is '{values['latent']}' in {path}, expected history or privileged"
+        )
     for key in values:
         if key not in DEFAULTS:
-            raise CheckpointError(f"unknown key '{key}' in {path}, expected some of {', '.join(DEFAULTS)}")
+            raise CheckpointError(
+                f"unknown key '{key}' in {path}, expected some of {', '.join(DEFAULTS)}"
+            )
     return {**DEFAULTS, **values}
 
 
@@ -61,13 +79,21 @@ def load_weights(path: Path) -> Dict[str, Any]:
         CheckpointError: not a checkpoint, or it holds more than tensors and plain data.
     """
     if "weights_only" not in torch.load.__code__.co_varnames:
-        raise CheckpointError(f"reading {path} safely needs torch 1.13 or newer, found {torch.__version__}")
+        raise CheckpointError(
+            f"reading {path} safely needs torch 1.13 or newer, found {torch.__version__}"
+        )
     try:
         state = torch.load(str(path), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises several kinds, all of them mean that the file cannot be used
-        raise CheckpointError(f"{path} is not a checkpoint of weights alone: {str(error).splitlines()[0]}") from None
+    except (
+        Exception
+    ) as error:  # torch raises several kinds, all of them mean that the file cannot be used
+        raise CheckpointError(
+            f"{path} is not a checkpoint of weights alone: {str(error).splitlines()[0]}"
+        ) from None
     if not isinstance(state, dict):
-        raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a dictionary of states")
+        raise CheckpointError(
+            f"{path} holds a {type(state).__name__}, expected a dictionary of states"
+        )
     return state
 
 
@@ -82,7 +108,8 @@ def read_actor(path: Path, layout: Dict[str, Any]) -> GaussianPolicy:
     """The actor as a deployable policy.
 
     Raises:
-        CheckpointError: no actor where the layout says, or one that is more than a stack of linear layers.
+        CheckpointError: no actor where the layout says, or one that is more than a stack of linear
+            layers.
     """
     whole = load_weights(path)
     tried = []
@@ -98,15 +125,23 @@ def read_actor(path: Path, layout: Dict[str, Any]) -> GaussianPolicy:
             f"{path} has no actor at {', '.join(sorted(set(tried)))}; its keys are {', '.join(whole)[:200]}"
         )
     root = prefix[: -len("actor_backbone.")] if prefix.endswith("actor_backbone.") else prefix
-    encoders = sorted({k[len(root) :].split(".")[0] for k in state if k.startswith(root) and "encoder" in k})
+    encoders = sorted(
+        {k[len(root) :].split(".")[0] for k in state if k.startswith(root) and "encoder" in k}
+    )
     if encoders:
         return _read_parkour_actor(path, whole, state, root, encoders, layout)
     sizes = [layers[0][0].shape[1], *(w.shape[0] for w, _ in layers)]
     for (weight, _), n in zip(layers, sizes):
         if weight.shape[1] != n:
-            raise CheckpointError(f"{path}: a layer takes {weight.shape[1]} numbers, the one before gives {n}")
+            raise CheckpointError(
+                f"{path}: a layer takes {weight.shape[1]} numbers, the one before gives {n}"
+            )
     policy = GaussianPolicy(
-        sizes, _std(state, sizes[-1]), float(layout["action_unit"]), layout["activation"], layout["squash"]
+        sizes,
+        _std(state, sizes[-1]),
+        float(layout["action_unit"]),
+        layout["activation"],
+        layout["squash"],
     )
     linear = [m for m in policy.mlp if isinstance(m, torch.nn.Linear)]
     for module, (weight, bias) in zip(linear, layers):
@@ -129,6 +164,8 @@ def _read_parkour_actor(
             f"({', '.join(sorted(known))}, of which history_encoder must be there)"
         )
     mean = ParkourMean(state, root, whole.get("estimator_state_dict"), layout, path)
-    policy = GaussianPolicy([mean.n_obs, mean.n_act], _std(state, mean.n_act), float(layout["action_unit"]))
+    policy = GaussianPolicy(
+        [mean.n_obs, mean.n_act], _std(state, mean.n_act), float(layout["action_unit"])
+    )
     policy.mlp = mean  # type: ignore[assignment]
     return policy.eval()

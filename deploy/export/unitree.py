@@ -1,7 +1,8 @@
 """The YAML file Unitree's deployment scripts read, written beside an exported policy.
 
-Keys and meanings follow unitree_rl_gym's ``deploy_mujoco`` / ``deploy_real`` configurations; the arrays are in the policy's joint
-order, and ``leg_joint2motor_idx`` says which motor of the robot (SDK order FR FL RR RL) each joint is.
+Keys and meanings follow unitree_rl_gym's ``deploy_mujoco`` / ``deploy_real`` configurations; the
+arrays are in the policy's joint order, and ``leg_joint2motor_idx`` says which motor of the robot
+(SDK order FR FL RR RL) each joint is.
 """
 
 from __future__ import annotations
@@ -60,5 +61,7 @@ def write_deploy_yaml(contract: Dict[str, Any], policy: Path) -> Path:
         "# The ONNX file's inputs are observation [B, num_obs] (raw; its layout is in the file's metadata) and noise\n"
         "# [B, candidates, sampling_steps, num_actions].\n"
     )
-    path.write_text(head + yaml.safe_dump(deploy_config(contract, policy), sort_keys=False), encoding="utf-8")
+    path.write_text(
+        head + yaml.safe_dump(deploy_config(contract, policy), sort_keys=False), encoding="utf-8"
+    )
     return path

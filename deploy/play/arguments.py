@@ -11,7 +11,9 @@ import tyro
 
 @dataclass
 class Args:
-    """Play a policy on a course and report success and fall rates; Safety-Gymnasium policies on their task (course and physics do not apply)."""
+    """Play a policy on a course and report success and fall rates; Safety-Gymnasium policies on
+    their task (course and physics do not apply).
+    """
 
     policy: tyro.conf.Positional[str]
     """ONNX file, or the name of a shipped policy (sevpo, expert, weak)."""
@@ -41,4 +43,6 @@ class Args:
     limit: float = 10.0
     """Safety-Gymnasium: cost an episode may have."""
     viewer: bool = False
-    """Open MuJoCo's viewer (Isaac Gym's with that simulator) and play there instead (needs a screen)."""
+    """Open MuJoCo's viewer (Isaac Gym's with that simulator) and play there instead (needs a
+    screen).
+    """

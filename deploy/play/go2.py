@@ -24,18 +24,27 @@ from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.runs.progress import Progress
 
 
-def evaluation_env(args: Args, worlds: int, first: int = 0, batch: int = 0, viewer: bool = False) -> Go2Parkour:
+def evaluation_env(
+    args: Args, worlds: int, first: int = 0, batch: int = 0, viewer: bool = False
+) -> Go2Parkour:
     """``worlds`` worlds for the episodes from number ``first`` on, each with a course of its own.
 
     Raises:
         ValueError: a value that is not understood.
     """
     config = ParkourConfig(
-        num_envs=worlds, courses=(args.course,), difficulty=args.difficulty, variants=worlds, seed=args.seed + batch,
-        course_seed=PLAY.number(args.seed, first, worlds), threads=args.threads if worlds > 1 else 1,
-        physics_dt=args.physics_dt, simulator=args.simulator, randomization=Randomization() if args.randomization else Randomization.off(),
+        num_envs=worlds,
+        courses=(args.course,),
+        difficulty=args.difficulty,
+        variants=worlds,
+        seed=args.seed + batch,
+        course_seed=PLAY.number(args.seed, first, worlds),
+        threads=args.threads if worlds > 1 else 1,
+        physics_dt=args.physics_dt,
+        simulator=args.simulator,
+        randomization=Randomization() if args.randomization else Randomization.off(),
         viewer=viewer,
-    )  # fmt: skip
+    )
     return Go2Parkour(config)
 
 
@@ -57,7 +66,11 @@ class Trace:
             if info["active"][i]:
                 x = float(info["base_position"][i, 0])
                 self.rows[i].append(
-                    {"x": round(x, 3), "cost": float(info["cost"][i]), "value": round(float(values[i]), 4)}
+                    {
+                        "x": round(x, 3),
+                        "cost": float(info["cost"][i]),
+                        "value": round(float(values[i]), 4),
+                    }
                 )
 
 
@@ -85,15 +98,20 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
         env = evaluation_env(args, n, len(records), batch)
         try:
             seed = play_stream(args.seed, batch)
-            rollout = run_episodes(env, onnx_policy(policy, seed, noise), seed, each_step=trace if batch == 0 else None)
+            rollout = run_episodes(
+                env, onnx_policy(policy, seed, noise), seed, each_step=trace if batch == 0 else None
+            )
         finally:
             env.close()
         records.extend(rollout.episodes)
         steps, batch = steps + rollout.steps, batch + 1
         progress.done = len(records)
         good = sum(e["success"] for e in records)
-        print(f"{Path(args.policy).stem} on {args.course}: {len(records)}/{args.episodes} episodes, "
-              f"success {100 * good / len(records):.1f}%, {steps / progress.seconds:.0f} control steps/s, {progress.text()}", flush=True)  # fmt: skip
+        print(
+            f"{Path(args.policy).stem} on {args.course}: {len(records)}/{args.episodes} episodes, "
+            f"success {100 * good / len(records):.1f}%, {steps / progress.seconds:.0f} control steps/s, {progress.text()}",
+            flush=True,
+        )
     seconds = progress.seconds
     return {
         **summarize(records, policy, args, noise),
@@ -102,7 +120,9 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
     }
 
 
-def summarize(records: List[Dict[str, Any]], policy: OnnxPolicy, args: Args, noise: float) -> Dict[str, Any]:
+def summarize(
+    records: List[Dict[str, Any]], policy: OnnxPolicy, args: Args, noise: float
+) -> Dict[str, Any]:
     """The report's numbers from the records of all episodes."""
     n = len(records)
 
@@ -114,20 +134,35 @@ def summarize(records: List[Dict[str, Any]], policy: OnnxPolicy, args: Args, noi
     returns = np.array([e["return"] for e in records])
     failed = int(sum(not e["success"] for e in records))
     return {
-        "policy": policy.identity, "course": args.course, "difficulty": args.difficulty, "seed": args.seed,
-        "episodes": n, "candidates": policy.candidates, "choice": policy.choice, "noise_scale": noise,
-        **rate("success"), **rate("fall"), **rate("timeout"),
-        "return_mean": float(returns.mean()), "return_std": float(returns.std()),
-        "cost_mean": float(costs.mean()), "cost_std": float(costs.std()), "cost_max": float(costs.max()),
-        "failure_rate": failed / n, "failure_interval": wilson(failed, n),
+        "policy": policy.identity,
+        "course": args.course,
+        "difficulty": args.difficulty,
+        "seed": args.seed,
+        "episodes": n,
+        "candidates": policy.candidates,
+        "choice": policy.choice,
+        "noise_scale": noise,
+        **rate("success"),
+        **rate("fall"),
+        **rate("timeout"),
+        "return_mean": float(returns.mean()),
+        "return_std": float(returns.std()),
+        "cost_mean": float(costs.mean()),
+        "cost_std": float(costs.std()),
+        "cost_max": float(costs.max()),
+        "failure_rate": failed / n,
+        "failure_interval": wilson(failed, n),
         "steps_mean": float(np.mean([e["length"] for e in records])),
         "non_finite_actions": policy.non_finite,
-        "definition": DEFINITION, "arguments": json.loads(json.dumps(asdict(args), default=str)),
-    }  # fmt: skip
+        "definition": DEFINITION,
+        "arguments": json.loads(json.dumps(asdict(args), default=str)),
+    }
 
 
 def inference_time(policy: OnnxPolicy, calls: int = 300) -> Dict[str, float]:
-    """Latency of one action at batch 1, ms: median and 99th percentile over ``calls`` after a warm-up."""
+    """Latency of one action at batch 1, ms: median and 99th percentile over ``calls`` after a
+    warm-up.
+    """
     size = policy.contract["observation"]["size"]
     rng = np.random.default_rng(0)
     obs = rng.normal(size=(1, size)).astype(np.float32)
@@ -138,7 +173,10 @@ def inference_time(policy: OnnxPolicy, calls: int = 300) -> Dict[str, float]:
         policy.act(obs, noise, np.zeros(1, np.float32))
         if k >= 20:
             times.append(1000 * (time.perf_counter() - start))
-    return {"inference_ms_p50": float(np.percentile(times, 50)), "inference_ms_p99": float(np.percentile(times, 99))}
+    return {
+        "inference_ms_p50": float(np.percentile(times, 50)),
+        "inference_ms_p99": float(np.percentile(times, 99)),
+    }
 
 
 def show(report: Dict[str, Any]) -> str:

@@ -35,7 +35,11 @@ def _figure() -> Any:
 def _image(figure: Any) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    return '<img alt="" src="data:image/png;base64,' + base64.b64encode(buffer.getvalue()).decode() + '">'
+    return (
+        '<img alt="" src="data:image/png;base64,'
+        + base64.b64encode(buffer.getvalue()).decode()
+        + '">'
+    )
 
 
 def ends_plot(records: List[Dict[str, Any]]) -> str:
@@ -44,7 +48,14 @@ def ends_plot(records: List[Dict[str, Any]]) -> str:
     axes = figure.subplots()
     kinds = (("success", "#3a8f5c"), ("fall", "#c44536"), ("timeout", "#d9a441"))
     data = [[e["end_position"][0] for e in records if e[k]] for k, _ in kinds]
-    axes.hist(data, bins=40, range=(0, 15), stacked=True, color=[c for _, c in kinds], label=[k for k, _ in kinds])
+    axes.hist(
+        data,
+        bins=40,
+        range=(0, 15),
+        stacked=True,
+        color=[c for _, c in kinds],
+        label=[k for k, _ in kinds],
+    )
     axes.set(xlabel="end of the episode along the course, m", ylabel="episodes")
     axes.legend(frameon=False)
     return _image(figure)
@@ -71,9 +82,14 @@ def _percent(report: Dict[str, Any], key: str, interval: str) -> str:
     return f"{rate} <small>{bounds}</small>"
 
 
-def html_report(report: Dict[str, Any], traces: List[List[Dict[str, float]]], video: Optional[Path]) -> str:
+def html_report(
+    report: Dict[str, Any], traces: List[List[Dict[str, float]]], video: Optional[Path]
+) -> str:
     """The page as text, self-contained but for the video."""
-    rows = [f"<tr><th>{name}</th><td>{_percent(report, key, interval)}</td></tr>" for name, key, interval in _ROWS]
+    rows = [
+        f"<tr><th>{name}</th><td>{_percent(report, key, interval)}</td></tr>"
+        for name, key, interval in _ROWS
+    ]
     plain = (
         ("return", f"{report['return_mean']:.2f} <small>sd {report['return_std']:.2f}</small>"),
         (

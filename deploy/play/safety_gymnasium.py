@@ -1,4 +1,6 @@
-"""Play a policy on its Safety-Gymnasium task: return, cost, DSRL's normalised scores, failure rate (part of ``go2-play``)."""
+"""Play a policy on its Safety-Gymnasium task: return, cost, DSRL's normalised scores, failure rate
+(part of ``go2-play``).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.runs.files import write_atomically
 
 
-def actor(policy: OnnxPolicy, seed: int, noise_scale: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def actor(
+    policy: OnnxPolicy, seed: int, noise_scale: float
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The policy as :data:`go2_sevpo.envs.safety_gymnasium.play.Act`, with its own stream of noise."""
     rng = np.random.default_rng(seed + 1_000_003)
 
@@ -31,17 +35,25 @@ def scores(task: Task, returns: np.ndarray, costs: np.ndarray, limit: float) -> 
     """DSRL's scores and the paper's Table 3 over episodes' returns and costs (E,)."""
     n, failed = len(returns), int((costs > limit).sum())
     return {
-        "task": task.name, "episodes": n, "limit": limit,
-        "return_mean": float(returns.mean()), "return_std": float(returns.std()),
-        "cost_mean": float(costs.mean()), "cost_std": float(costs.std()), "cost_max": float(costs.max()),
+        "task": task.name,
+        "episodes": n,
+        "limit": limit,
+        "return_mean": float(returns.mean()),
+        "return_std": float(returns.std()),
+        "cost_mean": float(costs.mean()),
+        "cost_std": float(costs.std()),
+        "cost_max": float(costs.max()),
         "normalised_return": task.normalised_return(float(returns.mean())),
         "normalised_cost": normalised_cost(float(costs.mean()), limit),
-        "failures": failed, "failure_rate": failed / n, "failure_interval": list(wilson(failed, n)),
-    }  # fmt: skip
+        "failures": failed,
+        "failure_rate": failed / n,
+        "failure_interval": list(wilson(failed, n)),
+    }
 
 
 def play_safety(policy: OnnxPolicy, task: Task, args: Any) -> Dict[str, Any]:
-    """Play ``args.episodes`` episodes; writes ``report.json`` and, if asked for, ``video.mp4`` to ``args.out``.
+    """Play ``args.episodes`` episodes; writes ``report.json`` and, if asked for, ``video.mp4`` to
+    ``args.out``.
 
     Raises:
         ContractError: the policy does not fit the task.
@@ -55,19 +67,28 @@ def play_safety(policy: OnnxPolicy, task: Task, args: Any) -> Dict[str, Any]:
     if args.limit < 0:
         raise ValueError(f"limit is {args.limit:g}, expected 0 or more")
     first = SAFETY_PLAY.number(args.seed, 0, args.episodes)
-    noise = float(policy.contract["sampler"].get("noise_scale", 1.0)) if args.noise is None else args.noise
+    noise = (
+        float(policy.contract["sampler"].get("noise_scale", 1.0))
+        if args.noise is None
+        else args.noise
+    )
     policy.non_finite = 0
     found = play(task.name, actor(policy, args.seed, noise), args.episodes, first)
     report = {
-        "policy": policy.identity, "seed": args.seed, "candidates": policy.candidates, "choice": policy.choice, "noise_scale": noise,
+        "policy": policy.identity,
+        "seed": args.seed,
+        "candidates": policy.candidates,
+        "choice": policy.choice,
+        "noise_scale": noise,
         **scores(task, found.returns, found.costs, args.limit),
-        "steps_mean": float(found.steps.mean()), "non_finite_actions": policy.non_finite,
+        "steps_mean": float(found.steps.mean()),
+        "non_finite_actions": policy.non_finite,
         "data": (policy.contract.get("provenance") or {}).get("dataset"),
         "episodes_detail": [
             {"return": float(r), "cost": float(c), "length": int(s)}
             for r, c, s in zip(found.returns, found.costs, found.steps)
         ],
-    }  # fmt: skip
+    }
     args.out.mkdir(parents=True, exist_ok=True)
     write_atomically(args.out / "report.json", json.dumps(report, indent=1))
     if args.video:
@@ -88,7 +109,9 @@ def record(policy: OnnxPolicy, task: Task, args: Any, noise: float) -> None:
     act, frames, spent, done, k = actor(policy, args.seed, noise), [], 0.0, False, 0
     obs, _ = env.reset(seed=SAFETY_PLAY.number(args.seed))
     while not done:
-        obs, _, terminated, truncated, info = env.step(act(obs[None], np.array([spent], np.float32))[0])
+        obs, _, terminated, truncated, info = env.step(
+            act(obs[None], np.array([spent], np.float32))[0]
+        )
         spent, done, k = spent + info["cost"], terminated or truncated, k + 1
         if k % 4 == 0:  # four times real time or faster
             frames.append(env.render().copy())

@@ -23,12 +23,17 @@ def graphics_problem() -> Optional[str]:
 
         mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 16, 16).close()
     except Exception as error:  # every GL back end fails in its own way
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        return (
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        )
     return None
 
 
-def record_video(policy: OnnxPolicy, args: Any, path: Path, width: int = 640, height: int = 360) -> Optional[Path]:
-    """Render one episode to an mp4, and beside it to a small animated WebP for web pages; returns the film's path.
+def record_video(
+    policy: OnnxPolicy, args: Any, path: Path, width: int = 640, height: int = 360
+) -> Optional[Path]:
+    """Render one episode to an mp4, and beside it to a small animated WebP for web pages; returns
+    the film's path.
 
     None (with a line saying why) without graphics.
     """
@@ -47,7 +52,9 @@ def record_video(policy: OnnxPolicy, args: Any, path: Path, width: int = 640, he
             frames.append(env.sim.render(0, width, height))
 
     try:
-        run_episodes(env, onnx_policy(policy, stream, noise_scale(args, policy)), stream, each_step=each_step)
+        run_episodes(
+            env, onnx_policy(policy, stream, noise_scale(args, policy)), stream, each_step=each_step
+        )
     finally:
         env.close()
     frames.extend(frames[-1:] * (FPS // 2))
@@ -60,14 +67,18 @@ def write_mp4(path: Path, frames: List[np.ndarray], fps: int = FPS) -> Path:
     import imageio
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with imageio.get_writer(str(path), fps=fps, codec="libx264", quality=7, macro_block_size=8) as writer:
+    with imageio.get_writer(
+        str(path), fps=fps, codec="libx264", quality=7, macro_block_size=8
+    ) as writer:
         for image in frames:
             writer.append_data(image)
     return path
 
 
 def write_animation(path: Path, frames: List[np.ndarray], fps: int = FPS) -> Path:
-    """Write every second image (height, width, 3) uint8 at 60% of its size as an animated WebP that repeats."""
+    """Write every second image (height, width, 3) uint8 at 60% of its size as an animated WebP that
+    repeats.
+    """
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +86,12 @@ def write_animation(path: Path, frames: List[np.ndarray], fps: int = FPS) -> Pat
     size = round(0.6 * width), round(0.6 * height)
     images = [Image.fromarray(f).resize(size) for f in frames[::2]]
     images[0].save(
-        str(path), save_all=True, append_images=images[1:], duration=round(2000 / fps), loop=0, quality=60, method=4
+        str(path),
+        save_all=True,
+        append_images=images[1:],
+        duration=round(2000 / fps),
+        loop=0,
+        quality=60,
+        method=4,
     )
     return path

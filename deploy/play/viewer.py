@@ -28,8 +28,12 @@ def view(policy: OnnxPolicy, args: Any) -> None:
     if args.simulator == "isaacgym":
         _view_isaacgym(policy, args)
         return
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise RuntimeError("no screen to open a window on (DISPLAY is not set); use --video instead")
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        raise RuntimeError(
+            "no screen to open a window on (DISPLAY is not set); use --video instead"
+        )
     import mujoco.viewer
 
     act = onnx_policy(policy, play_stream(args.seed, 0), noise_scale(args, policy))
@@ -40,9 +44,13 @@ def view(policy: OnnxPolicy, args: Any) -> None:
         data = mujoco.MjData(model)
         obs, spent = env.reset(play_stream(args.seed, 0) + episode), torch.zeros(1)
         try:
-            window = mujoco.viewer.launch_passive(model, data, show_left_ui=False, show_right_ui=False)
+            window = mujoco.viewer.launch_passive(
+                model, data, show_left_ui=False, show_right_ui=False
+            )
         except Exception as error:
-            raise RuntimeError(f"cannot open a window: {error}; use --video on a machine without a screen") from error
+            raise RuntimeError(
+                f"cannot open a window: {error}; use --video on a machine without a screen"
+            ) from error
         with window:
             with window.lock():
                 window.cam.type = mujoco.mjtCamera.mjCAMERA_TRACKING
@@ -65,13 +73,18 @@ def view(policy: OnnxPolicy, args: Any) -> None:
 
 
 def _view_isaacgym(policy: OnnxPolicy, args: Any) -> None:
-    """One simulation for all episodes (Isaac Gym bears one per process), several robots in it; the camera follows the first."""
+    """One simulation for all episodes (Isaac Gym bears one per process), several robots in it; the
+    camera follows the first.
+    """
     env = evaluation_env(args, min(args.episodes, ISAACGYM_ROBOTS), viewer=True)
     act = onnx_policy(policy, play_stream(args.seed, 0), noise_scale(args, policy))
     window, episode = env.sim.window, 0
     try:
         while not window.closed:
-            obs, spent = env.reset(play_stream(args.seed, 0) + episode), torch.zeros(env.num_envs, device=env.device)
+            obs, spent = (
+                env.reset(play_stream(args.seed, 0) + episode),
+                torch.zeros(env.num_envs, device=env.device),
+            )
             while bool(env.active.any()) and not window.closed:
                 action, _ = act(obs, spent)
                 obs, _, cost, *_ = env.step(torch.clamp(action, -1.0, 1.0))

@@ -1,4 +1,7 @@
-"""Unitree Go2: robot, courses, environment. Importing this registers ``go2_sevpo/Go2Parkour-v0`` with gymnasium."""
+"""Unitree Go2: robot, courses, environment.
+
+Importing this registers ``go2_sevpo/Go2Parkour-v0`` with gymnasium.
+"""
 
 import gymnasium
 

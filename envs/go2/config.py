@@ -40,8 +40,9 @@ class Randomization:
 class ParkourConfig:
     """What is simulated. ``courses`` are the kinds used, with their ``shares`` of the worlds.
 
-    Evaluation and collection give every world one course of ``difficulty`` and one episode; training
-    (``curriculum``) draws courses by level, starts some episodes at a random stone and ends stuck ones.
+    Evaluation and collection give every world one course of ``difficulty`` and one episode;
+    training (``curriculum``) draws courses by level, starts some episodes at a random stone and
+    ends stuck ones.
     """
 
     num_envs: int = 64
@@ -84,9 +85,13 @@ class ParkourConfig:
             if kind not in KINDS:
                 raise ValueError(f"unknown course '{kind}', expected one of {', '.join(KINDS)}")
         if len(self.shares) != len(self.courses):
-            raise ValueError(f"{len(self.shares)} shares for {len(self.courses)} courses, expected one each")
+            raise ValueError(
+                f"{len(self.shares)} shares for {len(self.courses)} courses, expected one each"
+            )
         if self.num_envs < 1 or self.variants < 1:
-            raise ValueError(f"num_envs {self.num_envs} and variants {self.variants}, expected at least 1")
+            raise ValueError(
+                f"num_envs {self.num_envs} and variants {self.variants}, expected at least 1"
+            )
         if not 0.0 <= self.difficulty <= 1.0:
             raise ValueError(f"difficulty is {self.difficulty}, expected a number in [0, 1]")
 

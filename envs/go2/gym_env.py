@@ -1,4 +1,6 @@
-"""Single-world gymnasium wrapper: ``import go2_sevpo.envs.go2; gymnasium.make("go2_sevpo/Go2Parkour-v0")``."""
+"""Single-world gymnasium wrapper: ``import go2_sevpo.envs.go2;
+gymnasium.make("go2_sevpo/Go2Parkour-v0")``.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,10 @@ from go2_sevpo.envs.seeds import GYMNASIUM
 class Go2ParkourGym(gymnasium.Env):
     """One Go2 on one course.
 
-    Observation (265,) float32, see :mod:`go2_sevpo.envs.go2.observations`; action (12,) float32 in [-1, 1], joint target offsets
-    in units of 1.2 rad. ``info["cost"]`` in {0, 1} as in Safety-Gymnasium; ``info["success"]``, ``info["fall"]``.
-    Every reset builds the course with the next seed (or the seed given), so episodes never repeat by accident.
+    Observation (265,) float32, see :mod:`go2_sevpo.envs.go2.observations`; action (12,) float32 in
+    [-1, 1], joint target offsets in units of 1.2 rad. ``info["cost"]`` in {0, 1} as in
+    Safety-Gymnasium; ``info["success"]``, ``info["fall"]``. Every reset builds the course with the
+    next seed (or the seed given), so episodes never repeat by accident.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 50}
@@ -36,16 +39,27 @@ class Go2ParkourGym(gymnasium.Env):
         self.render_mode = render_mode
         self._make = lambda seed: Go2Parkour(
             ParkourConfig(
-                num_envs=1, courses=(course,), difficulty=difficulty, variants=1, course_seed=GYMNASIUM.number(seed), seed=GYMNASIUM.number(seed), threads=1,
-                physics_dt=physics_dt, randomization=Randomization() if randomization else Randomization.off(),
+                num_envs=1,
+                courses=(course,),
+                difficulty=difficulty,
+                variants=1,
+                course_seed=GYMNASIUM.number(seed),
+                seed=GYMNASIUM.number(seed),
+                threads=1,
+                physics_dt=physics_dt,
+                randomization=Randomization() if randomization else Randomization.off(),
             )
-        )  # fmt: skip
+        )
         self._env = self._make(0)
         spec = self._env.spec
-        bounds = np.concatenate([np.full(f.size, max(f.clip, 1.0) * 1.5 + f.noise * f.scale) for f in spec.fields])
+        bounds = np.concatenate(
+            [np.full(f.size, max(f.clip, 1.0) * 1.5 + f.noise * f.scale) for f in spec.fields]
+        )
         bounds = np.maximum(bounds, 12.0).astype(np.float32)
         self.observation_space = gymnasium.spaces.Box(-bounds, bounds, dtype=np.float32)
-        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (self._env.num_actions,), dtype=np.float32)
+        self.action_space = gymnasium.spaces.Box(
+            -1.0, 1.0, (self._env.num_actions,), dtype=np.float32
+        )
 
     def reset(
         self, *, seed: Optional[int] = None, options: Optional[Dict[str, Any]] = None
@@ -61,7 +75,11 @@ class Go2ParkourGym(gymnasium.Env):
         """See :meth:`gymnasium.Env.step`."""
         tensor = torch.as_tensor(np.asarray(action, dtype=np.float32)).reshape(1, -1)
         obs, reward, cost, terminated, truncated, info = self._env.step(tensor)
-        extra = {"cost": float(cost[0]), "success": bool(info["success"][0]), "fall": bool(info["fall"][0])}
+        extra = {
+            "cost": float(cost[0]),
+            "success": bool(info["success"][0]),
+            "fall": bool(info["fall"][0]),
+        }
         return obs[0].numpy(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), extra
 
     def render(self) -> Optional[np.ndarray]:

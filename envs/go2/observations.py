@@ -1,7 +1,8 @@
 """What the robot knows: measurable quantities and a map around it. No true base velocity.
 
-Layout of the observation (265 numbers, in this order; scales multiply the physical value, clips act after):
-see :func:`observation_spec`. The frame of one control step is 46 numbers; the last three frames are given.
+Layout of the observation (265 numbers, in this order; scales multiply the physical value, clips act
+after): see :func:`observation_spec`. The frame of one control step is 46 numbers; the last three
+frames are given.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ FRAMES = 3
 SCAN_X = tuple(round(-0.4 + 0.1 * i, 2) for i in range(17))
 SCAN_Y = (-0.3, -0.15, 0.0, 0.15, 0.3)
 FOOT_RING = tuple(
-    (round(rad * cx, 4), round(rad * cy, 4)) for rad in (0.06, 0.12) for cx, cy in ((1, 0), (0, 1), (-1, 0), (0, -1))
+    (round(rad * cx, 4), round(rad * cy, 4))
+    for rad in (0.06, 0.12)
+    for cx, cy in ((1, 0), (0, 1), (-1, 0), (0, -1))
 )
 SCAN_CENTRE = 0.3
 CONTACT_FORCE = 2.0
@@ -35,7 +38,9 @@ CONTACT_FORCE = 2.0
 
 @dataclass(frozen=True)
 class Field:
-    """One field of the observation: ``size`` numbers, each physical value times ``scale``, clipped to +-``clip``."""
+    """One field of the observation: ``size`` numbers, each physical value times ``scale``, clipped
+    to +-``clip``.
+    """
 
     name: str
     size: int
@@ -55,9 +60,20 @@ FRAME_FIELDS: Tuple[Field, ...] = (
     Field("foot_contact", 4, "0 or 1", 1.0, 1.0, 0.0),
 )
 MAP_FIELDS: Tuple[Field, ...] = (
-    Field("waypoints", 6, "for the next two: cos, sin of the bearing, distance / 2 m", 1.0, 1.0, 0.0),
-    Field("height_scan", len(SCAN_X) * len(SCAN_Y), "m, base height - 0.3 - ground", 2.5, 1.0, 0.02),
-    Field("foot_heights", 4 * (1 + len(FOOT_RING)), "m, foot - ground under and around it", 5.0, 1.0, 0.01),
+    Field(
+        "waypoints", 6, "for the next two: cos, sin of the bearing, distance / 2 m", 1.0, 1.0, 0.0
+    ),
+    Field(
+        "height_scan", len(SCAN_X) * len(SCAN_Y), "m, base height - 0.3 - ground", 2.5, 1.0, 0.02
+    ),
+    Field(
+        "foot_heights",
+        4 * (1 + len(FOOT_RING)),
+        "m, foot - ground under and around it",
+        5.0,
+        1.0,
+        0.01,
+    ),
 )
 FRAME_SIZE = sum(f.size for f in FRAME_FIELDS)
 
@@ -90,24 +106,32 @@ class ObservationSpec:
             if f.name == name:
                 return start, start + f.size
             start += f.size
-        raise KeyError(f"no observation field '{name}', expected one of {', '.join(f.name for f in self.fields)}")
+        raise KeyError(
+            f"no observation field '{name}', expected one of {', '.join(f.name for f in self.fields)}"
+        )
 
 
 def observation_spec() -> ObservationSpec:
-    """The layout: the present frame, two earlier frames (``name@-1``, ``name@-2``), then the map fields."""
+    """The layout: the present frame, two earlier frames (``name@-1``, ``name@-2``), then the map
+    fields.
+    """
     fields: List[Field] = list(FRAME_FIELDS)
     for k in range(1, FRAMES):
-        fields.extend(Field(f"{f.name}@-{k}", f.size, f.unit, f.scale, f.clip, f.noise) for f in FRAME_FIELDS)
+        fields.extend(
+            Field(f"{f.name}@-{k}", f.size, f.unit, f.scale, f.clip, f.noise) for f in FRAME_FIELDS
+        )
     return ObservationSpec(tuple(fields) + MAP_FIELDS, FRAMES)
 
 
 @dataclass
 class Sensed:
-    """Quantities derived once per step from the state and the map, shared by observations, rewards and costs.
+    """Quantities derived once per step from the state and the map, shared by observations, rewards
+    and costs.
 
-    ``rotation`` (N, 3, 3); ``heading`` (N, 2) cos, sin; ``angular_velocity``, ``gravity`` (N, 3) body frame;
-    ``feet`` (N, 4, 3) world, m; ``foot_ground`` (N, 4, 9) ground under and around each foot, m; ``foot_rim`` (N, 4) m;
-    ``base_rim`` (N,) m; ``scan`` (N, 85) ground, m; ``contact`` (N, 4) bool.
+    ``rotation`` (N, 3, 3); ``heading`` (N, 2) cos, sin; ``angular_velocity``, ``gravity`` (N, 3)
+    body frame; ``feet`` (N, 4, 3) world, m; ``foot_ground`` (N, 4, 9) ground under and around each
+    foot, m; ``foot_rim`` (N, 4) m; ``base_rim`` (N,) m; ``scan`` (N, 85) ground, m; ``contact`` (N,
+    4) bool.
     """
 
     rotation: torch.Tensor
@@ -142,7 +166,10 @@ def sense(state: RobotState, course_ids: torch.Tensor, maps: TerrainMaps) -> Sen
     rot = rotation_matrix(state.base_quaternion)
     cos, sin = yaw_cos_sin(rot)
     heading = torch.stack([cos, sin], dim=-1)
-    feet = torch.einsum("nij,nkj->nki", rot, foot_positions(state.joint_position)) + state.base_position[:, None]
+    feet = (
+        torch.einsum("nij,nkj->nki", rot, foot_positions(state.joint_position))
+        + state.base_position[:, None]
+    )
     base_xy = state.base_position[:, None, :2]
     scan, around = _patterns(heading.device)
     ring = (feet[:, :, None, :2] + _turn(around, heading)[:, None]).reshape(n, -1, 2)
@@ -165,7 +192,9 @@ def sense(state: RobotState, course_ids: torch.Tensor, maps: TerrainMaps) -> Sen
     )
 
 
-def frame(state: RobotState, sensed: Sensed, last_action: torch.Tensor, default: torch.Tensor) -> torch.Tensor:
+def frame(
+    state: RobotState, sensed: Sensed, last_action: torch.Tensor, default: torch.Tensor
+) -> torch.Tensor:
     """Proprioceptive frame (N, 46), scaled and clipped, without noise."""
     parts = [
         sensed.angular_velocity * FRAME_FIELDS[0].scale,
@@ -178,8 +207,11 @@ def frame(state: RobotState, sensed: Sensed, last_action: torch.Tensor, default:
     return torch.cat(parts, dim=-1).clamp_(-10.0, 10.0)
 
 
-def map_fields(state: RobotState, sensed: Sensed, targets: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-    """Waypoints, height scan and foot heights (N, 127); ``targets`` (N, 2, 3) the next two waypoints, world.
+def map_fields(
+    state: RobotState, sensed: Sensed, targets: torch.Tensor, offset: torch.Tensor
+) -> torch.Tensor:
+    """Waypoints, height scan and foot heights (N, 127); ``targets`` (N, 2, 3) the next two
+    waypoints, world.
 
     ``offset`` (N, 1) m is the map's height error.
     """

@@ -1,4 +1,6 @@
-"""The vectorised Go2 parkour environment: observations, rewards, costs, curriculum above any simulator."""
+"""The vectorised Go2 parkour environment: observations, rewards, costs, curriculum above any
+simulator.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +31,32 @@ from go2_sevpo.envs.simulators.base import Dynamics, RobotState
 from go2_sevpo.envs.simulators.registry import make_simulator
 
 _BUFFERS = (
-    "course_ids", "kind_ids", "levels", "goal", "episode_length", "active", "last_action", "frames",
-    "last_joint_velocity", "map_offset", "delay", "push_phase", "best_x", "best_step", "start_x", "observation",
-)  # fmt: skip
+    "course_ids",
+    "kind_ids",
+    "levels",
+    "goal",
+    "episode_length",
+    "active",
+    "last_action",
+    "frames",
+    "last_joint_velocity",
+    "map_offset",
+    "delay",
+    "push_phase",
+    "best_x",
+    "best_step",
+    "start_x",
+    "observation",
+)
 
 
 class Go2Parkour:
     """N worlds of a Go2 on a course.
 
-    ``reset() -> obs (N, 265)``; ``step(action (N, 12) in [-1, 1]) -> obs, reward, cost, terminated, truncated, info``.
-    With ``auto_reset`` finished worlds start anew at once and ``info["final_observation"]`` holds the true next
-    observation of every world; without it they stand still (``info["active"]``) until the next :meth:`reset`.
+    ``reset() -> obs (N, 265)``; ``step(action (N, 12) in [-1, 1]) -> obs, reward, cost, terminated,
+    truncated, info``. With ``auto_reset`` finished worlds start anew at once and
+    ``info["final_observation"]`` holds the true next observation of every world; without it they
+    stand still (``info["active"]``) until the next :meth:`reset`.
     """
 
     def __init__(self, config: ParkourConfig, auto_reset: bool = False) -> None:
@@ -50,12 +67,20 @@ class Go2Parkour:
         self.pool = CoursePool(config)
         self.courses = self.pool.courses
         self.sim = make_simulator(
-            config.simulator, config.num_envs, self.courses, config.threads, config.physics_dt, self._first_payload(),
-            config.device, config.viewer,
-        )  # fmt: skip
+            config.simulator,
+            config.num_envs,
+            self.courses,
+            config.threads,
+            config.physics_dt,
+            self._first_payload(),
+            config.device,
+            config.viewer,
+        )
         self.device = self.sim.device
         self.maps = TerrainMaps(self.courses, self.device)
-        self.waypoints, self.last_waypoint, self.waypoint_roll = (x.to(self.device) for x in self.pool.tables())
+        self.waypoints, self.last_waypoint, self.waypoint_roll = (
+            x.to(self.device) for x in self.pool.tables()
+        )
         n, dev = self.num_envs, self.device
         self.generator = torch.Generator(device=dev).manual_seed(config.seed)
         self.default = torch.tensor(r.DEFAULT_JOINT_POSITIONS, device=dev)
@@ -85,7 +110,8 @@ class Go2Parkour:
         low, high = z.payload_kg if z.payload else (0.0, 0.0)
         return low + (high - low) * share
 
-    # ---- randomness ----------------------------------------------------------------------------------------
+    # ---- randomness
+    # ----------------------------------------------------------------------------------------
 
     def _uniform(self, n: int, low: float, high: float) -> torch.Tensor:
         return low + (high - low) * torch.rand(n, generator=self.generator, device=self.device)
@@ -104,26 +130,35 @@ class Go2Parkour:
         for name, value in vars(d).items():
             getattr(self.dynamics, name)[ids] = value
         self.delay[ids] = self._uniform(n, *z.delay_s) if z.delay else 0.0
-        self.map_offset[ids, 0] = self._uniform(n, -z.map_error, z.map_error) if z.sensor_noise else 0.0
+        self.map_offset[ids, 0] = (
+            self._uniform(n, -z.map_error, z.map_error) if z.sensor_noise else 0.0
+        )
         self.push_phase[ids] = (self._uniform(n, 0.0, 1.0) * z.push_interval / r.CONTROL_DT).long()
         return d
 
-    # ---- reset ---------------------------------------------------------------------------------------------
+    # ---- reset
+    # ---------------------------------------------------------------------------------------------
 
     def reset(self, seed: Optional[int] = None) -> torch.Tensor:
-        """Start an episode in every world and return the observations; ``seed`` restarts the random numbers."""
+        """Start an episode in every world and return the observations; ``seed`` restarts the random
+        numbers.
+        """
         if seed is not None:
             self.generator.manual_seed(seed)
         self.active[:] = True
         self._reset(torch.arange(self.num_envs, device=self.device))
         self._state = self.sim.read()
         self._sensed = sense(self._state, self.course_ids, self.maps)
-        self.observation = self._observe(self._state, self._sensed, fresh=torch.ones_like(self.active))
+        self.observation = self._observe(
+            self._state, self._sensed, fresh=torch.ones_like(self.active)
+        )
         return self.observation
 
     def _reset(self, ids: torch.Tensor) -> None:
         n, z = len(ids), self.config.randomization
-        self.kind_ids[ids], self.course_ids[ids] = self.pool.draw(ids, self.levels[ids], self.generator)
+        self.kind_ids[ids], self.course_ids[ids] = self.pool.draw(
+            ids, self.levels[ids], self.generator
+        )
         dynamics = self._draw_dynamics(ids)
         course = self.course_ids[ids]
         self.sim.assign(ids, course, dynamics)
@@ -147,12 +182,26 @@ class Go2Parkour:
             vx = torch.where(there, self._uniform(n, 0.0, 1.0), vx)
         up = torch.stack([torch.zeros_like(roll), -torch.sin(roll), torch.cos(roll)], dim=-1)
         position = position + up * (r.NOMINAL_BASE_HEIGHT + 0.01)
-        q = self.default + (torch.rand(n, 12, generator=self.generator, device=self.device) - 0.5) * 0.2 * jitter
-        zero3, zero12 = torch.zeros(n, 3, device=self.device), torch.zeros(n, 12, device=self.device)
+        q = (
+            self.default
+            + (torch.rand(n, 12, generator=self.generator, device=self.device) - 0.5) * 0.2 * jitter
+        )
+        zero3, zero12 = (
+            torch.zeros(n, 3, device=self.device),
+            torch.zeros(n, 12, device=self.device),
+        )
         velocity = zero3.clone()
         velocity[:, 0] = vx
         state = RobotState(
-            position, from_roll_yaw(roll, yaw), velocity, zero3, q, zero12, zero12, zero12[:, :4], zero12[:, :9]
+            position,
+            from_roll_yaw(roll, yaw),
+            velocity,
+            zero3,
+            q,
+            zero12,
+            zero12,
+            zero12[:, :4],
+            zero12[:, :9],
         )
         self.sim.write(ids, state)
         self.goal[ids], self.episode_length[ids] = goal, 0
@@ -160,13 +209,18 @@ class Go2Parkour:
         self.best_x[ids] = self.start_x[ids] = position[:, 0]
         self.best_step[ids] = 0
 
-    # ---- observations --------------------------------------------------------------------------------------
+    # ---- observations
+    # --------------------------------------------------------------------------------------
 
     def _targets(self) -> torch.Tensor:
-        nxt = torch.stack([self.goal, torch.minimum(self.goal + 1, self.last_waypoint[self.course_ids])], dim=1)
+        nxt = torch.stack(
+            [self.goal, torch.minimum(self.goal + 1, self.last_waypoint[self.course_ids])], dim=1
+        )
         return self.waypoints[self.course_ids[:, None], nxt]
 
-    def _observe(self, state: RobotState, sensed: Sensed, fresh: Optional[torch.Tensor] = None) -> torch.Tensor:
+    def _observe(
+        self, state: RobotState, sensed: Sensed, fresh: Optional[torch.Tensor] = None
+    ) -> torch.Tensor:
         """Shift the frame history, put the present frame in, return observations (N, 265).
 
         Worlds ``fresh`` (N,) just started: their history is filled with the present frame.
@@ -175,7 +229,10 @@ class Go2Parkour:
         around = map_fields(state, sensed, self._targets(), self.map_offset)
         if self.config.randomization.sensor_noise:
             noise = torch.rand(
-                self.num_envs, FRAME_SIZE + around.shape[1], generator=self.generator, device=self.device
+                self.num_envs,
+                FRAME_SIZE + around.shape[1],
+                generator=self.generator,
+                device=self.device,
             )
             noise = noise.mul_(2.0).sub_(1.0)
             now = now + noise[:, :FRAME_SIZE] * self._frame_noise
@@ -187,36 +244,53 @@ class Go2Parkour:
         return torch.cat([shifted.flatten(1), around], dim=1)
 
     def privileged(self) -> torch.Tensor:
-        """What only a critic in simulation may see, (N, 14): velocity, dynamics, delay, foot forces, height."""
+        """What only a critic in simulation may see, (N, 14): velocity, dynamics, delay, foot
+        forces, height.
+        """
         s, rot = self._state, self._sensed.rotation
         velocity = torch.einsum("nji,nj->ni", rot, s.base_linear_velocity)
         d = self.dynamics
         height = s.base_position[:, 2] - self._sensed.base_rim
         left = (self.max_episode_length - self.episode_length).float() / self.max_episode_length
-        scalars = torch.stack([d.friction, d.payload / 2, d.motor_strength, self.delay * 50, height, left], dim=1)
-        return torch.cat([velocity, s.foot_force / 100, scalars, (self.kind_ids == 0).float()[:, None]], dim=1)
+        scalars = torch.stack(
+            [d.friction, d.payload / 2, d.motor_strength, self.delay * 50, height, left], dim=1
+        )
+        return torch.cat(
+            [velocity, s.foot_force / 100, scalars, (self.kind_ids == 0).float()[:, None]], dim=1
+        )
 
-    # ---- step ----------------------------------------------------------------------------------------------
+    # ---- step
+    # ----------------------------------------------------------------------------------------------
 
     def step(
         self, action: torch.Tensor
-    ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, Dict[str, Any]]:
+    ) -> Tuple[
+        torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, Dict[str, Any]
+    ]:
         """Advance one control step (20 ms); see the class for shapes.
 
-        ``info``: ``final_observation`` (N, 265), ``success``, ``fall``, ``stuck``, ``active`` (N,) bool (before this
-        step), ``reward_terms`` by name.
+        ``info``: ``final_observation`` (N, 265), ``success``, ``fall``, ``stuck``, ``active`` (N,)
+        bool (before this step), ``reward_terms`` by name.
 
         Raises:
             ValueError: an action of the wrong shape or not finite.
         """
         if action.shape != (self.num_envs, self.num_actions):
-            raise ValueError(f"action has shape {tuple(action.shape)}, expected {(self.num_envs, self.num_actions)}")
+            raise ValueError(
+                f"action has shape {tuple(action.shape)}, expected {(self.num_envs, self.num_actions)}"
+            )
         if not torch.isfinite(action).all():
-            raise ValueError("action is not finite; use the damped default pose (zeros) for a failed policy")
+            raise ValueError(
+                "action is not finite; use the damped default pose (zeros) for a failed policy"
+            )
         action = action.clamp(-1.0, 1.0)
         was_active = self.active.clone()
         self._push()
-        self.sim.step(self.default + r.ACTION_SCALE * action, None if was_active.all() else was_active, self.delay)
+        self.sim.step(
+            self.default + r.ACTION_SCALE * action,
+            None if was_active.all() else was_active,
+            self.delay,
+        )
         self.episode_length += was_active.long()
         state = self.sim.read()
         sensed = sense(state, self.course_ids, self.maps)
@@ -233,10 +307,16 @@ class Go2Parkour:
         self.last_joint_velocity = state.joint_velocity
         observation = self._observe(state, sensed)
         info: Dict[str, Any] = {
-            "final_observation": observation, "success": success, "fall": fall, "stuck": stuck,
-            "active": was_active, "reward_terms": terms, "base_position": state.base_position.clone(),
-            "kind": self.kind_ids.clone(), "cost": result.cost * was_active.float(),
-        }  # fmt: skip
+            "final_observation": observation,
+            "success": success,
+            "fall": fall,
+            "stuck": stuck,
+            "active": was_active,
+            "reward_terms": terms,
+            "base_position": state.base_position.clone(),
+            "kind": self.kind_ids.clone(),
+            "cost": result.cost * was_active.float(),
+        }
         done = terminated | truncated
         self.active = was_active & ~done
         if self.auto_reset and done.any():
@@ -251,7 +331,9 @@ class Go2Parkour:
             return
         period = round(z.push_interval / r.CONTROL_DT)
         ids = (
-            (self.episode_length % period == self.push_phase % period) & self.active & (self.episode_length > 25)
+            (self.episode_length % period == self.push_phase % period)
+            & self.active
+            & (self.episode_length > 25)
         ).nonzero()[:, 0]
         if len(ids):
             velocity = torch.zeros(len(ids), 3, device=self.device)
@@ -260,7 +342,9 @@ class Go2Parkour:
             self.sim.push(ids, velocity)
 
     def _advance_goal(self, state: RobotState) -> torch.Tensor:
-        """Move on to the next waypoint when the base is near or past it; return who reached the destination."""
+        """Move on to the next waypoint when the base is near or past it; return who reached the
+        destination.
+        """
         last = self.last_waypoint[self.course_ids]
         way = self.waypoints[self.course_ids, self.goal]
         delta = way[:, :2] - state.base_position[:, :2]
@@ -279,18 +363,35 @@ class Go2Parkour:
         return (self.episode_length - self.best_step) * r.CONTROL_DT > self.config.stuck_seconds
 
     def _reward(
-        self, state: RobotState, sensed: Sensed, result: Outcome, action: torch.Tensor, fall: torch.Tensor,
+        self,
+        state: RobotState,
+        sensed: Sensed,
+        result: Outcome,
+        action: torch.Tensor,
+        fall: torch.Tensor,
         success: torch.Tensor,
-    ) -> Tuple[torch.Tensor, Dict[str, torch.Tensor]]:  # fmt: skip
+    ) -> Tuple[torch.Tensor, Dict[str, torch.Tensor]]:
         w = self.config.reward
         delta = self.waypoints[self.course_ids, self.goal, :2] - state.base_position[:, :2]
         direction = delta / delta.norm(dim=1, keepdim=True).clamp_min(1e-6)
         acceleration = (state.joint_velocity - self.last_joint_velocity) / r.CONTROL_DT
-        terms = reward_terms(state, sensed, result, direction, action, self.last_action, acceleration, self.default, w)
+        terms = reward_terms(
+            state,
+            sensed,
+            result,
+            direction,
+            action,
+            self.last_action,
+            acceleration,
+            self.default,
+            w,
+        )
         total = torch.stack(list(terms.values())).sum(0) * r.CONTROL_DT
         return total + w.fall * fall.float() + w.success * success.float(), terms
 
-    def _restart(self, done: torch.Tensor, success: torch.Tensor, observation: torch.Tensor) -> torch.Tensor:
+    def _restart(
+        self, done: torch.Tensor, success: torch.Tensor, observation: torch.Tensor
+    ) -> torch.Tensor:
         ids = done.nonzero()[:, 0]
         if self.config.curriculum:
             self._update_levels(ids, success[ids])
@@ -315,11 +416,14 @@ class Go2Parkour:
         around = map_fields(state, sensed, self._targets()[ids], self.map_offset[ids])
         if self.config.randomization.sensor_noise:
             now = (
-                now + (torch.rand(now.shape, generator=self.generator, device=self.device) * 2 - 1) * self._frame_noise
+                now
+                + (torch.rand(now.shape, generator=self.generator, device=self.device) * 2 - 1)
+                * self._frame_noise
             )
             around = (
                 around
-                + (torch.rand(around.shape, generator=self.generator, device=self.device) * 2 - 1) * self._map_noise
+                + (torch.rand(around.shape, generator=self.generator, device=self.device) * 2 - 1)
+                * self._map_noise
             )
         return torch.cat([now.repeat(1, FRAMES), around], dim=1)
 
@@ -327,7 +431,9 @@ class Go2Parkour:
         kind, course = self.kind_ids[ids], self.course_ids[ids]
         length = self.waypoints[course, self.last_waypoint[course], 0] - self.start_x[ids]
         early = self.best_x[ids] - self.start_x[ids] < 0.4 * length
-        self.levels[ids, kind] = self.pool.next_level(self.levels[ids, kind], success, early, self.generator)
+        self.levels[ids, kind] = self.pool.next_level(
+            self.levels[ids, kind], success, early, self.generator
+        )
 
     def state_dict(self) -> Dict[str, Any]:
         """Everything that decides how the simulation goes on, for exact resume."""
@@ -339,7 +445,8 @@ class Go2Parkour:
         }
 
     def load_state_dict(self, state: Dict[str, Any]) -> torch.Tensor:
-        """Restore :meth:`state_dict` (made with the same configuration) and return the last observations.
+        """Restore :meth:`state_dict` (made with the same configuration) and return the last
+        observations.
 
         Raises:
             ValueError: the state belongs to another number of worlds.
@@ -349,9 +456,13 @@ class Go2Parkour:
             raise ValueError(f"the saved environment has {found} worlds, expected {self.num_envs}")
         for name in _BUFFERS:
             setattr(self, name, state["buffers"][name].to(self.device, copy=True))
-        self.dynamics = Dynamics(**{k: v.to(self.device, copy=True) for k, v in state["dynamics"].items()})
+        self.dynamics = Dynamics(
+            **{k: v.to(self.device, copy=True) for k, v in state["dynamics"].items()}
+        )
         self.generator.set_state(state["generator"].cpu())
-        self.sim.assign(torch.arange(self.num_envs, device=self.device), self.course_ids, self.dynamics)
+        self.sim.assign(
+            torch.arange(self.num_envs, device=self.device), self.course_ids, self.dynamics
+        )
         self.sim.load_state_dict(state["simulator"])
         self._state = self.sim.read()
         self._sensed = sense(self._state, self.course_ids, self.maps)

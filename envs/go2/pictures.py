@@ -1,4 +1,6 @@
-"""Pictures of the courses for the docs: ``python -m go2_sevpo.envs.go2.pictures`` rewrites ``docs/images/course_*.png``."""
+"""Pictures of the courses for the docs: ``python -m go2_sevpo.envs.go2.pictures`` rewrites
+``docs/images/course_*.png``.
+"""
 
 from __future__ import annotations
 

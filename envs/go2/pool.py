@@ -24,16 +24,23 @@ class CoursePool:
                 first = config.course_seed + level * config.variants
                 difficulty = self.difficulty(level)
                 self.courses.extend(
-                    make_course(kind, difficulty, first + k % count, config.shape) for k in range(config.variants)
+                    make_course(kind, difficulty, first + k % count, config.shape)
+                    for k in range(config.variants)
                 )
 
     def difficulty(self, level: int) -> float:
         """Difficulty of a curriculum level, or the configured one."""
         c = self.config
-        return c.max_level_difficulty * level / max(self.levels - 1, 1) if c.curriculum else c.difficulty
+        return (
+            c.max_level_difficulty * level / max(self.levels - 1, 1)
+            if c.curriculum
+            else c.difficulty
+        )
 
     def tables(self) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Waypoints (C, W, 3) m, padded with the destination; number of the last one (C,); stone tilt (C, W) rad."""
+        """Waypoints (C, W, 3) m, padded with the destination; number of the last one (C,); stone
+        tilt (C, W) rad.
+        """
         longest = max(len(c.waypoints) for c in self.courses) + 1
         ways = [torch.from_numpy(c.waypoints).float() for c in self.courses]
         padded = torch.stack([torch.cat([w, w[-1:].expand(longest - len(w), 3)]) for w in ways])
@@ -49,7 +56,8 @@ class CoursePool:
     ) -> Tuple[torch.Tensor, torch.Tensor]:
         """Kind and course numbers (K,) for worlds ``ids`` (K,) with ``levels`` (K, kinds).
 
-        With a curriculum both are drawn; without, world i always gets the same kind by share and variant number i.
+        With a curriculum both are drawn; without, world i always gets the same kind by share and
+        variant number i.
         """
         c, n, device = self.config, len(ids), ids.device
         shares = torch.tensor(c.shares, device=device)
@@ -63,9 +71,15 @@ class CoursePool:
         return kind, kind * c.variants + ids % c.variants
 
     def next_level(
-        self, level: torch.Tensor, success: torch.Tensor, early: torch.Tensor, generator: torch.Generator
+        self,
+        level: torch.Tensor,
+        success: torch.Tensor,
+        early: torch.Tensor,
+        generator: torch.Generator,
     ) -> torch.Tensor:
-        """Levels (K,) after an episode: up on success, down after an ``early`` end, from the top back to the upper half."""
+        """Levels (K,) after an episode: up on success, down after an ``early`` end, from the top
+        back to the upper half.
+        """
         top = self.levels - 1
         up = level + success.long() - (early & ~success).long()
         again = torch.randint(self.levels, up.shape, generator=generator, device=level.device)

@@ -19,7 +19,9 @@ FALL_DROP = 0.30
 MAX_TILT_COS = 0.26
 """Cosine of the largest tilt, 75 degrees between the body's z axis and the vertical."""
 EDGE_DROP = 0.10
-"""A foot that carries with the ground this far below it 6 cm away, m, stands on an edge (reward only)."""
+"""A foot that carries with the ground this far below it 6 cm away, m, stands on an edge (reward
+only).
+"""
 
 DEFINITION = (
     "success: the base is within 0.5 m (horizontally) of the destination before the time limit, no fall before. "
@@ -55,8 +57,8 @@ class RewardWeights:
 
 @dataclass
 class Outcome:
-    """Per world (N,): ``fall`` bool, ``cost`` in {0, 1}, ``gap_feet`` and ``scrapes`` the numbers of feet in a gap and of
-    bodies touching a stone (float).
+    """Per world (N,): ``fall`` bool, ``cost`` in {0, 1}, ``gap_feet`` and ``scrapes`` the numbers
+    of feet in a gap and of bodies touching a stone (float).
     """
 
     fall: torch.Tensor
@@ -72,7 +74,11 @@ def outcome(state: RobotState, sensed: Sensed) -> Outcome:
         sensed.foot_ground[..., 0] < sensed.foot_rim - GAP_DEPTH / 2
     )
     upright = -sensed.gravity[:, 2]
-    fall = touch[:, 0] | (upright < MAX_TILT_COS) | (state.base_position[:, 2] < sensed.base_rim - FALL_DROP)
+    fall = (
+        touch[:, 0]
+        | (upright < MAX_TILT_COS)
+        | (state.base_position[:, 2] < sensed.base_rim - FALL_DROP)
+    )
     gap_feet, scrapes = in_gap.float().sum(1), touch.float().sum(1)
     cost = (fall | (gap_feet > 0) | (scrapes > 0)).float()
     return Outcome(fall, cost, gap_feet, scrapes)
@@ -96,7 +102,9 @@ def reward_terms(
     speed = (state.base_linear_velocity[:, :2] * direction).sum(1)
     bearing = (sensed.heading * direction).sum(1).clamp(-1.0, 1.0)
     offset = state.joint_position - default
-    on_edge = sensed.contact & ((sensed.feet[..., 2:3] - sensed.foot_ground[..., 1:5]).amax(-1) > EDGE_DROP + 0.02)
+    on_edge = sensed.contact & (
+        (sensed.feet[..., 2:3] - sensed.foot_ground[..., 1:5]).amax(-1) > EDGE_DROP + 0.02
+    )
     return {
         "speed": w.speed * speed.clamp(max=w.target_speed) / w.target_speed,
         "overspeed": w.overspeed * (speed - 1.5 * w.target_speed).clamp_min(0.0),

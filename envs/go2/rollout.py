@@ -11,13 +11,17 @@ import torch
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 
 Policy = Callable[[torch.Tensor, torch.Tensor], Tuple[torch.Tensor, torch.Tensor]]
-"""Observations (N, S) of the active worlds and the cost of their episodes so far (N,) to actions (N, A) and cost values (N,)."""
+"""Observations (N, S) of the active worlds and the cost of their episodes so far (N,) to actions
+(N, A) and cost values (N,).
+"""
 
 
 @dataclass
 class Rollout:
-    """Episodes of all worlds. ``episodes`` has one record per world; ``columns`` the transitions by key, world by
-    world, if they were kept; ``steps`` the control steps simulated.
+    """Episodes of all worlds.
+
+    ``episodes`` has one record per world; ``columns`` the transitions by key, world by world, if
+    they were kept; ``steps`` the control steps simulated.
     """
 
     episodes: List[Dict[str, Any]]
@@ -48,18 +52,24 @@ def run_episodes(
         policy: acts on the observations of active worlds only.
         seed: of the environment's random numbers.
         keep: keep transitions for a dataset.
-        each_step: called after each step with the environment, the cost values (N,) of this step and its info.
+        each_step: called after each step with the environment, the cost values (N,) of this step
+            and its info.
     """
     n, device = env.num_envs, env.device
     obs = env.reset(seed)
     start_x = env.start_x.clone()
     totals = {k: torch.zeros(n, device=device) for k in ("return", "cost", "length")}
-    end = {k: torch.zeros(n, dtype=torch.bool, device=device) for k in ("success", "fall", "timeout")}
+    end = {
+        k: torch.zeros(n, dtype=torch.bool, device=device) for k in ("success", "fall", "timeout")
+    }
     last = torch.zeros(n, 3, device=device)
     log, steps = _Log(), 0
     while bool(env.active.any()):
         ids = env.active.nonzero()[:, 0]
-        action, values = torch.zeros(n, env.num_actions, device=device), torch.zeros(n, device=device)
+        action, values = (
+            torch.zeros(n, env.num_actions, device=device),
+            torch.zeros(n, device=device),
+        )
         action[ids], values[ids] = (x.to(device) for x in policy(obs[ids], totals["cost"][ids]))
         action = action.clamp(-1.0, 1.0)
         nxt, reward, cost, terminated, truncated, info = env.step(action)
@@ -86,9 +96,13 @@ def run_episodes(
 
 
 def _record(
-    env: Go2Parkour, i: int, totals: Dict[str, torch.Tensor], end: Dict[str, torch.Tensor], last: torch.Tensor,
+    env: Go2Parkour,
+    i: int,
+    totals: Dict[str, torch.Tensor],
+    end: Dict[str, torch.Tensor],
+    last: torch.Tensor,
     start_x: float,
-) -> Dict[str, Any]:  # fmt: skip
+) -> Dict[str, Any]:
     course = env.courses[int(env.course_ids[i])]
     return {
         "course": course.kind,
@@ -122,7 +136,9 @@ def _columns(log: _Log) -> Dict[str, np.ndarray]:
 
 
 def onnx_policy(policy: Any, seed: int, noise_scale: float) -> Policy:
-    """Wrap an :class:`go2_sevpo.policies.onnx_policy.OnnxPolicy` with its own stream of noise, times ``noise_scale``."""
+    """Wrap an :class:`go2_sevpo.policies.onnx_policy.OnnxPolicy` with its own stream of noise,
+    times ``noise_scale``.
+    """
     generator = torch.Generator().manual_seed(seed + 1_000_003)
 
     def act(obs: torch.Tensor, spent_cost: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:

@@ -19,7 +19,10 @@ def _joints() -> Tuple[List[int], List[float]]:
 
 def _foot_heights() -> Tuple[List[int], List[float]]:
     points = [(0.0, 0.0), *FOOT_RING]
-    flip = [min(range(len(points)), key=lambda k: abs(points[k][0] - x) + abs(points[k][1] + y)) for x, y in points]
+    flip = [
+        min(range(len(points)), key=lambda k: abs(points[k][0] - x) + abs(points[k][1] + y))
+        for x, y in points
+    ]
     index = [leg * len(points) + k for leg in _SWAPPED_LEGS for k in flip]
     return index, [1.0] * len(index)
 
@@ -55,7 +58,10 @@ def observation_mirror() -> Mirror:
 
 
 def action_mirror() -> Mirror:
-    """Index and sign, both (12,), of an action. The default pose is mirror-symmetric, so offsets mirror too."""
+    """Index and sign, both (12,), of an action.
+
+    The default pose is mirror-symmetric, so offsets mirror too.
+    """
     index, sign = _joints()
     return torch.tensor(index), torch.tensor(sign)
 

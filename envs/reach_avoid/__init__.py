@@ -1,4 +1,7 @@
-"""The reach-avoid task of the paper's Figure 1. Importing this registers ``go2_sevpo/ReachAvoid-v0`` with gymnasium."""
+"""The reach-avoid task of the paper's Figure 1.
+
+Importing this registers ``go2_sevpo/ReachAvoid-v0`` with gymnasium.
+"""
 
 import gymnasium
 

@@ -19,7 +19,9 @@ OUTCOMES = "slt"
 
 @dataclass
 class Starts:
-    """Evaluation starts (B, 4) and, for the infeasible ones, the least violation that was achieved (B,)."""
+    """Evaluation starts (B, 4) and, for the infeasible ones, the least violation that was achieved
+    (B,).
+    """
 
     paper: torch.Tensor
     feasible: torch.Tensor
@@ -44,10 +46,12 @@ class Episodes:
 
 
 def evaluation_starts(truth: Truth, n: int, paper_repeats: int, seed: int) -> Starts:
-    """The paper's start, ``n`` starts with a certified safe way to the goal, ``n`` where violation cannot be avoided.
+    """The paper's start, ``n`` starts with a certified safe way to the goal, ``n`` where violation
+    cannot be avoided.
 
-    Feasible means driven: the greedy control on the table reached the goal without violation. Infeasible means at
-    least one step by the table and by the greedy control; its count is the reference for the least violation.
+    Feasible means driven: the greedy control on the table reached the goal without violation.
+    Infeasible means at least one step by the table and by the greedy control; its count is the
+    reference for the least violation.
     """
     draw = torch.Generator().manual_seed(seed)
     feasible: List[torch.Tensor] = []
@@ -68,7 +72,11 @@ def evaluation_starts(truth: Truth, n: int, paper_repeats: int, seed: int) -> St
 
 
 def play(
-    policy: DiffusionPolicy, starts: torch.Tensor, candidates: int, seed: int, keep_paths: bool = False
+    policy: DiffusionPolicy,
+    starts: torch.Tensor,
+    candidates: int,
+    seed: int,
+    keep_paths: bool = False,
 ) -> Tuple[Episodes, List[np.ndarray]]:
     """One episode from each start with N ``candidates``; finished worlds are not computed further."""
     n, steps, actions = len(starts), policy.sampler["steps"], task.NUM_ACTIONS
@@ -94,27 +102,40 @@ def play(
         active = active[~(success | left)]
         if not len(active):
             break
-    return Episodes(violations.numpy(), outcome.numpy(), length.numpy()), [np.stack(p) for p in paths]
+    return Episodes(violations.numpy(), outcome.numpy(), length.numpy()), [
+        np.stack(p) for p in paths
+    ]
 
 
 def rate(hits: np.ndarray) -> Dict[str, Any]:
     """A rate with Wilson's interval."""
-    return {"rate": float(hits.mean()), "interval": list(wilson(int(hits.sum()), len(hits))), "n": len(hits)}
+    return {
+        "rate": float(hits.mean()),
+        "interval": list(wilson(int(hits.sum()), len(hits))),
+        "n": len(hits),
+    }
 
 
 def region_agreement(policy: DiffusionPolicy, starts: Starts) -> Dict[str, float]:
-    """Share of feasible starts the policy's cost value calls safe, and of infeasible ones it calls unsafe."""
+    """Share of feasible starts the policy's cost value calls safe, and of infeasible ones it calls
+    unsafe.
+    """
     if getattr(policy, "cost_value", None) is None:
         return {}
     with torch.no_grad():
-        value = [policy.cost_value(policy.normalizer(task.observe(s))) for s in (starts.feasible, starts.infeasible)]
+        value = [
+            policy.cost_value(policy.normalizer(task.observe(s)))
+            for s in (starts.feasible, starts.infeasible)
+        ]
     return {
         "feasible_called_safe": float((value[0] <= policy.limit).float().mean()),
         "infeasible_called_unsafe": float((value[1] > policy.limit).float().mean()),
     }
 
 
-def evaluate(policy: DiffusionPolicy, starts: Starts, candidates: int, seed: int) -> Dict[str, Episodes]:
+def evaluate(
+    policy: DiffusionPolicy, starts: Starts, candidates: int, seed: int
+) -> Dict[str, Episodes]:
     """Episodes from the three kinds of starts."""
     groups = (starts.paper, starts.feasible, starts.infeasible)
     found, _ = play(policy, torch.cat(groups), candidates, seed)
@@ -134,17 +155,20 @@ def summarise(members: List[Dict[str, Episodes]], starts: Starts) -> Dict[str, A
         success = [m[name].outcome == 0 for m in members]
         both = [a & b for a, b in zip(safe, success)]
         result[name] = {
-            "safe": rate(np.concatenate(safe)), "success": rate(np.concatenate(success)),
+            "safe": rate(np.concatenate(safe)),
+            "success": rate(np.concatenate(success)),
             "safe_success": rate(np.concatenate(both)),
             "left": rate(np.concatenate([m[name].outcome == 1 for m in members])),
             "safe_success_by_member": [float(b.mean()) for b in both],
             "violations": float(np.mean([m[name].violations.mean() for m in members])),
-        }  # fmt: skip
+        }
     least = starts.least.numpy()
     ratios = [float(m["infeasible"].violations.mean() / least.mean()) for m in members]
     result["infeasible"] = {
         "violations": float(np.mean([m["infeasible"].violations.mean() for m in members])),
-        "least": float(least.mean()), "ratio": float(np.mean(ratios)), "ratio_by_member": ratios,
+        "least": float(least.mean()),
+        "ratio": float(np.mean(ratios)),
+        "ratio_by_member": ratios,
         "success": rate(np.concatenate([m["infeasible"].outcome == 0 for m in members])),
-    }  # fmt: skip
+    }
     return result

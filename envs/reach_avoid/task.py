@@ -1,12 +1,15 @@
-"""The reach-avoid task of the paper's Figure 1 (Appendix C.1): drive a point vehicle to a goal, around a hazard.
+"""The reach-avoid task of the paper's Figure 1 (Appendix C.1): drive a point vehicle to a goal,
+around a hazard.
 
-State (x, y, v, theta), shape (B, 4): position in m, speed in m/s, heading in rad. Action (acceleration, angular
-velocity) in [-1, 1]^2, in m/s^2 and rad/s. Explicit Euler steps of 0.05 s, speed kept within [0, 2]. The hazard is a
-disc of radius 0.8 at the origin, the goal one of radius 0.3 at (2.2, 2.2), the map |x|, |y| <= 3.
+State (x, y, v, theta), shape (B, 4): position in m, speed in m/s, heading in rad. Action
+(acceleration, angular velocity) in [-1, 1]^2, in m/s^2 and rad/s. Explicit Euler steps of 0.05 s,
+speed kept within [0, 2]. The hazard is a disc of radius 0.8 at the origin, the goal one of radius
+0.3 at (2.2, 2.2), the map |x|, |y| <= 3.
 
-The paper gives the state, the hazard, the goal, the start and the reward's terms; the unit action bounds, the step
-and the map follow the task it is adapted from (FISOR); the speed range and the goal's reward are ours. The paper
-prints c = 1{h <= 0} with h = R - d, which is a cost *outside* the hazard; here the cost is 1 inside.
+The paper gives the state, the hazard, the goal, the start and the reward's terms; the unit action
+bounds, the step and the map follow the task it is adapted from (FISOR); the speed range and the
+goal's reward are ours. The paper prints c = 1{h <= 0} with h = R - d, which is a cost *outside* the
+hazard; here the cost is 1 inside.
 """
 
 from __future__ import annotations
@@ -37,20 +40,28 @@ NUM_OBS, NUM_ACTIONS = 5, 2
 def environment_contract() -> Dict[str, Any]:
     """What a policy must have been made for to be played on this task."""
     return {
-        "contract_version": CONTRACT_VERSION, "robot": "reach_avoid_vehicle", "control_dt": DT, "action_clip": 1.0,
+        "contract_version": CONTRACT_VERSION,
+        "robot": "reach_avoid_vehicle",
+        "control_dt": DT,
+        "action_clip": 1.0,
         "action_names": ["acceleration", "angular_velocity"],
         "observation": {"names": list(OBSERVATION), "size": NUM_OBS},
-    }  # fmt: skip
+    }
 
 
 def advance(state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
     """One Euler step of states (..., 4) under actions (..., 2), clipped to [-1, 1]."""
     action = action.clamp(-1.0, 1.0)
     x, y, v, theta = state.unbind(-1)
-    return torch.stack([
-        x + DT * v * torch.cos(theta), y + DT * v * torch.sin(theta),
-        (v + DT * action[..., 0]).clamp(0.0, MAX_SPEED), theta + DT * action[..., 1],
-    ], -1)  # fmt: skip
+    return torch.stack(
+        [
+            x + DT * v * torch.cos(theta),
+            y + DT * v * torch.sin(theta),
+            (v + DT * action[..., 0]).clamp(0.0, MAX_SPEED),
+            theta + DT * action[..., 1],
+        ],
+        -1,
+    )
 
 
 def in_hazard(state: torch.Tensor) -> torch.Tensor:
@@ -74,14 +85,18 @@ def outside(state: torch.Tensor) -> torch.Tensor:
 
 
 def observe(state: torch.Tensor) -> torch.Tensor:
-    """Observations (..., 5): x, y, v, cos theta, sin theta; the heading as a pair, because it has no seam."""
+    """Observations (..., 5): x, y, v, cos theta, sin theta; the heading as a pair, because it has
+    no seam.
+    """
     x, y, v, theta = state.unbind(-1)
     return torch.stack([x, y, v, torch.cos(theta), torch.sin(theta)], -1)
 
 
 def state_of(obs: torch.Tensor) -> torch.Tensor:
     """States (..., 4) of observations (..., 5)."""
-    return torch.stack([obs[..., 0], obs[..., 1], obs[..., 2], torch.atan2(obs[..., 4], obs[..., 3])], -1)
+    return torch.stack(
+        [obs[..., 0], obs[..., 1], obs[..., 2], torch.atan2(obs[..., 4], obs[..., 3])], -1
+    )
 
 
 def random_states(n: int, generator: torch.Generator) -> torch.Tensor:
@@ -95,12 +110,14 @@ def random_states(n: int, generator: torch.Generator) -> torch.Tensor:
 
 
 class ReachAvoid:
-    """Vectorised task: worlds end at the goal or off the map (terminated) or after 300 steps (truncated).
+    """Vectorised task: worlds end at the goal or off the map (terminated) or after 300 steps
+    (truncated).
 
-    ``step`` returns observation (B, 5), reward (B,), cost (B,), terminated (B,), truncated (B,), info with ``success``
-    (in the goal), ``left`` (off the map: a failure of its own, never a safe success) and ``final_observation``. The
-    reward is the progress towards the goal in m, plus 5 on arrival; the cost is 1 in the hazard after the step. Ended
-    worlds are reset to random states, unless ``auto_reset`` is off.
+    ``step`` returns observation (B, 5), reward (B,), cost (B,), terminated (B,), truncated (B,),
+    info with ``success`` (in the goal), ``left`` (off the map: a failure of its own, never a safe
+    success) and ``final_observation``. The reward is the progress towards the goal in m, plus 5 on
+    arrival; the cost is 1 in the hazard after the step. Ended worlds are reset to random states,
+    unless ``auto_reset`` is off.
     """
 
     num_obs, num_actions = NUM_OBS, NUM_ACTIONS
@@ -122,13 +139,25 @@ class ReachAvoid:
         if states is None:
             states = random_states(self.num_envs, self.generator)
         if states.shape != (self.num_envs, 4):
-            raise ValueError(f"states have shape {tuple(states.shape)}, expected {(self.num_envs, 4)}")
-        self.state, self.steps = states.clone().float(), torch.zeros(self.num_envs, dtype=torch.long)
+            raise ValueError(
+                f"states have shape {tuple(states.shape)}, expected {(self.num_envs, 4)}"
+            )
+        self.state, self.steps = (
+            states.clone().float(),
+            torch.zeros(self.num_envs, dtype=torch.long),
+        )
         return observe(self.state)
 
     def step(
         self, action: torch.Tensor
-    ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, Dict[str, torch.Tensor]]:
+    ) -> Tuple[
+        torch.Tensor,
+        torch.Tensor,
+        torch.Tensor,
+        torch.Tensor,
+        torch.Tensor,
+        Dict[str, torch.Tensor],
+    ]:
         """Advance all worlds by one step under actions (B, 2)."""
         before = goal_distance(self.state)
         self.state = advance(self.state, action)
@@ -141,7 +170,9 @@ class ReachAvoid:
         final = observe(self.state)
         done = terminated | truncated
         if self.auto_reset and bool(done.any()):
-            self.state = torch.where(done[:, None], random_states(self.num_envs, self.generator), self.state)
+            self.state = torch.where(
+                done[:, None], random_states(self.num_envs, self.generator), self.state
+            )
             self.steps = torch.where(done, torch.zeros_like(self.steps), self.steps)
         info = {"success": success, "left": left, "final_observation": final}
         return observe(self.state), reward, cost, terminated, truncated, info
@@ -150,7 +181,8 @@ class ReachAvoid:
 class ReachAvoidGym(gymnasium.Env):
     """One world behind gymnasium's interface; ``info["cost"]`` as in Safety-Gymnasium.
 
-    ``reset(options={"state": (x, y, v, theta)})`` starts there; otherwise ``start`` is ``paper`` or ``random``.
+    ``reset(options={"state": (x, y, v, theta)})`` starts there; otherwise ``start`` is ``paper`` or
+    ``random``.
     """
 
     metadata: Dict[str, Any] = {"render_modes": []}
@@ -182,5 +214,9 @@ class ReachAvoidGym(gymnasium.Env):
         """See :meth:`gymnasium.Env.step`."""
         tensor = torch.as_tensor(np.asarray(action, dtype=np.float32)).reshape(1, NUM_ACTIONS)
         obs, reward, cost, terminated, truncated, info = self._env.step(tensor)
-        extra = {"cost": float(cost[0]), "success": bool(info["success"][0]), "left": bool(info["left"][0])}
+        extra = {
+            "cost": float(cost[0]),
+            "success": bool(info["success"][0]),
+            "left": bool(info["left"][0]),
+        }
         return obs[0].numpy(), float(reward[0]), bool(terminated[0]), bool(truncated[0]), extra

@@ -3,15 +3,17 @@
 Two tables, each computed once and cached:
 
 - ``reach`` on the 4-D lattice (x, y, v, theta): the least number of steps to the goal without a step in the hazard or
-  off the map (infinite where there is none). Decisions last 4 steps; accelerations {-1, 0, 1} and angular velocities
-  in fifths of the range move speed and heading by whole cells, so only x and y are interpolated.
+  off the map (infinite where there is none). Decisions last 4 steps; accelerations {-1, 0, 1} and
+  angular velocities in fifths of the range move speed and heading by whole cells, so only x and y
+  are interpolated.
 - ``violation``: the least number of steps in the hazard. Map bounds play no part near the hazard, and the hazard is a
-  disc at the origin, so the 4-D problem has an exact rotational symmetry: three numbers (distance, speed, heading
-  relative to the centre) are enough and the grid can be fine. ``violation_4d`` is the same on the lattice, to
-  measure the discretisation error.
+  disc at the origin, so the 4-D problem has an exact rotational symmetry: three numbers (distance,
+  speed, heading relative to the centre) are enough and the grid can be fine. ``violation_4d`` is
+  the same on the lattice, to measure the discretisation error.
 
-Both restrict controls, so true optima are a little better; interpolation errs to either side. :func:`certify` turns
-tables into facts: it drives from every start in the real dynamics, greedily on the table.
+Both restrict controls, so true optima are a little better; interpolation errs to either side.
+:func:`certify` turns tables into facts: it drives from every start in the real dynamics, greedily
+on the table.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ UNREACHABLE = 1000.0
 
 @dataclass(frozen=True)
 class Resolution:
-    """Grid sizes: lattice (x and y, speed, heading) and symmetric grid (distance, speed, relative heading)."""
+    """Grid sizes: lattice (x and y, speed, heading) and symmetric grid (distance, speed, relative
+    heading).
+    """
 
     cells: int = 121
     speeds: int = 11
@@ -75,7 +79,9 @@ def _hold(state: torch.Tensor, action: torch.Tensor) -> List[torch.Tensor]:
 
 
 class _Lattice:
-    """Backups on the 4-D lattice: values (V, H, X, Y), one constant displacement per speed, heading and action."""
+    """Backups on the 4-D lattice: values (V, H, X, Y), one constant displacement per speed, heading
+    and action.
+    """
 
     def __init__(self, resolution: Resolution) -> None:
         r = self.resolution = resolution
@@ -87,7 +93,9 @@ class _Lattice:
         self.controls = _controls(r)
 
     def moves(self) -> List[Tuple[int, int, int, int, List[torch.Tensor]]]:
-        """(speed, heading, next speed, next heading, offsets (2,) after each step) for every control."""
+        """(speed, heading, next speed, next heading, offsets (2,) after each step) for every
+        control.
+        """
         r, result = self.resolution, []
         for i in range(r.speeds):
             for j in range(r.headings):
@@ -95,7 +103,10 @@ class _Lattice:
                 for control in self.controls:
                     path = _hold(start, control)
                     di = round(float(path[-1][2]) / float(self.speeds[1]))
-                    dj = round((float(path[-1][3]) + math.pi) / (2 * math.pi / r.headings)) % r.headings
+                    dj = (
+                        round((float(path[-1][3]) + math.pi) / (2 * math.pi / r.headings))
+                        % r.headings
+                    )
                     result.append((i, j, di, dj, [p[:2] for p in path]))
         return result
 
@@ -136,7 +147,9 @@ def solve_reach(resolution: Resolution, say: Callable[[str], None] = print) -> t
             step = HOLD + lattice.shift(values[di, dj], path[-1], UNREACHABLE)
             step[bad] = UNREACHABLE
             torch.minimum(new[i, j], step, out=new[i, j])
-        new[:, :, inside & ~goal] = torch.minimum(new, torch.tensor(UNREACHABLE))[:, :, inside & ~goal]
+        new[:, :, inside & ~goal] = torch.minimum(new, torch.tensor(UNREACHABLE))[
+            :, :, inside & ~goal
+        ]
         new[:, :, goal] = 0.0
         change = float((new - values).abs().max())
         values = new
@@ -152,13 +165,19 @@ def solve_violation_4d(resolution: Resolution, say: Callable[[str], None] = prin
     moves = lattice.moves()
     costs = []
     for *_, path in moves:
-        costs.append(sum(((lattice.positions + o).norm(dim=-1) < task.HAZARD_RADIUS).float() for o in path))
+        costs.append(
+            sum(((lattice.positions + o).norm(dim=-1) < task.HAZARD_RADIUS).float() for o in path)
+        )
     shape = (resolution.speeds, resolution.headings, resolution.cells, resolution.cells)
     values = torch.zeros(shape)
     for sweep in range(task.MAX_STEPS // HOLD):
         new = torch.full(shape, UNREACHABLE)
         for (i, j, di, dj, path), cost in zip(moves, costs):
-            torch.minimum(new[i, j], cost + lattice.shift(values[di, dj], path[-1], UNREACHABLE), out=new[i, j])
+            torch.minimum(
+                new[i, j],
+                cost + lattice.shift(values[di, dj], path[-1], UNREACHABLE),
+                out=new[i, j],
+            )
         change = float((new - values).clamp(max=100.0).abs().max())
         values = new.clamp(max=UNREACHABLE)
         say(f"violation on the lattice: sweep {sweep + 1}, change {change:.2f}")
@@ -170,7 +189,9 @@ def solve_violation_4d(resolution: Resolution, say: Callable[[str], None] = prin
 def _symmetric(state: torch.Tensor) -> torch.Tensor:
     """(distance, speed, heading relative to the centre in [0, pi]) of states (..., 4)."""
     x, y, v, theta = state.unbind(-1)
-    relative = torch.atan2(torch.sin(theta - torch.atan2(-y, -x)), torch.cos(theta - torch.atan2(-y, -x)))
+    relative = torch.atan2(
+        torch.sin(theta - torch.atan2(-y, -x)), torch.cos(theta - torch.atan2(-y, -x))
+    )
     return torch.stack([torch.hypot(x, y), v, relative.abs()], -1)
 
 
@@ -222,7 +243,9 @@ class Truth:
     """The tables with interpolation and greedy control."""
 
     def __init__(self, tables: Dict[str, torch.Tensor]) -> None:
-        self.reach, self.violation, self.violation_4d = (tables[k] for k in ("reach", "violation", "violation_4d"))
+        self.reach, self.violation, self.violation_4d = (
+            tables[k] for k in ("reach", "violation", "violation_4d")
+        )
 
     def least_violation(self, state: torch.Tensor) -> torch.Tensor:
         """Estimated least steps in the hazard from states (..., 4)."""
@@ -241,10 +264,15 @@ class Truth:
         """Interpolation over all four coordinates; the worst value off the map."""
         speeds, headings, cells, _ = table.shape
         x, y, v, theta = state.unbind(-1)
-        at = torch.stack([
-            v / task.MAX_SPEED * (speeds - 1), (theta + math.pi) / (2 * math.pi) * headings,
-            (x + task.BOUND) / (2 * task.BOUND) * (cells - 1), (y + task.BOUND) / (2 * task.BOUND) * (cells - 1),
-        ], -1)  # fmt: skip
+        at = torch.stack(
+            [
+                v / task.MAX_SPEED * (speeds - 1),
+                (theta + math.pi) / (2 * math.pi) * headings,
+                (x + task.BOUND) / (2 * task.BOUND) * (cells - 1),
+                (y + task.BOUND) / (2 * task.BOUND) * (cells - 1),
+            ],
+            -1,
+        )
         low = at.floor().long()
         part = at - low
         total = torch.zeros_like(x)
@@ -259,7 +287,9 @@ class Truth:
         return torch.where(task.outside(state), torch.full_like(total, UNREACHABLE), total)
 
     def greedy(self, state: torch.Tensor, goal: bool) -> torch.Tensor:
-        """Actions (B, 2): towards the goal without violation, or the least violation, one decision ahead."""
+        """Actions (B, 2): towards the goal without violation, or the least violation, one decision
+        ahead.
+        """
         actions = fine_controls()
         wide = state[:, None].expand(-1, len(actions), -1)
         path = _hold(wide, actions.expand(len(state), -1, -1))
@@ -268,12 +298,18 @@ class Truth:
         score = self.least_violation(path[-1]) + cost + UNREACHABLE * left.float()
         if goal:
             arrived = torch.stack([task.at_goal(p) for p in path]).float()
-            first = torch.where(arrived.sum(0) > 0, arrived.argmax(0).float() + 1, HOLD + self.steps_to_goal(path[-1]))
+            first = torch.where(
+                arrived.sum(0) > 0,
+                arrived.argmax(0).float() + 1,
+                HOLD + self.steps_to_goal(path[-1]),
+            )
             score = first + UNREACHABLE * ((cost > 0) | left).float()
         return actions[score.argmin(1)]
 
 
-def load_truth(cache: Path, resolution: Resolution = Resolution(), say: Callable[[str], None] = print) -> Truth:
+def load_truth(
+    cache: Path, resolution: Resolution = Resolution(), say: Callable[[str], None] = print
+) -> Truth:
     """The tables from ``cache``, solved and stored there if missing."""
     if not cache.is_file():
         tables = {
@@ -287,14 +323,20 @@ def load_truth(cache: Path, resolution: Resolution = Resolution(), say: Callable
 
 
 def certify(truth: Truth, starts: torch.Tensor, goal: bool) -> Dict[str, torch.Tensor]:
-    """Drive greedily from ``starts`` (B, 4) in the real dynamics: ``cost`` (B,), ``success`` (B,), ``left`` (B,), ``steps``.
+    """Drive greedily from ``starts`` (B, 4) in the real dynamics: ``cost`` (B,), ``success`` (B,),
+    ``left`` (B,), ``steps``.
 
-    What is achieved here is achievable: a proof that a start is feasible, and an upper bound of the least violation.
+    What is achieved here is achievable: a proof that a start is feasible, and an upper bound of the
+    least violation.
     """
     env = task.ReachAvoid(len(starts), auto_reset=False)
     env.reset(starts)
     cost, alive = torch.zeros(len(starts)), torch.ones(len(starts), dtype=torch.bool)
-    success, left, steps = torch.zeros_like(alive), torch.zeros_like(alive), torch.zeros(len(starts))
+    success, left, steps = (
+        torch.zeros_like(alive),
+        torch.zeros_like(alive),
+        torch.zeros(len(starts)),
+    )
     for _ in range(task.MAX_STEPS):
         action = truth.greedy(env.state, goal)
         _, _, c, terminated, _, info = env.step(action)

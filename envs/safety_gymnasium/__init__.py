@@ -1,4 +1,7 @@
-"""Safety-Gymnasium's nine tasks of the paper. Importing this registers ``go2_sevpo/Safety...`` with gymnasium."""
+"""Safety-Gymnasium's nine tasks of the paper.
+
+Importing this registers ``go2_sevpo/Safety...`` with gymnasium.
+"""
 
 import gymnasium
 

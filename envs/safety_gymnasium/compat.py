@@ -1,15 +1,19 @@
-"""What Safety-Gymnasium 1.0.0 needs to run beside a modern MuJoCo and gymnasium. One cure per break, nothing else.
+"""What Safety-Gymnasium 1.0.0 needs to run beside a modern MuJoCo and gymnasium.
 
-The package was made for mujoco 2.3 and gymnasium 0.28 and is not maintained. Its environments are imported without its own ``__init__``,
-which fails on gymnasium 1; while they are imported and built, three things are put right (:func:`cured`).
+One cure per break, nothing else.
+
+The package was made for mujoco 2.3 and gymnasium 0.28 and is not maintained. Its environments are
+imported without its own ``__init__``, which fails on gymnasium 1; while they are imported and
+built, three things are put right (:func:`cured`).
 
 ==================================================================  ====================================================
 break                                                               cure
 ==================================================================  ====================================================
-``import safety_gymnasium`` wants gymnasium.wrappers.compatibility  a package module without its ``__init__``
-Python 3.11 refuses arrays as defaults of dataclass fields           they become default factories
-``MjModel.jnt(array)`` is a TypeError on mujoco 4                    the array's only element is passed
-every reset reads and parses 24 MB of textures                       the table is read once, the sky is a gradient
+``import safety_gymnasium`` wants gymnasium.wrappers.compatibility  a package module without its
+``__init__`` Python 3.11 refuses arrays as defaults of dataclass fields           they become
+default factories ``MjModel.jnt(array)`` is a TypeError on mujoco 4                    the array's
+only element is passed every reset reads and parses 24 MB of textures                       the
+table is read once, the sky is a gradient
 ==================================================================  ====================================================
 """
 
@@ -34,7 +38,9 @@ SKY = {
     "@width": "64",
     "@height": "384",
 }
-"""Stands in for the package's pictures of a sky; no camera of a task looks at it, no observation depends on it."""
+"""Stands in for the package's pictures of a sky; no camera of a task looks at it, no observation
+depends on it.
+"""
 
 
 def install_package() -> None:
@@ -82,7 +88,9 @@ def _scalar_joint(original: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def cured() -> Iterator[None]:
-    """Put dataclasses and ``MjModel.jnt`` right for as long as the package is imported or builds a task."""
+    """Put dataclasses and ``MjModel.jnt`` right for as long as the package is imported or builds a
+    task.
+    """
     dataclass, jnt = dataclasses.dataclass, mujoco.MjModel.jnt
     dataclasses.dataclass = _with_factories(dataclass)  # type: ignore[assignment]
     mujoco.MjModel.jnt = _scalar_joint(jnt)  # type: ignore[method-assign]
@@ -94,7 +102,9 @@ def cured() -> Iterator[None]:
 
 
 class _CachedYaml:
-    """Stands in for the ``yaml`` that ``safety_gymnasium.world`` reads its textures with at every reset."""
+    """Stands in for the ``yaml`` that ``safety_gymnasium.world`` reads its textures with at every
+    reset.
+    """
 
     def __init__(self, original: Any) -> None:
         self._original, self._tables = original, {}  # type: ignore[var-annotated]
@@ -113,7 +123,9 @@ class _CachedYaml:
 
 
 def quicken_resets() -> None:
-    """Read textures once and let the sky be a gradient; call after the package's modules were imported."""
+    """Read textures once and let the sky be a gradient; call after the package's modules were
+    imported.
+    """
     from safety_gymnasium import world
 
     if not isinstance(world.yaml, _CachedYaml):

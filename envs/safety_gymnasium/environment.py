@@ -1,7 +1,9 @@
-"""Safety-Gymnasium's nine tasks of the paper as plain gymnasium environments, and playing policies on them.
+"""Safety-Gymnasium's nine tasks of the paper as plain gymnasium environments, and playing policies
+on them.
 
-``make("CarGoal1")`` gives an environment whose ``step`` returns five values with the cost in ``info["cost"]`` and whose episodes are 1000
-steps long. Extra ``safety``; see :mod:`go2_sevpo.envs.safety_gymnasium.compat` for what makes the package run here.
+``make("CarGoal1")`` gives an environment whose ``step`` returns five values with the cost in
+``info["cost"]`` and whose episodes are 1000 steps long. Extra ``safety``; see
+:mod:`go2_sevpo.envs.safety_gymnasium.compat` for what makes the package run here.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ def _build(task: Task) -> Any:
 
 
 class SafetyEnv(gymnasium.Env):
-    """One task; see the module. ``render`` returns an image (height, width, 3) uint8 drawn by MuJoCo.
+    """One task; see the module.
+
+    ``render`` returns an image (height, width, 3) uint8 drawn by MuJoCo.
 
     Raises:
         DatasetError: no such task.
@@ -47,17 +51,23 @@ class SafetyEnv(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}
 
-    def __init__(self, task: str, render_mode: Optional[str] = None, width: int = 480, height: int = 360) -> None:
+    def __init__(
+        self, task: str, render_mode: Optional[str] = None, width: int = 480, height: int = 360
+    ) -> None:
         self.task = find_task(task)
         self.render_mode, self._size = render_mode, (height, width)
         self._env = _build(self.task)
         n, a = self.task.num_obs, self._env.action_space
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (n,), np.float32)
-        self.action_space = gymnasium.spaces.Box(a.low.astype(np.float32), a.high.astype(np.float32), dtype=np.float32)
+        self.action_space = gymnasium.spaces.Box(
+            a.low.astype(np.float32), a.high.astype(np.float32), dtype=np.float32
+        )
         self._steps, self._renderer = 0, None
         self._drawn: Any = None
 
-    def reset(self, *, seed: Optional[int] = None, options: Any = None) -> Tuple[np.ndarray, Dict[str, Any]]:
+    def reset(
+        self, *, seed: Optional[int] = None, options: Any = None
+    ) -> Tuple[np.ndarray, Dict[str, Any]]:
         """Start an episode."""
         super().reset(seed=seed)
         self._steps = 0
@@ -69,7 +79,9 @@ class SafetyEnv(gymnasium.Env):
 
     def step(self, action: np.ndarray) -> Tuple[np.ndarray, float, bool, bool, Dict[str, Any]]:
         """One step; ``info["cost"]`` is its cost."""
-        action = np.clip(np.asarray(action, dtype=np.float64), self.action_space.low, self.action_space.high)
+        action = np.clip(
+            np.asarray(action, dtype=np.float64), self.action_space.low, self.action_space.high
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             obs, reward, cost, terminated, truncated, info = self._env.step(action)
@@ -93,7 +105,10 @@ class SafetyEnv(gymnasium.Env):
         if self._drawn is not model:
             self.close()
             height, width = self._size
-            model.vis.global_.offwidth, model.vis.global_.offheight = max(width, 640), max(height, 480)
+            model.vis.global_.offwidth, model.vis.global_.offheight = (
+                max(width, 640),
+                max(height, 480),
+            )
             self._renderer, self._drawn = mujoco.Renderer(model, height, width), model
         names = [model.camera(k).name for k in range(model.ncam)]
         camera: Any = "track" if "track" in names else -1

@@ -1,4 +1,6 @@
-"""DSRL's files of the nine tasks: where they are published, where they lie, whether they are what they should be."""
+"""DSRL's files of the nine tasks: where they are published, where they lie, whether they are what
+they should be.
+"""
 
 from __future__ import annotations
 
@@ -46,11 +48,17 @@ def validate(path: Path, task: Task) -> Dict[str, Any]:
         DatasetError: saying what was found and what was expected.
     """
     data = read_dsrl(path)
-    sizes = {"observations": task.num_obs, "next_observations": task.num_obs, "actions": task.num_actions}
+    sizes = {
+        "observations": task.num_obs,
+        "next_observations": task.num_obs,
+        "actions": task.num_actions,
+    }
     for key, size in sizes.items():
         shape = data.columns[key].shape
         if len(shape) != 2 or shape[1] != size:
-            raise DatasetError(f"{path}: '{key}' has shape {shape}, expected (rows, {size}) for {task.name}")
+            raise DatasetError(
+                f"{path}: '{key}' has shape {shape}, expected (rows, {size}) for {task.name}"
+            )
     if (data.columns["costs"] < 0).any():
         raise DatasetError(
             f"{path}: costs go down to {data.columns['costs'].min():g}, expected none below 0 (scaled already?)"
@@ -61,8 +69,12 @@ def validate(path: Path, task: Task) -> Dict[str, Any]:
             f"{path}: an episode has {length.max()} steps, expected at most {EPISODE_STEPS} (missing timeouts?)"
         )
     return {
-        "transitions": data.rows, "episodes": len(length), "length": float(length.mean()),
-        "return_min": float(data.episodes["return"].min()), "return_max": float(data.episodes["return"].max()),
-        "cost_mean": float(data.episodes["cost"].mean()), "cost_max": float(data.episodes["cost"].max()),
+        "transitions": data.rows,
+        "episodes": len(length),
+        "length": float(length.mean()),
+        "return_min": float(data.episodes["return"].min()),
+        "return_max": float(data.episodes["return"].max()),
+        "cost_mean": float(data.episodes["cost"].mean()),
+        "cost_max": float(data.episodes["cost"].max()),
         "as_published": len(length) == task.trajectories,
-    }  # fmt: skip
+    }

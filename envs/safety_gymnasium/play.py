@@ -25,10 +25,11 @@ Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def play(task: str, act: Act, episodes: int, first_seed: int, processes: int = 0) -> Played:
-    """Play ``episodes`` episodes, each with a seed of its own, in as many worlds side by side (at most 16).
+    """Play ``episodes`` episodes, each with a seed of its own, in as many worlds side by side (at
+    most 16).
 
-    ``processes`` > 0 steps the worlds in processes of their own. Results do not depend on how many there are if ``act`` treats rows
-    alike and independently.
+    ``processes`` > 0 steps the worlds in processes of their own. Results do not depend on how many
+    there are if ``act`` treats rows alike and independently.
     """
     worlds = min(episodes, 16)
     makers = [lambda: SafetyEnv(task)] * worlds

@@ -1,8 +1,9 @@
 """The simulator protocol: what every physics back end offers to the environment.
 
-A back end holds ``num_envs`` separate worlds, each with one Go2 on one course of a fixed list. All tensors are
-float32 torch tensors on ``device``, batched over worlds. Canonical joint order (:data:`go2_sevpo.envs.go2.description.robot.JOINT_NAMES`)
-at every boundary; back ends map by name. Nobody writes into a returned state.
+A back end holds ``num_envs`` separate worlds, each with one Go2 on one course of a fixed list. All
+tensors are float32 torch tensors on ``device``, batched over worlds. Canonical joint order
+(:data:`go2_sevpo.envs.go2.description.robot.JOINT_NAMES`) at every boundary; back ends map by name.
+Nobody writes into a returned state.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ def physics_steps(num_envs: int, courses: Sequence[Course], physics_dt: float) -
         ValueError: no course, no world, or a physics step that does not divide the control step.
     """
     if num_envs < 1 or not courses:
-        raise ValueError(f"got {num_envs} worlds and {len(courses)} courses, expected at least one of each")
+        raise ValueError(
+            f"got {num_envs} worlds and {len(courses)} courses, expected at least one of each"
+        )
     steps = round(r.CONTROL_DT / physics_dt)
     if steps < 1 or abs(steps * physics_dt - r.CONTROL_DT) > 1e-9:
-        raise ValueError(f"physics step is {physics_dt} s, expected a divisor of the control step {r.CONTROL_DT} s")
+        raise ValueError(
+            f"physics step is {physics_dt} s, expected a divisor of the control step {r.CONTROL_DT} s"
+        )
     return steps
 
 
@@ -38,11 +43,12 @@ def physics_steps(num_envs: int, courses: Sequence[Course], physics_dt: float) -
 class RobotState:
     """State of N robots.
 
-    ``base_position`` (N, 3) m; ``base_quaternion`` (N, 4) wxyz, base to world; ``base_linear_velocity`` (N, 3) m/s and
-    ``base_angular_velocity`` (N, 3) rad/s, both in the **world** frame; ``joint_position``, ``joint_velocity``,
-    ``joint_torque`` (N, 12) rad, rad/s, N m; ``foot_force`` (N, 4) normal contact force, N, legs FL FR RL RR;
-    ``body_force`` (N, 9) normal contact force on :data:`go2_sevpo.envs.go2.description.robot.CONTACT_BODIES`, the largest of the last
-    control step, N.
+    ``base_position`` (N, 3) m; ``base_quaternion`` (N, 4) wxyz, base to world;
+    ``base_linear_velocity`` (N, 3) m/s and ``base_angular_velocity`` (N, 3) rad/s, both in the
+    **world** frame; ``joint_position``, ``joint_velocity``, ``joint_torque`` (N, 12) rad, rad/s, N
+    m; ``foot_force`` (N, 4) normal contact force, N, legs FL FR RL RR; ``body_force`` (N, 9) normal
+    contact force on :data:`go2_sevpo.envs.go2.description.robot.CONTACT_BODIES`, the largest of the
+    last control step, N.
     """
 
     base_position: torch.Tensor
@@ -62,8 +68,9 @@ class RobotState:
 
 @dataclass
 class Dynamics:
-    """Randomised physics of N worlds, each (N,): friction factor on the course's own coefficient, payload mass (kg,
-    added to the base at its centre of mass), motor strength (factor on the PD gains and the torque limits).
+    """Randomised physics of N worlds, each (N,): friction factor on the course's own coefficient,
+    payload mass (kg, added to the base at its centre of mass), motor strength (factor on the PD
+    gains and the torque limits).
     """
 
     friction: torch.Tensor
@@ -86,11 +93,17 @@ class Simulator(Protocol):
     fixed_payload: Optional[torch.Tensor]
     """Payloads (N,), kg, that :meth:`assign` cannot change; None where it can."""
 
-    def assign(self, env_ids: torch.Tensor, course_ids: torch.Tensor, dynamics: Optional[Dynamics] = None) -> None:
-        """Give worlds ``env_ids`` (K,) the courses ``course_ids`` (K,) and, if not None, new dynamics."""
+    def assign(
+        self, env_ids: torch.Tensor, course_ids: torch.Tensor, dynamics: Optional[Dynamics] = None
+    ) -> None:
+        """Give worlds ``env_ids`` (K,) the courses ``course_ids`` (K,) and, if not None, new
+        dynamics.
+        """
 
     def write(self, env_ids: torch.Tensor, state: RobotState) -> None:
-        """Set position and velocity of worlds ``env_ids`` (K,) from ``state`` (K rows); forces are ignored."""
+        """Set position and velocity of worlds ``env_ids`` (K,) from ``state`` (K rows); forces are
+        ignored.
+        """
 
     def push(self, env_ids: torch.Tensor, velocity: torch.Tensor) -> None:
         """Add ``velocity`` (K, 3), m/s, world frame, to the base's linear velocity."""
@@ -103,9 +116,9 @@ class Simulator(Protocol):
     ) -> None:
         """Advance one control step towards ``joint_targets`` (N, 12) rad.
 
-        Worlds not ``active`` (N,) bool stand still. For the first ``delay`` (N,) seconds, rounded to physics steps,
-        the previous targets still hold (after :meth:`write`: the joint positions written).
-        The PD law, the torque limits and the velocity limits act at the physics rate.
+        Worlds not ``active`` (N,) bool stand still. For the first ``delay`` (N,) seconds, rounded
+        to physics steps, the previous targets still hold (after :meth:`write`: the joint positions
+        written). The PD law, the torque limits and the velocity limits act at the physics rate.
 
         Raises:
             SimulationError: a world's state became non-finite; the message names the world.
@@ -115,7 +128,9 @@ class Simulator(Protocol):
         """Return the present state of all worlds as fresh tensors."""
 
     def state_dict(self) -> Dict[str, Any]:
-        """Return the physical state of all worlds, exact, as tensors (courses and dynamics are the caller's)."""
+        """Return the physical state of all worlds, exact, as tensors (courses and dynamics are the
+        caller's).
+        """
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""

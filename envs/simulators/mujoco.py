@@ -1,9 +1,9 @@
 """MuJoCo on the CPU: one small model per world, stepped by ``mujoco.rollout`` on a thread pool.
 
-Bitwise deterministic whatever the number of threads: a world's next state depends on its own model, state and
-targets alone. Velocity limits are enforced at the physics rate: a control step is rolled out as a whole, and the
-few worlds in which a joint ran over its limit are done again one physics step at a time with the velocity clipped
-after each (what PhysX does with ``max_joint_velocity``).
+Bitwise deterministic whatever the number of threads: a world's next state depends on its own model,
+state and targets alone. Velocity limits are enforced at the physics rate: a control step is rolled
+out as a whole, and the few worlds in which a joint ran over its limit are done again one physics
+step at a time with the velocity clipped after each (what PhysX does with ``max_joint_velocity``).
 """
 
 from __future__ import annotations
@@ -25,9 +25,17 @@ from go2_sevpo.envs.simulators.rolling import make_rollout
 
 _FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS.value
 _COURSE_FIELDS = (
-    "geom_pos", "geom_quat", "geom_size", "geom_rbound", "geom_aabb", "geom_friction",
-    "bvh_aabb", "bvh_child", "bvh_depth", "bvh_nodeid",
-)  # fmt: skip
+    "geom_pos",
+    "geom_quat",
+    "geom_size",
+    "geom_rbound",
+    "geom_aabb",
+    "geom_friction",
+    "bvh_aabb",
+    "bvh_child",
+    "bvh_depth",
+    "bvh_nodeid",
+)
 _Q, _V = 1, 20  # offsets of qpos (19) and qvel (18) in the full physics state
 _FEET, _BODIES = len(r.LEGS), len(r.CONTACT_BODIES)
 
@@ -39,7 +47,8 @@ class MujocoSimulator:
         num_envs: number of worlds.
         courses: the courses worlds can be given; world i starts on course ``i % len(courses)``.
         threads: physics threads; 0 means all cores.
-        physics_dt: physics step, s; the control step stays :data:`go2_sevpo.envs.go2.description.robot.CONTROL_DT`.
+        physics_dt: physics step, s; the control step stays
+            :data:`go2_sevpo.envs.go2.description.robot.CONTROL_DT`.
 
     Raises:
         ValueError: no course, no world, or a physics step that does not divide the control step.
@@ -49,19 +58,26 @@ class MujocoSimulator:
     fixed_payload = None
 
     def __init__(
-        self, num_envs: int, courses: Sequence[Course], threads: int = 0, physics_dt: float = r.PHYSICS_DT
+        self,
+        num_envs: int,
+        courses: Sequence[Course],
+        threads: int = 0,
+        physics_dt: float = r.PHYSICS_DT,
     ) -> None:
         self._substeps = physics_steps(num_envs, courses, physics_dt)
         self.num_envs, self.courses = num_envs, list(courses)
         self._pool = [self._compile(c, physics_dt) for c in self.courses]
         first = self._pool[0]
-        self._models: List[Any] = [self._compile(self.courses[0], physics_dt) for _ in range(num_envs)]
+        self._models: List[Any] = [
+            self._compile(self.courses[0], physics_dt) for _ in range(num_envs)
+        ]
         threads = threads or os.cpu_count() or 1
         self._data = [mujoco.MjData(first) for _ in range(threads)]
         self._rollout = make_rollout(threads)
         self._scratch = mujoco.MjData(first)
         self._nstate = mujoco.mj_stateSize(first, _FULL)
-        # MuJoCo order of our canonical joints; the actuators are declared in canonical order already.
+        # MuJoCo order of our canonical joints; the actuators are declared in canonical order
+        # already.
         self._qadr = np.array([first.joint(n).qposadr[0] for n in r.JOINT_NAMES]) + _Q
         self._vadr = np.array([first.joint(n).dofadr[0] for n in r.JOINT_NAMES]) + _V
         self._act = np.array([first.actuator(n).id for n in r.JOINT_NAMES])
@@ -79,7 +95,11 @@ class MujocoSimulator:
         self._body = np.zeros((num_envs, _BODIES))
         self._course_of = np.zeros(num_envs, dtype=np.int64)
         self._pictures = CourseRenderer()
-        self.assign(torch.arange(num_envs), torch.arange(num_envs) % len(self.courses), Dynamics.nominal(num_envs))
+        self.assign(
+            torch.arange(num_envs),
+            torch.arange(num_envs) % len(self.courses),
+            Dynamics.nominal(num_envs),
+        )
 
     @staticmethod
     def _compile(course: Course, physics_dt: float) -> Any:
@@ -89,7 +109,9 @@ class MujocoSimulator:
         model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET.value
         return model
 
-    def assign(self, env_ids: torch.Tensor, course_ids: torch.Tensor, dynamics: Optional[Dynamics] = None) -> None:
+    def assign(
+        self, env_ids: torch.Tensor, course_ids: torch.Tensor, dynamics: Optional[Dynamics] = None
+    ) -> None:
         """See :class:`Simulator`."""
         for k, (i, c) in enumerate(zip(env_ids.tolist(), course_ids.tolist())):
             model, source = self._models[i], self._pool[c]
@@ -100,7 +122,9 @@ class MujocoSimulator:
             if dynamics is not None:
                 self._set_dynamics(model, source, *(float(x[k]) for x in vars(dynamics).values()))
 
-    def _set_dynamics(self, model: Any, source: Any, friction: float, payload: float, strength: float) -> None:
+    def _set_dynamics(
+        self, model: Any, source: Any, friction: float, payload: float, strength: float
+    ) -> None:
         model.geom_friction[:] = source.geom_friction
         model.geom_friction[:, 0] *= friction
         base = 1
@@ -120,7 +144,10 @@ class MujocoSimulator:
         row[:, _V : _V + 3] = state.base_linear_velocity.numpy()
         # MuJoCo's free joint has its angular velocity in the body frame.
         row[:, _V + 3 : _V + 6] = np.einsum("nji,nj->ni", rot, state.base_angular_velocity.numpy())
-        row[:, self._qadr], row[:, self._vadr] = state.joint_position.numpy(), state.joint_velocity.numpy()
+        row[:, self._qadr], row[:, self._vadr] = (
+            state.joint_position.numpy(),
+            state.joint_velocity.numpy(),
+        )
         self._state[i] = row
         self._torque[i], self._foot[i], self._body[i] = 0.0, 0.0, 0.0
         self._target[np.ix_(i, self._act)] = state.joint_position.numpy()
@@ -138,7 +165,14 @@ class MujocoSimulator:
         control = np.ascontiguousarray(control)
         # Shapes are right by construction; the library's checks cost a call per world.
         self._rollout.rollout(
-            models, self._data, start, control, nstep=steps, state=state, sensordata=sensors, skip_checks=True
+            models,
+            self._data,
+            start,
+            control,
+            nstep=steps,
+            state=state,
+            sensordata=sensors,
+            skip_checks=True,
         )
         return state, sensors
 
@@ -192,7 +226,9 @@ class MujocoSimulator:
         s = self._state
         quat = s[:, _Q + 3 : _Q + 7]
         quat = quat / np.linalg.norm(quat, axis=1, keepdims=True)
-        omega = np.einsum("nij,nj->ni", rotation_matrix(torch.from_numpy(quat)).numpy(), s[:, _V + 3 : _V + 6])
+        omega = np.einsum(
+            "nij,nj->ni", rotation_matrix(torch.from_numpy(quat)).numpy(), s[:, _V + 3 : _V + 6]
+        )
 
         def tensor(x: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(x.astype(np.float32))
@@ -223,8 +259,13 @@ class MujocoSimulator:
         """Return ``(course, qpos)`` of one world, for a viewer."""
         return self.courses[int(self._course_of[env_id])], self._state[env_id, _Q : _Q + 19].copy()
 
-    def render(self, env_id: int, width: int = 640, height: int = 360, camera: Any = None) -> np.ndarray:
-        """See :class:`Simulator`. ``camera`` is an ``mujoco.MjvCamera``; by default one follows the robot."""
+    def render(
+        self, env_id: int, width: int = 640, height: int = 360, camera: Any = None
+    ) -> np.ndarray:
+        """See :class:`Simulator`.
+
+        ``camera`` is an ``mujoco.MjvCamera``; by default one follows the robot.
+        """
         return self._pictures.render(*self.visual_state(env_id), width, height, camera)
 
     def close(self) -> None:

@@ -1,10 +1,12 @@
 """MuJoCo Warp: all worlds in one batch on an NVIDIA GPU (or, for tests, on Warp's CPU device).
 
-Worlds share one compiled model; what differs between them (the course's boxes, friction, payload, motor strength) are
-per-world rows of the model's arrays, so a course is changed by copying rows on the device. State, targets and sensors
-are torch views of Warp's arrays: nothing is copied to the host. On a GPU a physics step is captured once as a CUDA graph.
+Worlds share one compiled model; what differs between them (the course's boxes, friction, payload,
+motor strength) are per-world rows of the model's arrays, so a course is changed by copying rows on
+the device. State, targets and sensors are torch views of Warp's arrays: nothing is copied to the
+host. On a GPU a physics step is captured once as a CUDA graph.
 
-The physics is single precision and, on a GPU, not bitwise repeatable (the order of sums differs between runs).
+The physics is single precision and, on a GPU, not bitwise repeatable (the order of sums differs
+between runs).
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from go2_sevpo.envs.simulators.rendering import CourseRenderer
 CONTACTS_PER_WORLD = 32
 """Contacts to allocate per world, on average over worlds; a robot on its back makes about 15."""
 CONSTRAINTS_PER_WORLD = 24 + 4 * 48
-"""Rows of the constraint solver in any one world: dry friction and limits of 12 joints, four for each of 48 contacts."""
+"""Rows of the constraint solver in any one world: dry friction and limits of 12 joints, four for
+each of 48 contacts.
+"""
 PAYLOADS = np.linspace(-5.0, 15.0, 401)
 """Payloads, kg, at which the inertia constants are computed; between them they are interpolated."""
 
@@ -60,19 +64,25 @@ class MujocoWarpSimulator:
         num_envs: number of worlds.
         courses: the courses worlds can be given; world i starts on course ``i % len(courses)``.
         threads: ignored (other back ends' physics threads).
-        physics_dt: physics step, s; the control step stays :data:`go2_sevpo.envs.go2.description.robot.CONTROL_DT`.
+        physics_dt: physics step, s; the control step stays
+            :data:`go2_sevpo.envs.go2.description.robot.CONTROL_DT`.
         device: ``cuda`` or ``cpu``; by default the GPU if there is one.
 
     Raises:
-        ValueError: mujoco_warp is missing; no course, no world, or a physics step that does not divide the control step.
+        ValueError: mujoco_warp is missing; no course, no world, or a physics step that does not
+            divide the control step.
     """
 
     fixed_payload = None
 
     def __init__(
-        self, num_envs: int, courses: Sequence[Course], threads: int = 0, physics_dt: float = r.PHYSICS_DT,
+        self,
+        num_envs: int,
+        courses: Sequence[Course],
+        threads: int = 0,
+        physics_dt: float = r.PHYSICS_DT,
         device: Optional[str] = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._mjw = load_warp()
         import warp as wp
 
@@ -85,18 +95,28 @@ class MujocoWarpSimulator:
         first = models[0]
         with wp.ScopedDevice(self._warp_device):
             batched = _COURSE_FIELDS + _PAYLOAD_FIELDS + _MOTOR_FIELDS
-            self._model = self._mjw.put_model(first, batch_sizes={name: num_envs for name in batched})
+            self._model = self._mjw.put_model(
+                first, batch_sizes={name: num_envs for name in batched}
+            )
             self._model.opt.warn_overflow = 0  # raised by step() instead of printed
             self._data = self._mjw.make_data(
                 first, nworld=num_envs, nconmax=CONTACTS_PER_WORLD, njmax=CONSTRAINTS_PER_WORLD
             )
         self._view = {name: wp.to_torch(getattr(self._model, name)) for name in batched}
-        self._pool = {n: self._tensor(np.stack([getattr(m, n) for m in models]), n) for n in _COURSE_FIELDS}
+        self._pool = {
+            n: self._tensor(np.stack([getattr(m, n) for m in models]), n) for n in _COURSE_FIELDS
+        }
         self._motor = {n: self._view[n][:1].clone() for n in _MOTOR_FIELDS}
         self._payload = self._payload_table(first)
         self._qpos, self._qvel = wp.to_torch(self._data.qpos), wp.to_torch(self._data.qvel)
-        self._warm, self._ctrl = wp.to_torch(self._data.qacc_warmstart), wp.to_torch(self._data.ctrl)
-        self._sensors, self._overflow = wp.to_torch(self._data.sensordata), wp.to_torch(self._data.overflow)
+        self._warm, self._ctrl = (
+            wp.to_torch(self._data.qacc_warmstart),
+            wp.to_torch(self._data.ctrl),
+        )
+        self._sensors, self._overflow = (
+            wp.to_torch(self._data.sensordata),
+            wp.to_torch(self._data.overflow),
+        )
         self._qadr = self._index([first.joint(n).qposadr[0] for n in r.JOINT_NAMES])
         self._vadr = self._index([first.joint(n).dofadr[0] for n in r.JOINT_NAMES])
         self._act = self._index([first.actuator(n).id for n in r.JOINT_NAMES])
@@ -132,10 +152,16 @@ class MujocoWarpSimulator:
 
     def _tensor(self, rows: np.ndarray, name: str) -> torch.Tensor:
         """Rows of a model field (K, ...) in the shape of its per-world view."""
-        return torch.from_numpy(rows.astype(np.float32)).reshape(len(rows), *self._view[name].shape[1:]).to(self.device)
+        return (
+            torch.from_numpy(rows.astype(np.float32))
+            .reshape(len(rows), *self._view[name].shape[1:])
+            .to(self.device)
+        )
 
     def _payload_table(self, model: Any) -> Dict[str, torch.Tensor]:
-        """Fields that follow from the base's mass, at each of :data:`PAYLOADS`, as MuJoCo computes them."""
+        """Fields that follow from the base's mass, at each of :data:`PAYLOADS`, as MuJoCo computes
+        them.
+        """
         data, base = mujoco.MjData(model), 1
         mass, rows = float(model.body_mass[base]), {name: [] for name in _PAYLOAD_FIELDS}  # type: ignore[var-annotated]
         for extra in PAYLOADS:
@@ -147,7 +173,9 @@ class MujocoWarpSimulator:
         mujoco.mj_setConst(model, data)
         return {name: self._tensor(np.stack(values), name) for name, values in rows.items()}
 
-    def assign(self, env_ids: torch.Tensor, course_ids: torch.Tensor, dynamics: Optional[Dynamics] = None) -> None:
+    def assign(
+        self, env_ids: torch.Tensor, course_ids: torch.Tensor, dynamics: Optional[Dynamics] = None
+    ) -> None:
         """See :class:`Simulator`.
 
         Raises:
@@ -159,8 +187,13 @@ class MujocoWarpSimulator:
         self._course_of[i] = c
         if dynamics is not None:
             friction, payload, strength = (x.to(self.device) for x in vars(dynamics).values())
-            if len(i) and not PAYLOADS[0] <= float(payload.min()) <= float(payload.max()) <= PAYLOADS[-1]:
-                raise ValueError(f"payload is {payload.tolist()} kg, expected within [{PAYLOADS[0]}, {PAYLOADS[-1]}]")
+            if (
+                len(i)
+                and not PAYLOADS[0] <= float(payload.min()) <= float(payload.max()) <= PAYLOADS[-1]
+            ):
+                raise ValueError(
+                    f"payload is {payload.tolist()} kg, expected within [{PAYLOADS[0]}, {PAYLOADS[-1]}]"
+                )
             friction_rows = self._pool["geom_friction"][c].clone()
             friction_rows[..., 0] *= friction[:, None]
             self._view["geom_friction"][i] = friction_rows
@@ -203,14 +236,18 @@ class MujocoWarpSimulator:
             keep = [x.clone() for x in (self._qpos, self._qvel, self._warm)]
             torch.cuda.synchronize(self.device)
             with wp.ScopedDevice(self._warp_device):
-                self._mjw.step(self._model, self._data)  # compiles the kernels, which a capture may not do
+                self._mjw.step(
+                    self._model, self._data
+                )  # compiles the kernels, which a capture may not do
                 with wp.ScopedCapture() as capture:
                     self._mjw.step(self._model, self._data)
             wp.synchronize_device(self._warp_device)
             self._graph = capture.graph
             for x, value in zip((self._qpos, self._qvel, self._warm), keep):
                 x.copy_(value)
-        wp.capture_launch(self._graph, stream=wp.stream_from_torch(torch.cuda.current_stream(self.device)))
+        wp.capture_launch(
+            self._graph, stream=wp.stream_from_torch(torch.cuda.current_stream(self.device))
+        )
 
     def step(
         self,
@@ -228,10 +265,16 @@ class MujocoWarpSimulator:
         if active is not None:
             active = active.to(self.device)
             kept = [(x, x.clone()) for x in self._physical()]
-        wait = None if delay is None else torch.round(delay.to(self.device) * self._substeps / r.CONTROL_DT)
+        wait = (
+            None
+            if delay is None
+            else torch.round(delay.to(self.device) * self._substeps / r.CONTROL_DT)
+        )
         body = torch.zeros_like(self._body)
         for k in range(self._substeps):
-            now = targets if wait is None else torch.where((k < wait)[:, None], self._target, targets)
+            now = (
+                targets if wait is None else torch.where((k < wait)[:, None], self._target, targets)
+            )
             self._ctrl[:, self._act] = now
             self._physics_step()
             torch.minimum(torch.maximum(self._qvel, -self._vmax), self._vmax, out=self._qvel)
@@ -246,7 +289,15 @@ class MujocoWarpSimulator:
         self._check(joint_targets, active)
 
     def _physical(self) -> List[torch.Tensor]:
-        return [self._qpos, self._qvel, self._warm, self._target, self._torque, self._foot, self._body]
+        return [
+            self._qpos,
+            self._qvel,
+            self._warm,
+            self._target,
+            self._torque,
+            self._foot,
+            self._body,
+        ]
 
     def _check(self, targets: torch.Tensor, active: Optional[torch.Tensor]) -> None:
         flags = self._mjw.OverflowType
@@ -282,7 +333,9 @@ class MujocoWarpSimulator:
             base_position=self._qpos[:, :3].clone(),
             base_quaternion=quat,
             base_linear_velocity=self._qvel[:, :3].clone(),
-            base_angular_velocity=torch.einsum("nij,nj->ni", rotation_matrix(quat), self._qvel[:, 3:6]),
+            base_angular_velocity=torch.einsum(
+                "nij,nj->ni", rotation_matrix(quat), self._qvel[:, 3:6]
+            ),
             joint_position=self._qpos[:, self._qadr],
             joint_velocity=self._qvel[:, self._vadr],
             joint_torque=self._torque.clone(),
@@ -302,9 +355,13 @@ class MujocoWarpSimulator:
 
     def visual_state(self, env_id: int) -> Any:
         """Return ``(course, qpos)`` of one world, for a viewer."""
-        return self.courses[int(self._course_of[env_id])], self._qpos[env_id].cpu().numpy().astype(np.float64)
+        return self.courses[int(self._course_of[env_id])], self._qpos[env_id].cpu().numpy().astype(
+            np.float64
+        )
 
-    def render(self, env_id: int, width: int = 640, height: int = 360, camera: Any = None) -> np.ndarray:
+    def render(
+        self, env_id: int, width: int = 640, height: int = 360, camera: Any = None
+    ) -> np.ndarray:
         """See :class:`Simulator`."""
         return self._pictures.render(*self.visual_state(env_id), width, height, camera)
 

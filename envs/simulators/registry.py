@@ -13,14 +13,23 @@ SIMULATORS = ("mujoco", "mujoco-warp", "isaacgym")
 
 
 def make_simulator(
-    name: str, num_envs: int, courses: Sequence[Course], threads: int = 0, physics_dt: float = 0.005,
-    payload: Optional[torch.Tensor] = None, device: Optional[str] = None, viewer: bool = False,
-) -> Simulator:  # fmt: skip
-    """Make the back end called ``name``. ``payload`` (num_envs,), kg, is for those that cannot change masses later;
-    ``viewer`` opens a window of the simulator's own, which only Isaac Gym has.
+    name: str,
+    num_envs: int,
+    courses: Sequence[Course],
+    threads: int = 0,
+    physics_dt: float = 0.005,
+    payload: Optional[torch.Tensor] = None,
+    device: Optional[str] = None,
+    viewer: bool = False,
+) -> Simulator:
+    """Make the back end called ``name``.
+
+    ``payload`` (num_envs,), kg, is for those that cannot change masses later; ``viewer`` opens a
+    window of the simulator's own, which only Isaac Gym has.
 
     Raises:
-        ValueError: an unknown name, a back end that is not installed, or arguments it does not accept.
+        ValueError: an unknown name, a back end that is not installed, or arguments it does not
+            accept.
     """
     if viewer and name in SIMULATORS and name != "isaacgym":
         raise ValueError(f"the simulator {name} has no window of its own")

@@ -27,16 +27,19 @@ class CourseRenderer:
         self._key: Any = None
         self._view: Any = None
 
-    def render(self, course: Course, qpos: np.ndarray, width: int, height: int, camera: Any = None) -> np.ndarray:
-        """Return an image (height, width, 3) uint8 of the pose ``qpos`` (19,), MuJoCo order; by default the camera
-        follows the robot.
+    def render(
+        self, course: Course, qpos: np.ndarray, width: int, height: int, camera: Any = None
+    ) -> np.ndarray:
+        """Return an image (height, width, 3) uint8 of the pose ``qpos`` (19,), MuJoCo order; by
+        default the camera follows the robot.
         """
         key = (id(course), width, height)
         if self._key != key:
             self.close()
             model = mujoco.MjModel.from_xml_string(scene_xml(course, visuals=True))
             model.vis.global_.offwidth, model.vis.global_.offheight = width, height
-            # Software rendering is common here; these two halve its time and hardly change the picture.
+            # Software rendering is common here; these two halve its time and hardly change the
+            # picture.
             model.vis.quality.shadowsize, model.vis.quality.offsamples = 1024, 2
             # The course is kept, so that its identity cannot be given to another one.
             self._view = (model, mujoco.MjData(model), course)

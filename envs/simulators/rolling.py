@@ -1,4 +1,6 @@
-"""``mujoco.rollout`` over a list of models, for MuJoCo versions before it had a thread pool of its own (Python 3.8)."""
+"""``mujoco.rollout`` over a list of models, for MuJoCo versions before it had a thread pool of its
+own (Python 3.8).
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,11 @@ from mujoco import rollout as mj_rollout
 
 
 class ThreadedRollout:
-    """The face of ``mujoco.rollout.Rollout``: world i is rolled out with model i, on ``nthread`` Python threads.
+    """The face of ``mujoco.rollout.Rollout``: world i is rolled out with model i, on ``nthread``
+    Python threads.
 
-    The physics releases Python's lock, so threads help; a world's result depends on its own model and state alone.
+    The physics releases Python's lock, so threads help; a world's result depends on its own model
+    and state alone.
     """
 
     def __init__(self, nthread: int) -> None:
@@ -21,19 +25,37 @@ class ThreadedRollout:
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
 
     def rollout(
-        self, model: Sequence[Any], data: Sequence[Any], initial_state: np.ndarray, control: np.ndarray, *, nstep: int,
-        state: np.ndarray, sensordata: np.ndarray, skip_checks: bool = True,
-    ) -> None:  # fmt: skip
-        """Fill ``state`` (N, T, S) and ``sensordata`` (N, T, K) from ``initial_state`` (N, S), ``control`` (N, T, U)."""
+        self,
+        model: Sequence[Any],
+        data: Sequence[Any],
+        initial_state: np.ndarray,
+        control: np.ndarray,
+        *,
+        nstep: int,
+        state: np.ndarray,
+        sensordata: np.ndarray,
+        skip_checks: bool = True,
+    ) -> None:
+        """Fill ``state`` (N, T, S) and ``sensordata`` (N, T, K) from ``initial_state`` (N, S),
+        ``control`` (N, T, U).
+        """
         n, control_spec = len(model), mujoco.mjtState.mjSTATE_CTRL.value
 
         def part(k: int) -> None:
             for i in range(k, n, self._threads):
                 row = slice(i, i + 1)
                 mj_rollout.rollout(
-                    model[i], data[k], initial_state[row], control[row], control_spec=control_spec, skip_checks=True,
-                    nroll=1, nstep=nstep, state=state[row], sensordata=sensordata[row],
-                )  # fmt: skip
+                    model[i],
+                    data[k],
+                    initial_state[row],
+                    control[row],
+                    control_spec=control_spec,
+                    skip_checks=True,
+                    nroll=1,
+                    nstep=nstep,
+                    state=state[row],
+                    sensordata=sensordata[row],
+                )
 
         if self._pool is None:
             part(0)

@@ -43,6 +43,8 @@ def make_config(name: str, values: Dict[str, Any]) -> Any:
     return cls(**{**clean, **fixed})
 
 
-def make_algorithm(name: str, config: Any, data: OfflineDataset, members: Optional[int] = None) -> Any:
+def make_algorithm(
+    name: str, config: Any, data: OfflineDataset, members: Optional[int] = None
+) -> Any:
     """The algorithm, with freshly initialised networks; ``members`` of them side by side if given."""
     return ALGORITHMS[name][0](config, data, members)

@@ -18,8 +18,9 @@ from go2_sevpo.policies.torch_policy import DiffusionPolicy
 class Algorithm(Protocol):
     """One offline learner: named stages, one gradient step at a time.
 
-    With ``members`` K it trains K independent copies side by side, each on draws of its own: tensors carry K before
-    the batch axis, losses are means over the batch and sums over members, so that no member feels another.
+    With ``members`` K it trains K independent copies side by side, each on draws of its own:
+    tensors carry K before the batch axis, losses are means over the batch and sums over members, so
+    that no member feels another.
     """
 
     stages: Tuple[str, ...]
@@ -31,7 +32,9 @@ class Algorithm(Protocol):
     def update(
         self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
     ) -> Dict[str, torch.Tensor]:
-        """Do step number ``step`` (from 0) of ``stage``; return scalars to log as zero-dimensional tensors."""
+        """Do step number ``step`` (from 0) of ``stage``; return scalars to log as zero-dimensional
+        tensors.
+        """
 
     def policy(self, choice: Optional[str] = None, member: int = 0) -> DiffusionPolicy:
         """Return the deployable policy (of one member)."""
@@ -84,7 +87,9 @@ def cosine(rate: float, step: int, total: int) -> float:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all groups; of a rate that lives on the device (:func:`make_capturable`) the content."""
+    """Set the learning rate of all groups; of a rate that lives on the device
+    (:func:`make_capturable`) the content.
+    """
     for group in optimizer.param_groups:
         if isinstance(group["lr"], torch.Tensor):
             group["lr"].fill_(rate)
@@ -93,7 +98,9 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def make_capturable(optimizer: torch.optim.Optimizer) -> None:
-    """Move an Adam's step counts and rate to its parameters' device, so that a CUDA graph can hold its steps."""
+    """Move an Adam's step counts and rate to its parameters' device, so that a CUDA graph can hold
+    its steps.
+    """
     for group in optimizer.param_groups:
         device = group["params"][0].device
         group["capturable"] = True
@@ -104,9 +111,15 @@ def make_capturable(optimizer: torch.optim.Optimizer) -> None:
 
 
 def make_actor(
-    data: OfflineDataset, kind: str, width: int, depth: int, dropout: float, steps: int, prediction: str,
+    data: OfflineDataset,
+    kind: str,
+    width: int,
+    depth: int,
+    dropout: float,
+    steps: int,
+    prediction: str,
     members: Optional[int] = None,
-) -> Diffusion:  # fmt: skip
+) -> Diffusion:
     """A diffusion actor for the dataset's sizes."""
     denoiser = Denoiser(data.num_obs, data.num_actions, kind, width, depth, dropout, members)
     return Diffusion(denoiser, steps, prediction).to(data.device)
@@ -126,9 +139,13 @@ def cloning_loss(
     return actor.loss(obs, act, noise, t), noise, t
 
 
-def own_noise(obs: torch.Tensor, actor: Diffusion, n_act: int, generator: torch.Generator) -> torch.Tensor:
+def own_noise(
+    obs: torch.Tensor, actor: Diffusion, n_act: int, generator: torch.Generator
+) -> torch.Tensor:
     """Noise (B, T, A) for sampling own actions at ``obs`` (B, S)."""
-    return torch.randn((*obs.shape[:-1], actor.steps, n_act), generator=generator, device=obs.device)
+    return torch.randn(
+        (*obs.shape[:-1], actor.steps, n_act), generator=generator, device=obs.device
+    )
 
 
 def loss_of(values: torch.Tensor) -> torch.Tensor:
@@ -154,6 +171,19 @@ def summary(**values: torch.Tensor) -> Dict[str, torch.Tensor]:
 
 
 __all__: List[str] = [
-    "Algorithm", "State", "adam", "cloning_loss", "cosine", "descend", "frozen_copy", "loss_of", "make_actor",
-    "make_capturable", "make_normalizer", "mean_over", "own_noise", "set_rate", "summary",
-]  # fmt: skip
+    "Algorithm",
+    "State",
+    "adam",
+    "cloning_loss",
+    "cosine",
+    "descend",
+    "frozen_copy",
+    "loss_of",
+    "make_actor",
+    "make_capturable",
+    "make_normalizer",
+    "mean_over",
+    "own_noise",
+    "set_rate",
+    "summary",
+]

@@ -1,7 +1,8 @@
 """Behaviour cloning with the same diffusion actor as SEVPO.
 
-Three forms: all data (``bc``), episodes within the cost limit only (``bc-safe``), and all data with the candidate
-chosen by the conservative Q_c (``bc-choice``): the baseline that isolates what the selecting critic does.
+Three forms: all data (``bc``), episodes within the cost limit only (``bc-safe``), and all data with
+the candidate chosen by the conservative Q_c (``bc-choice``): the baseline that isolates what the
+selecting critic does.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class BcConfig:
     """Hyper-parameters of cloning."""
 
     safe_only: bool = False
-    """Use only episodes without a fall whose summed cost is at most ``cost_limit`` (needs episode labels)."""
+    """Use only episodes without a fall whose summed cost is at most ``cost_limit`` (needs episode
+    labels).
+    """
     cost_limit: float = 10.0
     steps: int = 10000
     batch: int = 256
@@ -63,13 +66,25 @@ class _Cloner(base.State):
         """Build the actor."""
         c = config
         self.actor = base.make_actor(
-            data, c.actor, c.width, c.depth, c.dropout, c.diffusion_steps, c.prediction, self.members
+            data,
+            c.actor,
+            c.width,
+            c.depth,
+            c.dropout,
+            c.diffusion_steps,
+            c.prediction,
+            self.members,
         )
         self.average = base.frozen_copy(self.actor)
         self.optimizer = base.adam(self.actor.parameters(), c.rate)
 
     def clone(
-        self, c: Any, step: int, data: OfflineDataset, generator: torch.Generator, rows: Optional[torch.Tensor] = None
+        self,
+        c: Any,
+        step: int,
+        data: OfflineDataset,
+        generator: torch.Generator,
+        rows: Optional[torch.Tensor] = None,
     ) -> Dict[str, Any]:
         """One step of cloning on ``rows`` of the data."""
         base.set_rate(self.optimizer, base.cosine(c.rate, step, c.steps))
@@ -88,7 +103,9 @@ class BehaviorCloning(_Cloner):
     modules = ("actor", "average")
     optimizers = ("optimizer",)
 
-    def __init__(self, config: BcConfig, data: OfflineDataset, members: Optional[int] = None) -> None:
+    def __init__(
+        self, config: BcConfig, data: OfflineDataset, members: Optional[int] = None
+    ) -> None:
         self.config, self.members = config, members
         self.make_cloner(config, data)
         self.normalizer = base.make_normalizer(data)
@@ -104,13 +121,17 @@ class BehaviorCloning(_Cloner):
         """See :class:`base.Algorithm`."""
         return self.config.steps
 
-    def update(self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator) -> Dict[str, Any]:
+    def update(
+        self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
+    ) -> Dict[str, Any]:
         """See :class:`base.Algorithm`."""
         return self.clone(self.config, step, data, generator, self.rows)
 
     def policy(self, choice: Optional[str] = None, member: int = 0) -> DiffusionPolicy:
         """See :class:`base.Algorithm`; cloning has no critics, so the first candidate is taken."""
-        return DiffusionPolicy(self.normalizer, self.one(self.average, member), self.config.temperature)
+        return DiffusionPolicy(
+            self.normalizer, self.one(self.average, member), self.config.temperature
+        )
 
 
 class BcChoice(_Cloner, ConservativeCritics):
@@ -120,7 +141,9 @@ class BcChoice(_Cloner, ConservativeCritics):
     modules = (*ConservativeCritics.modules, "actor", "average")
     optimizers = (*ConservativeCritics.optimizers, "optimizer")
 
-    def __init__(self, config: BcChoiceConfig, data: OfflineDataset, members: Optional[int] = None) -> None:
+    def __init__(
+        self, config: BcChoiceConfig, data: OfflineDataset, members: Optional[int] = None
+    ) -> None:
         super().__init__(config, data, members)
         self.make_cloner(config, data)
 
@@ -128,22 +151,31 @@ class BcChoice(_Cloner, ConservativeCritics):
         """See :class:`base.Algorithm`."""
         return self.config.critic_steps if stage == "critics" else self.config.steps
 
-    def update(self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator) -> Dict[str, Any]:
+    def update(
+        self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
+    ) -> Dict[str, Any]:
         """See :class:`base.Algorithm`.
 
         Raises:
             RuntimeError: stage ``policy`` before stage ``critics`` was trained to its end.
         """
         if stage == "critics":
-            return self.update_conservative(data.sample(self.shape(self.config.critic_batch), generator))
+            return self.update_conservative(
+                data.sample(self.shape(self.config.critic_batch), generator)
+            )
         self.require_critics()
         return self.clone(self.config, step, data, generator)
 
     def policy(self, choice: Optional[str] = None, member: int = 0) -> DiffusionPolicy:
-        """See :class:`base.Algorithm`: the candidate with the least Q_c. ``argmax_reward`` needs Q_r, which it lacks."""
+        """See :class:`base.Algorithm`: the candidate with the least Q_c.
+
+        ``argmax_reward`` needs Q_r, which it lacks.
+        """
         nets = [self.one(m, member) for m in (self.average, self.q_c_target, self.v_c)]
         temperature, chosen = self.config.temperature, choice or "argmin_cost"
-        return DiffusionPolicy(self.normalizer, nets[0], temperature, chosen, nets[1], None, nets[2], self.limit)
+        return DiffusionPolicy(
+            self.normalizer, nets[0], temperature, chosen, nets[1], None, nets[2], self.limit
+        )
 
 
 __all__: Tuple[str, ...] = ("BcChoice", "BcChoiceConfig", "BcConfig", "BehaviorCloning")

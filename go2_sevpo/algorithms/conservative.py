@@ -1,4 +1,5 @@
-"""Stage 1 of SEVPO: the cost values under the most conservative policy (Eqs. 6, 7), which define the regions.
+"""Stage 1 of SEVPO: the cost values under the most conservative policy (Eqs. 6, 7), which define
+the regions.
 
 Also used by cloning with a choice of candidates by Q_c.
 """
@@ -25,23 +26,33 @@ class ConservativeConfig:
     limit: float = 1.0
     """l, in units of discounted cost value."""
     episode_limit: Optional[float] = None
-    """If given, replaces ``limit``: a cost per episode, converted by :func:`regions.state_limit` over ``horizon``."""
+    """If given, replaces ``limit``: a cost per episode, converted by :func:`regions.state_limit`
+    over ``horizon``.
+    """
     horizon: int = 1000
     tau: float = 0.9
     gamma: float = 0.99
     alpha: float = 0.99
-    """Weight of the bootstrap in Eq. 7: the probability of not reaching the emergency exit; 1 is plain."""
+    """Weight of the bootstrap in Eq. 7: the probability of not reaching the emergency exit; 1 is
+    plain.
+    """
     cost_scale: float = 1.0
     bootstrap: str = "terminals"
-    """What ends a backup in Eqs. 7-9: ``terminals`` only; ``release`` counts time-outs too, as the authors' code does."""
+    """What ends a backup in Eqs. 7-9: ``terminals`` only; ``release`` counts time-outs too, as the
+    authors' code does.
+    """
     floor: bool = False
-    """Bootstrap from max(V_c, 0): costs are never negative, but regression errors drawn to the low side add up."""
+    """Bootstrap from max(V_c, 0): costs are never negative, but regression errors drawn to the low
+    side add up.
+    """
     # training
     critic_steps: int = 1000000
     critic_batch: int = 256
     rate: float = 3e-4
     critic_decay: bool = False
-    """Cosine decay of the critics' learning rate too (the actor's always decays): a smoother V_c decides the regions."""
+    """Cosine decay of the critics' learning rate too (the actor's always decays): a smoother V_c
+    decides the regions.
+    """
     target_rate: float = 0.005
     critic_hidden: Tuple[int, ...] = (256, 256)
 
@@ -103,11 +114,19 @@ class ConservativeCritics(base.State):
     def threshold(self, value: float, per_episode: Optional[float]) -> float:
         """A limit in units of discounted cost value."""
         c = self.config
-        return value if per_episode is None else regions.state_limit(per_episode, c.gamma, c.horizon, c.cost_scale)
+        return (
+            value
+            if per_episode is None
+            else regions.state_limit(per_episode, c.gamma, c.horizon, c.cost_scale)
+        )
 
     def alive(self, batch: Batch) -> torch.Tensor:
         """1 where the backup goes on, (B,)."""
-        end = batch.terminal if self.config.bootstrap == "terminals" else torch.maximum(batch.terminal, batch.timeout)
+        end = (
+            batch.terminal
+            if self.config.bootstrap == "terminals"
+            else torch.maximum(batch.terminal, batch.timeout)
+        )
         return 1.0 - end
 
     def state_dict(self) -> Dict[str, Any]:
@@ -162,8 +181,20 @@ class ConservativeCritics(base.State):
         polyak(self.q_c_target, self.q_c, c.target_rate)
         safe, unsafe = regions.split(v.detach(), q, self.limit)
         return base.summary(
-            v_loss=v_loss, q_loss=q_loss.sum(0), v_c=v, v_c_max=v.max(), q_c=q, safe_share=safe, unsafe_share=unsafe
+            v_loss=v_loss,
+            q_loss=q_loss.sum(0),
+            v_c=v,
+            v_c_max=v.max(),
+            q_c=q,
+            safe_share=safe,
+            unsafe_share=unsafe,
         )
 
 
-__all__ = ["BOOTSTRAPS", "ConservativeConfig", "ConservativeCritics", "check_choice", "expectile_loss"]
+__all__ = [
+    "BOOTSTRAPS",
+    "ConservativeConfig",
+    "ConservativeCritics",
+    "check_choice",
+    "expectile_loss",
+]

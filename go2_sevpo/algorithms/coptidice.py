@@ -1,8 +1,8 @@
 """COptiDICE: offline constrained RL by stationary distribution correction (Lee et al., ICLR 2022).
 
-w is the optimal policy's occupancy over the data's. Corrected where public code is not consistent: w is a *normalised* occupancy, so the
-limit its expected cost is compared with is (1 - gamma) times the discounted limit; the actor's likelihood is that of the
-tanh-squashed action.
+w is the optimal policy's occupancy over the data's. Corrected where public code is not consistent:
+w is a *normalised* occupancy, so the limit its expected cost is compared with is (1 - gamma) times
+the discounted limit; the actor's likelihood is that of the tanh-squashed action.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class Coptidice(base.State):
     modules = ("actor", "nu", "chi", "multipliers")
     optimizers = ("actor_optimizer", "nu_optimizer", "chi_optimizer", "multiplier_optimizer")
 
-    def __init__(self, config: CoptidiceConfig, data: OfflineDataset, members: Optional[int] = None) -> None:
+    def __init__(
+        self, config: CoptidiceConfig, data: OfflineDataset, members: Optional[int] = None
+    ) -> None:
         c = self.config = config
         self.members, self.device, self.n_act = members, data.device, data.num_actions
         s, hidden = data.num_obs, list(c.hidden)
@@ -71,16 +73,24 @@ class Coptidice(base.State):
         self.nu, self.chi = (Value(s, hidden, members).to(self.device) for _ in range(2))
         zero = torch.zeros(self.shape(1)[:-1], device=self.device)
         # Raw values; softplus keeps both multipliers positive.
-        self.multipliers = nn.ParameterList([nn.Parameter(zero.clone()), nn.Parameter(zero.clone())])
+        self.multipliers = nn.ParameterList(
+            [nn.Parameter(zero.clone()), nn.Parameter(zero.clone())]
+        )
         self.actor_optimizer = base.adam(self.actor.parameters(), c.rate)
         self.nu_optimizer = base.adam(self.nu.parameters(), c.rate)
         self.chi_optimizer = base.adam(self.chi.parameters(), c.rate)
         self.multiplier_optimizer = base.adam(self.multipliers.parameters(), c.rate)
         self.normalizer = base.make_normalizer(data)
-        value = regions.state_limit(c.episode_limit, c.gamma, c.horizon, c.cost_scale) if c.limit is None else c.limit
+        value = (
+            regions.state_limit(c.episode_limit, c.gamma, c.horizon, c.cost_scale)
+            if c.limit is None
+            else c.limit
+        )
         self.limit = (1.0 - c.gamma) * value
         length = np.asarray(data.episodes["length"], dtype=np.int64)
-        self.starts = torch.from_numpy(np.concatenate([[0], np.cumsum(length)[:-1]])).to(self.device)
+        self.starts = torch.from_numpy(np.concatenate([[0], np.cumsum(length)[:-1]])).to(
+            self.device
+        )
 
     def steps(self, stage: str) -> int:
         """See :class:`base.Algorithm`."""
@@ -93,15 +103,21 @@ class Coptidice(base.State):
         return data.rows(self.starts[pick]).obs
 
     def weights(self, batch: Batch, cost_weight: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Occupancy ratio w (B,) and advantage e (B,) at multiplier ``cost_weight``; with a gradient to nu."""
+        """Occupancy ratio w (B,) and advantage e (B,) at multiplier ``cost_weight``; with a
+        gradient to nu.
+        """
         c = self.config
         reward, cost = c.reward_scale * batch.reward, c.cost_scale * batch.cost
         after = c.gamma * (1.0 - batch.terminal) * self.nu(batch.next_obs)
         e = reward - cost_weight[..., None] * cost + after - self.nu(batch.obs)
         return f_soft_inverse(e / c.alpha), e
 
-    def bound(self, batch: Batch, start: torch.Tensor, w: torch.Tensor, tau: torch.Tensor) -> Tuple[torch.Tensor, ...]:
-        """Per sample: the estimate ell (B,) with a gradient to chi, and the bound's weights (B,), of mean 1."""
+    def bound(
+        self, batch: Batch, start: torch.Tensor, w: torch.Tensor, tau: torch.Tensor
+    ) -> Tuple[torch.Tensor, ...]:
+        """Per sample: the estimate ell (B,) with a gradient to chi, and the bound's weights (B,),
+        of mean 1.
+        """
         c = self.config
         cost = c.cost_scale * batch.cost
         after = c.gamma * (1.0 - batch.terminal) * self.chi(batch.next_obs)
@@ -109,7 +125,9 @@ class Coptidice(base.State):
         share = torch.softmax(ell.detach() / tau[..., None], dim=-1) * ell.shape[-1]
         return ell, share
 
-    def update(self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator) -> Dict[str, Any]:
+    def update(
+        self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
+    ) -> Dict[str, Any]:
         """See :class:`base.Algorithm`."""
         c = self.config
         batch, start = data.sample(self.shape(c.batch), generator), self.initial(data, generator)
@@ -125,9 +143,15 @@ class Coptidice(base.State):
             divergence = (share * share.clamp_min(1e-10).log()).mean(-1)
             tau_loss = tau * (c.epsilon - divergence)
         else:
-            share, divergence, tau_loss = torch.ones_like(w), torch.zeros_like(tau), torch.zeros_like(tau)
+            share, divergence, tau_loss = (
+                torch.ones_like(w),
+                torch.zeros_like(tau),
+                torch.zeros_like(tau),
+            )
         expected = (share * w * c.cost_scale * batch.cost).mean(-1)
-        base.descend(self.multiplier_optimizer, (cost_weight * (self.limit - expected) + tau_loss).sum())
+        base.descend(
+            self.multiplier_optimizer, (cost_weight * (self.limit - expected) + tau_loss).sum()
+        )
         actor_loss = -w * self.actor.log_prob(batch.obs, batch.act)
         base.descend(self.actor_optimizer, base.loss_of(actor_loss))
         return base.summary(

@@ -1,9 +1,13 @@
-"""CPQ: constraints-penalised Q-learning (Xu, Zhan, Zhu: AAAI 2022). As published, where public code is not.
+"""CPQ: constraints-penalised Q-learning (Xu, Zhan, Zhu: AAAI 2022).
 
-The reward value is backed up through actions that keep the cost value within the limit only; the cost value is pushed up on actions unlike
-the data. Public code (OSRL) takes that push from the target network without a gradient, so that it does nothing, and draws the actions
-before the tanh; here it acts on the trained critic, at actions the policy can really take. As printed the push goes on without end once
-the margin is reached, until the multiplier has fallen; its bootstrapped value then runs away before that (docs/algorithm.md). By default it stops at the margin.
+As published, where public code is not.
+
+The reward value is backed up through actions that keep the cost value within the limit only; the
+cost value is pushed up on actions unlike the data. Public code (OSRL) takes that push from the
+target network without a gradient, so that it does nothing, and draws the actions before the tanh;
+here it acts on the trained critic, at actions the policy can really take. As printed the push goes
+on without end once the margin is reached, until the multiplier has fallen; its bootstrapped value
+then runs away before that (docs/algorithm.md). By default it stops at the margin.
 """
 
 from __future__ import annotations
@@ -39,7 +43,9 @@ class CpqConfig:
     cost_scale: float = 1.0
     ood_actions: int = 10
     ood_quantile: float = 0.75
-    """Sampled actions with a VAE divergence from this quantile of the batch on count as unlike the data."""
+    """Sampled actions with a VAE divergence from this quantile of the batch on count as unlike the
+    data.
+    """
     ood_margin: float = 1.5
     """The cost value of such actions is pushed towards this times the limit, at least."""
     push: str = "margin"
@@ -64,22 +70,30 @@ class CpqConfig:
 
 
 class Cpq(base.State):
-    """Actor, two reward critics, two cost critics (the smaller counts: the push makes it careful), a VAE and the weight alpha."""
+    """Actor, two reward critics, two cost critics (the smaller counts: the push makes it careful),
+    a VAE and the weight alpha.
+    """
 
     stages = ("policy",)
     modules = ("actor", "q_r", "q_r_target", "q_c", "q_c_target", "vae", "weight")
     optimizers = ("actor_optimizer", "critic_optimizer", "vae_optimizer", "weight_optimizer")
 
-    def __init__(self, config: CpqConfig, data: OfflineDataset, members: Optional[int] = None) -> None:
+    def __init__(
+        self, config: CpqConfig, data: OfflineDataset, members: Optional[int] = None
+    ) -> None:
         c = self.config = config
         self.members, self.device, self.n_act = members, data.device, data.num_actions
         s, a, hidden = data.num_obs, data.num_actions, list(c.hidden)
         self.actor = SquashedGaussian(s, a, hidden, members).to(self.device)
-        self.q_r, self.q_c = (Critic(s, a, hidden, members=members).to(self.device) for _ in range(2))
+        self.q_r, self.q_c = (
+            Critic(s, a, hidden, members=members).to(self.device) for _ in range(2)
+        )
         self.q_r_target, self.q_c_target = base.frozen_copy(self.q_r), base.frozen_copy(self.q_c)
         self.vae = Vae(s, a, c.vae_hidden, members).to(self.device)
         # log alpha, one per member, in a module so that it is saved like everything else.
-        self.weight = nn.ParameterList([nn.Parameter(torch.zeros(self.shape(1)[:-1], device=self.device))])
+        self.weight = nn.ParameterList(
+            [nn.Parameter(torch.zeros(self.shape(1)[:-1], device=self.device))]
+        )
         self.actor_optimizer = base.adam(self.actor.parameters(), c.actor_rate)
         self.critic_optimizer = base.adam([*self.q_r.parameters(), *self.q_c.parameters()], c.rate)
         self.vae_optimizer = base.adam(self.vae.parameters(), c.rate)
@@ -95,22 +109,29 @@ class Cpq(base.State):
     def _noise(self, obs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return torch.randn((*obs.shape[:-1], self.n_act), generator=generator, device=obs.device)
 
-    def update(self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator) -> Dict[str, Any]:
+    def update(
+        self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
+    ) -> Dict[str, Any]:
         """See :class:`base.Algorithm`."""
         batch = data.sample(self.shape(self.config.batch), generator)
-        z = torch.randn((*batch.act.shape[:-1], self.vae.latent), generator=generator, device=self.device)
+        z = torch.randn(
+            (*batch.act.shape[:-1], self.vae.latent), generator=generator, device=self.device
+        )
         vae_loss = self.vae.loss(batch.obs, batch.act, z, self.config.vae_beta)
         base.descend(self.vae_optimizer, base.loss_of(vae_loss))
         metrics = self.update_critics(batch, generator)
         act = self.actor.sample(batch.obs, self._noise(batch.obs, generator))
         q_r, q_c = self.q_r(batch.obs, act).amin(0), self.q_c(batch.obs, act).amin(0)
-        # Where the policy's action breaks the limit there is nothing to gain from reward; Q_c itself is not descended.
+        # Where the policy's action breaks the limit there is nothing to gain from reward; Q_c
+        # itself is not descended.
         actor_loss = -(q_c <= self.limit).float() * q_r
         base.descend(self.actor_optimizer, base.loss_of(actor_loss))
         return {**metrics, **base.summary(vae_loss=vae_loss, actor_loss=actor_loss, q_c_policy=q_c)}
 
     def ood_value(self, obs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Mean cost value per member, (K,) or scalar, of policy actions unlike the data; with a gradient to Q_c."""
+        """Mean cost value per member, (K,) or scalar, of policy actions unlike the data; with a
+        gradient to Q_c.
+        """
         c, n = self.config, self.config.ood_actions
         wide = obs.unsqueeze(-2).expand(*obs.shape[:-1], n, obs.shape[-1]).flatten(-3, -2)
         with torch.no_grad():
@@ -118,11 +139,19 @@ class Cpq(base.State):
             mean, std = (x.repeat_interleave(n, dim=-2) for x in self.actor.parameters_of(obs))
             act = torch.tanh(mean + std * self._noise(wide, generator))
             # On a CPU in pieces, whose arrays stay in its cache.
-            pieces = zip(wide.split(PIECE, -2), act.split(PIECE, -2)) if self.device.type == "cpu" else [(wide, act)]
+            pieces = (
+                zip(wide.split(PIECE, -2), act.split(PIECE, -2))
+                if self.device.type == "cpu"
+                else [(wide, act)]
+            )
             kl = torch.cat([self.vae.divergence(o, a) for o, a in pieces], dim=-1)
             # As many as lie at or above the quantile; the others have no part in the mean.
-            far = kl.topk(kl.shape[-1] - math.ceil(c.ood_quantile * (kl.shape[-1] - 1)), dim=-1).indices.unsqueeze(-1)
-            wide, act = (x.gather(-2, far.expand(*far.shape[:-1], x.shape[-1])) for x in (wide, act))
+            far = kl.topk(
+                kl.shape[-1] - math.ceil(c.ood_quantile * (kl.shape[-1] - 1)), dim=-1
+            ).indices.unsqueeze(-1)
+            wide, act = (
+                x.gather(-2, far.expand(*far.shape[:-1], x.shape[-1])) for x in (wide, act)
+            )
         return self.q_c(wide, act).mean((0, -1))
 
     def update_critics(self, batch: Batch, generator: torch.Generator) -> Dict[str, Any]:
@@ -143,12 +172,21 @@ class Cpq(base.State):
         push = gap if c.push == "linear" else gap.clamp(max=0.0)
         base.descend(self.critic_optimizer, base.loss_of(r_loss + c_loss) - (alpha * push).sum())
         # alpha grows while actions unlike the data look cheaper than the margin.
-        base.descend(self.weight_optimizer, (self.weight[0].clamp(-5.0, 5.0).exp() * gap.detach()).sum())
+        base.descend(
+            self.weight_optimizer, (self.weight[0].clamp(-5.0, 5.0).exp() * gap.detach()).sum()
+        )
         with torch.no_grad():
             self.weight[0].clamp_(-5.0, 5.0)
         polyak(self.q_r_target, self.q_r, c.target_rate)
         polyak(self.q_c_target, self.q_c, c.target_rate)
-        return base.summary(q_r_loss=r_loss, q_c_loss=c_loss, q_r=target_r, q_c=target_c, q_c_ood=outside, alpha=alpha)
+        return base.summary(
+            q_r_loss=r_loss,
+            q_c_loss=c_loss,
+            q_r=target_r,
+            q_c=target_c,
+            q_c_ood=outside,
+            alpha=alpha,
+        )
 
     def policy(self, choice: Optional[str] = None, member: int = 0) -> GaussianPolicy:
         """See :class:`base.Algorithm`: tanh of the mean; ``choice`` has no meaning here."""

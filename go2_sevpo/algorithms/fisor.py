@@ -1,8 +1,9 @@
 """FISOR (Zheng et al. 2024), the baseline nearest to SEVPO, as published.
 
-Reward values by IQL; cost values by Hamilton-Jacobi reachability on h, the constraint's value (> 0: violated); a
-diffusion actor cloned with weights exp(.) of the reward advantage where V_h <= 0 and Q_h <= 0, and of the reachability
-advantage where V_h > 0. Everything is trained at once. Acting: the candidate with the least Q_h.
+Reward values by IQL; cost values by Hamilton-Jacobi reachability on h, the constraint's value (> 0:
+violated); a diffusion actor cloned with weights exp(.) of the reward advantage where V_h <= 0 and
+Q_h <= 0, and of the reachability advantage where V_h > 0. Everything is trained at once. Acting:
+the candidate with the least Q_h.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class FisorConfig:
     target_rate: float = 0.005
     ema: float = 0.001
     warmup: float = 0.0
-    """Share of the steps in which the actor clones all data unweighted (warm start; none as published)."""
+    """Share of the steps in which the actor clones all data unweighted (warm start; none as
+    published).
+    """
     # networks
     critic_hidden: Tuple[int, ...] = (256, 256)
     actor: str = "resnet"
@@ -70,10 +73,14 @@ class FisorConfig:
         if not 0.0 < self.gamma < 1.0:
             raise ValueError(f"gamma is {self.gamma}, expected a number in (0, 1)")
         if not self.satisfied < 0.0 < self.violated:
-            raise ValueError(f"h is {self.satisfied} and {self.violated}, expected satisfied < 0 < violated")
+            raise ValueError(
+                f"h is {self.satisfied} and {self.violated}, expected satisfied < 0 < violated"
+            )
 
 
-def reachability_target(h: torch.Tensor, next_v: torch.Tensor, alive: torch.Tensor, gamma: float) -> torch.Tensor:
+def reachability_target(
+    h: torch.Tensor, next_v: torch.Tensor, alive: torch.Tensor, gamma: float
+) -> torch.Tensor:
     """(1 - gamma) h + gamma max(h, V_h(s')), and h where the episode ends; all (B,)."""
     return torch.where(alive > 0, (1.0 - gamma) * h + gamma * torch.maximum(h, next_v), h)
 
@@ -85,11 +92,15 @@ class Fisor(base.State):
     modules = ("v_r", "q_r", "q_r_target", "v_h", "q_h", "q_h_target", "actor", "average")
     optimizers = ("v_optimizer", "q_optimizer", "actor_optimizer")
 
-    def __init__(self, config: FisorConfig, data: OfflineDataset, members: Optional[int] = None) -> None:
+    def __init__(
+        self, config: FisorConfig, data: OfflineDataset, members: Optional[int] = None
+    ) -> None:
         c = self.config = config
         self.members = members
         n_obs, n_act, hidden = data.num_obs, data.num_actions, list(c.critic_hidden)
-        self.q_r, self.q_h = (Critic(n_obs, n_act, hidden, members=members).to(data.device) for _ in range(2))
+        self.q_r, self.q_h = (
+            Critic(n_obs, n_act, hidden, members=members).to(data.device) for _ in range(2)
+        )
         self.v_r, self.v_h = (Value(n_obs, hidden, members).to(data.device) for _ in range(2))
         self.q_r_target, self.q_h_target = base.frozen_copy(self.q_r), base.frozen_copy(self.q_h)
         self.actor = base.make_actor(
@@ -105,7 +116,9 @@ class Fisor(base.State):
         """See :class:`base.Algorithm`."""
         return self.config.steps
 
-    def update(self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator) -> Dict[str, Any]:
+    def update(
+        self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
+    ) -> Dict[str, Any]:
         """See :class:`base.Algorithm`."""
         c = self.config
         metrics = self.update_critics(data.sample(self.shape(c.critic_batch), generator))
@@ -125,7 +138,10 @@ class Fisor(base.State):
             q_h = self.q_h_target(batch.obs, batch.act).amax(0)
         v_r, v_h = self.v_r(batch.obs), self.v_h(batch.obs)
         # IQL's own expectile weighs q > v more; the cost's is the reversed one of SEVPO's Eq. 6.
-        r_loss, h_loss = expectile_loss(v_r - q_r, c.reward_tau), expectile_loss(q_h - v_h, c.cost_tau)
+        r_loss, h_loss = (
+            expectile_loss(v_r - q_r, c.reward_tau),
+            expectile_loss(q_h - v_h, c.cost_tau),
+        )
         base.descend(self.v_optimizer, base.loss_of(r_loss + h_loss))
         alive = 1.0 - batch.terminal
         with torch.no_grad():
@@ -137,7 +153,9 @@ class Fisor(base.State):
         base.descend(self.q_optimizer, base.loss_of(q_loss))
         polyak(self.q_r_target, self.q_r, c.target_rate)
         polyak(self.q_h_target, self.q_h, c.target_rate)
-        return base.summary(v_loss=r_loss + h_loss, q_loss=q_loss, q_r=target_r, v_h=v_h, v_h_max=v_h.max())
+        return base.summary(
+            v_loss=r_loss + h_loss, q_loss=q_loss, q_r=target_r, v_h=v_h, v_h_max=v_h.max()
+        )
 
     def weights(self, batch: Batch) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The actor's weights (B,), and the masks of safe transitions and unsafe states."""
@@ -161,13 +179,19 @@ class Fisor(base.State):
         loss, _, _ = base.cloning_loss(self.actor, batch.obs, batch.act, generator)
         base.descend(self.actor_optimizer, base.loss_of(weight * loss))
         polyak(self.average, self.actor, self.config.ema)
-        return base.summary(actor_loss=weight * loss, clone_loss=loss, safe_share=safe, unsafe_share=unsafe)
+        return base.summary(
+            actor_loss=weight * loss, clone_loss=loss, safe_share=safe, unsafe_share=unsafe
+        )
 
     def policy(self, choice: Optional[str] = None, member: int = 0) -> DiffusionPolicy:
         """See :class:`base.Algorithm`: the averaged actor; candidates judged by Q_h and Q_r."""
         c = self.config
-        nets = [self.one(m, member) for m in (self.average, self.q_h_target, self.q_r_target, self.v_h)]
-        return DiffusionPolicy(self.normalizer, nets[0], c.temperature, choice or c.choice, *nets[1:], limit=0.0)
+        nets = [
+            self.one(m, member) for m in (self.average, self.q_h_target, self.q_r_target, self.v_h)
+        ]
+        return DiffusionPolicy(
+            self.normalizer, nets[0], c.temperature, choice or c.choice, *nets[1:], limit=0.0
+        )
 
 
 __all__ = ["Fisor", "FisorConfig", "reachability_target"]

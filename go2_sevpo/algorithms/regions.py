@@ -8,7 +8,8 @@ import torch
 
 
 def state_limit(episode_limit: float, gamma: float, horizon: int, cost_scale: float = 1.0) -> float:
-    """Discounted value of spreading ``episode_limit`` evenly over ``horizon`` steps, times the cost scale.
+    """Discounted value of spreading ``episode_limit`` evenly over ``horizon`` steps, times the cost
+    scale.
 
     l (1 - gamma^T) / ((1 - gamma) T), the conversion used by CPQ, FISOR and OSRL.
 
@@ -16,7 +17,9 @@ def state_limit(episode_limit: float, gamma: float, horizon: int, cost_scale: fl
         ValueError: gamma outside (0, 1) or a horizon below 1.
     """
     if not 0.0 < gamma < 1.0 or horizon < 1:
-        raise ValueError(f"gamma is {gamma} and horizon {horizon}, expected 0 < gamma < 1 and horizon >= 1")
+        raise ValueError(
+            f"gamma is {gamma} and horizon {horizon}, expected 0 < gamma < 1 and horizon >= 1"
+        )
     return cost_scale * episode_limit * (1.0 - gamma**horizon) / ((1.0 - gamma) * horizon)
 
 
@@ -26,8 +29,11 @@ def split(v_c: torch.Tensor, q_c: torch.Tensor, limit: float) -> Tuple[torch.Ten
     return ~unsafe & (q_c <= limit), unsafe
 
 
-def cost_ahead(cost: torch.Tensor, value: torch.Tensor, last_row: torch.Tensor, steps: int) -> torch.Tensor:
-    """Cost of following the data for ``steps`` transitions, at most to the episode's end, and what is to come from there, (..., M).
+def cost_ahead(
+    cost: torch.Tensor, value: torch.Tensor, last_row: torch.Tensor, steps: int
+) -> torch.Tensor:
+    """Cost of following the data for ``steps`` transitions, at most to the episode's end, and what
+    is to come from there, (..., M).
 
     Args:
         cost: (M,) of every transition, not discounted within the window.

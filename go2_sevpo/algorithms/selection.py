@@ -16,8 +16,9 @@ CHUNK = 65536
 class Selection:
     """S1 and S2 as masks over the data, and draws from the rows that matter to the actor.
 
-    Stage 1 no longer changes, so the regions are found once. Rows in neither region weigh nothing in Eq. 16, and those of S2 nothing where
-    there is no unsafe objective: drawing them would only make the batch smaller.
+    Stage 1 no longer changes, so the regions are found once. Rows in neither region weigh nothing
+    in Eq. 16, and those of S2 nothing where there is no unsafe objective: drawing them would only
+    make the batch smaller.
 
     Attributes:
         safe, unsafe: (M,) or (members, M).
@@ -35,14 +36,20 @@ class Selection:
         useful = safe | unsafe if with_unsafe else safe
         self.count = useful.sum(-1)
         if int(self.count.min()) == 0:
-            raise ValueError("no transition of the data passes the region test; expected some within the limit l")
+            raise ValueError(
+                "no transition of the data passes the region test; expected some within the limit l"
+            )
         self.order = torch.sort(useful.int(), dim=-1, descending=True, stable=True).indices[
             ..., : int(self.count.max())
         ]
 
-    def sample(self, data: OfflineDataset, shape: Tuple[int, ...], generator: torch.Generator) -> Batch:
+    def sample(
+        self, data: OfflineDataset, shape: Tuple[int, ...], generator: torch.Generator
+    ) -> Batch:
         """Draw transitions with replacement, ``shape`` (B,) or (members, B)."""
-        share = torch.rand(shape, generator=generator, device=self.order.device, dtype=torch.float64)
+        share = torch.rand(
+            shape, generator=generator, device=self.order.device, dtype=torch.float64
+        )
         return data.rows(self.order.gather(-1, (share * self.count[..., None]).long()))
 
     def masks(self, batch: Batch) -> Tuple[torch.Tensor, torch.Tensor]:
@@ -53,7 +60,8 @@ class Selection:
 
 @torch.no_grad()
 def select(algorithm: Any, data: OfflineDataset, with_unsafe: bool) -> Selection:
-    """Judge all rows by an algorithm's stage 1 (Algorithm 1, lines 7-8), and by ``lookahead`` if its configuration asks for it.
+    """Judge all rows by an algorithm's stage 1 (Algorithm 1, lines 7-8), and by ``lookahead`` if
+    its configuration asks for it.
 
     Raises:
         ValueError: no row passes.
@@ -70,5 +78,8 @@ def select(algorithm: Any, data: OfflineDataset, with_unsafe: bool) -> Selection
     mask = torch.cat(safe, -1)
     if config.lookahead > 0:
         cost = config.cost_scale * data.cost
-        mask = mask & (regions.cost_ahead(cost, torch.cat(after, -1), data.last_row(), config.lookahead) <= a.limit)
+        mask = mask & (
+            regions.cost_ahead(cost, torch.cat(after, -1), data.last_row(), config.lookahead)
+            <= a.limit
+        )
     return Selection(mask, torch.cat(unsafe, -1), with_unsafe)

@@ -1,8 +1,11 @@
-"""SEVPO: selective value learning and policy optimization (Zhu, Ying, Wei). Equation numbers are the paper's.
+"""SEVPO: selective value learning and policy optimization (Zhu, Ying, Wei).
 
-Stage ``critics`` learns the conservative cost values V_c, Q_c (Eqs. 6, 7) and freezes them; stage ``policy`` learns
-Q_r, Q_c^pi (Eqs. 8, 9) and the diffusion actor (Eqs. 10-16). Where the paper contradicts itself the default follows the
-reading explained in docs/algorithm.md and every other reading is an option.
+Equation numbers are the paper's.
+
+Stage ``critics`` learns the conservative cost values V_c, Q_c (Eqs. 6, 7) and freezes them; stage
+``policy`` learns Q_r, Q_c^pi (Eqs. 8, 9) and the diffusion actor (Eqs. 10-16). Where the paper
+contradicts itself the default follows the reading explained in docs/algorithm.md and every other
+reading is an option.
 """
 
 from __future__ import annotations
@@ -37,7 +40,9 @@ class SevpoConfig(ConservativeConfig):
     episode_delta: Optional[float] = None
     """If given, replaces ``delta`` as ``episode_limit`` does."""
     lookahead: int = 0
-    """S1 also asks that the data's own cost over this many steps, and V_c where they lead, is at most l; 0: only Algorithm 1's test."""
+    """S1 also asks that the data's own cost over this many steps, and V_c where they lead, is at
+    most l; 0: only Algorithm 1's test.
+    """
     # safe objective
     mu1: float = 3.0
     b1: float = 1.0
@@ -48,14 +53,17 @@ class SevpoConfig(ConservativeConfig):
     normalize_weights: bool = True
     """Divide the weights by their mean over S1 of the batch."""
     penalty: str = "signed"
-    """Eq. 10 above delta: ``signed`` moves Q_r down for either sign; ``paper`` divides by Q_c; ``none``."""
+    """Eq. 10 above delta: ``signed`` moves Q_r down for either sign; ``paper`` divides by Q_c;
+    ``none``.
+    """
     data_cost_penalty: float = 0.0
     """Subtracts this times the data action's excess Q_c^pi from the advantage."""
     weight_clip: float = 100.0
     # unsafe objective
     unsafe_objective: str = "gradient"
-    """Eq. 14: ``gradient`` through the sampler of exp(+mu2 A_c); ``printed`` with the minus sign; ``search`` imitates actions found by
-    Q_c; ``awr`` weights data actions; ``none``."""
+    """Eq. 14: ``gradient`` through the sampler of exp(+mu2 A_c); ``printed`` with the minus sign;
+    ``search`` imitates actions found by Q_c; ``awr`` weights data actions; ``none``.
+    """
     mu2: float = 5.0
     b2: float = 3.0
     unsafe_candidates: int = 32
@@ -93,8 +101,11 @@ class SevpoConfig(ConservativeConfig):
     temperature: float = 1.0
     choice: str = "argmin_cost"
     acting_share: Optional[float] = None
-    """Candidates are judged by this share of l. None: 0.3 where networks see how near a lidar's readings are, as Q_c then comes out too small
-    in places the data hardly hold (measured, docs/safety_gymnasium.md), else 1."""
+    """Candidates are judged by this share of l.
+
+    None: 0.3 where networks see how near a lidar's readings are, as Q_c then comes out too small in
+    places the data hardly hold (measured, docs/safety_gymnasium.md), else 1.
+    """
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -114,7 +125,9 @@ class SevpoConfig(ConservativeConfig):
             raise ValueError(f"lookahead is {self.lookahead}, expected 0 or more steps")
 
 
-def constrained_reward(q_r: torch.Tensor, q_c: torch.Tensor, delta: float, penalty: str) -> torch.Tensor:
+def constrained_reward(
+    q_r: torch.Tensor, q_c: torch.Tensor, delta: float, penalty: str
+) -> torch.Tensor:
     """Eq. 10 at given values (B,): Q_r, made worse where Q_c > delta."""
     if penalty == "none":
         return q_r
@@ -129,12 +142,22 @@ class Sevpo(UnsafeObjective):
 
     stages = ("critics", "policy")
     modules = (
-        *UnsafeObjective.modules, "q_r", "q_r_target", "q_pi", "q_pi_target", "baseline", "cost_baseline",
-        "actor", "average", "previous",
-    )  # fmt: skip
+        *UnsafeObjective.modules,
+        "q_r",
+        "q_r_target",
+        "q_pi",
+        "q_pi_target",
+        "baseline",
+        "cost_baseline",
+        "actor",
+        "average",
+        "previous",
+    )
     optimizers = (*UnsafeObjective.optimizers, "critic_optimizer", "actor_optimizer")
 
-    def __init__(self, config: SevpoConfig, data: OfflineDataset, members: Optional[int] = None) -> None:
+    def __init__(
+        self, config: SevpoConfig, data: OfflineDataset, members: Optional[int] = None
+    ) -> None:
         super().__init__(config, data, members)
         c = config
         self.q_r, self.q_pi = self.make_critic(), self.make_critic()
@@ -153,7 +176,9 @@ class Sevpo(UnsafeObjective):
         self.selection: Optional[Selection] = None
         """S1 and S2 among the data; found when stage 2 begins."""
         self.fixed_shapes = False
-        """Sample own actions on ``unsafe_samples`` states whatever their number, as CUDA graphs need it."""
+        """Sample own actions on ``unsafe_samples`` states whatever their number, as CUDA graphs
+        need it.
+        """
 
     def steps(self, stage: str) -> int:
         """See :class:`base.Algorithm`."""
@@ -161,7 +186,11 @@ class Sevpo(UnsafeObjective):
 
     def state_dict(self) -> Dict[str, Any]:
         """See :class:`base.Algorithm`."""
-        return {**super().state_dict(), "scale_r": self.scale_r.clone(), "scale_c": self.scale_c.clone()}
+        return {
+            **super().state_dict(),
+            "scale_r": self.scale_r.clone(),
+            "scale_c": self.scale_c.clone(),
+        }
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """See :class:`base.Algorithm`."""
@@ -170,7 +199,9 @@ class Sevpo(UnsafeObjective):
         self.scale_c.copy_(state["scale_c"])
         self.selection = None  # of other critics
 
-    def update(self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator) -> Dict[str, Any]:
+    def update(
+        self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
+    ) -> Dict[str, Any]:
         """See :class:`base.Algorithm`.
 
         Raises:
@@ -190,16 +221,26 @@ class Sevpo(UnsafeObjective):
         self.require_critics()
         if c.critic_decay:
             base.set_rate(self.critic_optimizer, base.cosine(c.rate, step, c.policy_steps))
-        base.set_rate(self.actor_optimizer, base.cosine(c.actor_rate or c.rate, step, c.policy_steps))
+        base.set_rate(
+            self.actor_optimizer, base.cosine(c.actor_rate or c.rate, step, c.policy_steps)
+        )
 
-    def on_device(self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator) -> Dict[str, Any]:
-        """Everything of a step that happens on the device; for all steps of one :meth:`phase` the same operations."""
+    def on_device(
+        self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
+    ) -> Dict[str, Any]:
+        """Everything of a step that happens on the device; for all steps of one :meth:`phase` the
+        same operations.
+        """
         c = self.config
         if stage == "critics":
             return self.descend_conservative(data.sample(self.shape(c.critic_batch), generator))
         if self.selection is None:
-            self.selection = select(self, data, c.unsafe_cloning > 0 or (c.unsafe_objective != "none" and c.b2 > 0))
-        metrics = self.update_policy_critics(data.sample(self.shape(c.critic_batch), generator), generator)
+            self.selection = select(
+                self, data, c.unsafe_cloning > 0 or (c.unsafe_objective != "none" and c.b2 > 0)
+            )
+        metrics = self.update_policy_critics(
+            data.sample(self.shape(c.critic_batch), generator), generator
+        )
         for _ in range(c.actor_updates):
             batch = self.selection.sample(data, self.shape(c.actor_batch), generator)
             metrics.update(self.update_actor(batch, step / c.policy_steps, generator))
@@ -217,18 +258,27 @@ class Sevpo(UnsafeObjective):
         """Steps of one phase are the same operations on the device."""
         progress = step / max(self.steps(stage), 1)
         policy = stage == "policy"
-        return stage, policy and progress < self.config.warmup, policy and progress >= self.config.trust_start
+        return (
+            stage,
+            policy and progress < self.config.warmup,
+            policy and progress >= self.config.trust_start,
+        )
 
     def update_policy_critics(self, batch: Batch, generator: torch.Generator) -> Dict[str, Any]:
-        """Eqs. 8 and 9 on one batch: a' from the averaged actor, each head on its own target, true terminals only.
+        """Eqs. 8 and 9 on one batch: a' from the averaged actor, each head on its own target, true
+        terminals only.
 
-        The same a' trains the baselines: V(s') -> E[objective(s', a')], which costs no further sampling.
+        The same a' trains the baselines: V(s') -> E[objective(s', a')], which costs no further
+        sampling.
         """
         c = self.config
         with torch.no_grad():
             noise = base.own_noise(batch.next_obs, self.average, self.n_act, generator)
             act = self.average.sample(batch.next_obs, noise)
-            next_r, next_c = self.q_r_target(batch.next_obs, act), self.q_pi_target(batch.next_obs, act)
+            next_r, next_c = (
+                self.q_r_target(batch.next_obs, act),
+                self.q_pi_target(batch.next_obs, act),
+            )
             go_on = c.gamma * self.alive(batch)
             target_r = batch.reward + go_on * next_r
             target_c = c.cost_scale * batch.cost + go_on * next_c
@@ -243,7 +293,12 @@ class Sevpo(UnsafeObjective):
         polyak(self.q_r_target, self.q_r, c.target_rate)
         polyak(self.q_pi_target, self.q_pi, c.target_rate)
         return base.summary(
-            q_r_loss=r_loss, q_pi_loss=c_loss, baseline_loss=b_loss, q_r=target_r, q_r_std=target_r.std(), q_pi=target_c
+            q_r_loss=r_loss,
+            q_pi_loss=c_loss,
+            baseline_loss=b_loss,
+            q_r=target_r,
+            q_r_std=target_r.std(),
+            q_pi=target_c,
         )
 
     def safe_weights(self, batch: Batch, safe: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
@@ -254,7 +309,9 @@ class Sevpo(UnsafeObjective):
         if c.advantage == "baseline":
             value = value - self.baseline(batch.obs)
         if c.data_cost_penalty > 0:
-            value = value - c.data_cost_penalty * (q_c - self.cost_baseline(batch.obs)).clamp_min(0.0)
+            value = value - c.data_cost_penalty * (q_c - self.cost_baseline(batch.obs)).clamp_min(
+                0.0
+            )
         mask = safe.float()
         if c.normalize_advantage:
             self.scale_r.lerp_(base.mean_over(value.square(), mask).sqrt().detach(), 0.01)
@@ -265,8 +322,12 @@ class Sevpo(UnsafeObjective):
             raw = raw / base.mean_over(raw, mask).clamp_min(1e-6)[..., None]
         return raw * mask, clipped
 
-    def update_actor(self, batch: Batch, progress: float, generator: torch.Generator) -> Dict[str, Any]:
-        """Eqs. 13-16 on one batch of ``selection``; ``progress`` in [0, 1) is the share of the stage that is done."""
+    def update_actor(
+        self, batch: Batch, progress: float, generator: torch.Generator
+    ) -> Dict[str, Any]:
+        """Eqs. 13-16 on one batch of ``selection``; ``progress`` in [0, 1) is the share of the
+        stage that is done.
+        """
         c = self.config
         warm = progress < c.warmup
         assert self.selection is not None
@@ -291,20 +352,32 @@ class Sevpo(UnsafeObjective):
         base.descend(self.actor_optimizer, total.sum())
         polyak(self.average, self.actor, c.ema)
         return base.summary(
-            actor_loss=total, safe_loss=safe_loss, unsafe_loss=unsafe_loss, clone_loss=loss,
-            safe_share=self.selection.shares[0], unsafe_share=self.selection.shares[1], clipped_share=clipped,
-            weight_max=weight.max(), v_c=v_c,
-        )  # fmt: skip
+            actor_loss=total,
+            safe_loss=safe_loss,
+            unsafe_loss=unsafe_loss,
+            clone_loss=loss,
+            safe_share=self.selection.shares[0],
+            unsafe_share=self.selection.shares[1],
+            clipped_share=clipped,
+            weight_max=weight.max(),
+            v_c=v_c,
+        )
 
     def policy(self, choice: Optional[str] = None, member: int = 0) -> DiffusionPolicy:
-        """See :class:`base.Algorithm`: the averaged actor; candidates judged by stage 1's Q_c and by Q_r."""
+        """See :class:`base.Algorithm`: the averaged actor; candidates judged by stage 1's Q_c and
+        by Q_r.
+        """
         c = self.config
-        nets = [self.one(m, member) for m in (self.average, self.q_c_target, self.q_r_target, self.v_c)]
+        nets = [
+            self.one(m, member) for m in (self.average, self.q_c_target, self.q_r_target, self.v_c)
+        ]
         share = c.acting_share
         if share is None:
             share = 1.0 if self.normalizer.lidar is None else LIDAR_ACTING_SHARE
         limit = share * self.limit
-        return DiffusionPolicy(self.normalizer, nets[0], c.temperature, choice or c.choice, *nets[1:], limit)
+        return DiffusionPolicy(
+            self.normalizer, nets[0], c.temperature, choice or c.choice, *nets[1:], limit
+        )
 
 
 __all__ = ["Sevpo", "SevpoConfig", "constrained_reward", "expectile_loss", "soft_exp"]

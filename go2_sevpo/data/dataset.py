@@ -21,7 +21,8 @@ MIN_STD = 0.05
 
 @dataclass
 class Batch:
-    """Transitions: ``obs``, ``next_obs`` (B, S) normalised; ``act`` (B, A); ``reward``, ``cost``, ``terminal``, ``timeout`` (B,).
+    """Transitions: ``obs``, ``next_obs`` (B, S) normalised; ``act`` (B, A); ``reward``, ``cost``,
+    ``terminal``, ``timeout`` (B,).
 
     ``index`` (B,): their rows in the dataset.
     """
@@ -39,11 +40,13 @@ class Batch:
 class OfflineDataset:
     """Episodes as tensors on one device.
 
-    Observations are stored once: row i of the transitions uses frames ``first[i]`` and ``second[i]``. Within an
-    episode the successor of a row is the next row's observation; each episode's last successor is stored behind it, and so
-    are successors that differ from the next row (in files of others).
-    Observations are normalised here, with ``mean`` and ``std`` (S,) over the data. With ``lidar`` networks also see how near things are
-    (:func:`go2_sevpo.networks.lidar.with_nearness`); ``num_obs`` is what they see, ``raw_obs`` the observation's own size.
+    Observations are stored once: row i of the transitions uses frames ``first[i]`` and
+    ``second[i]``. Within an episode the successor of a row is the next row's observation; each
+    episode's last successor is stored behind it, and so are successors that differ from the next
+    row (in files of others). Observations are normalised here, with ``mean`` and ``std`` (S,) over
+    the data. With ``lidar`` networks also see how near things are
+    (:func:`go2_sevpo.networks.lidar.with_nearness`); ``num_obs`` is what they see, ``raw_obs`` the
+    observation's own size.
     """
 
     def __init__(
@@ -53,7 +56,9 @@ class OfflineDataset:
         manifest: Any = None,
         lidar: Optional[Lidar] = None,
     ) -> None:
-        """Take ``parts`` one by one: no more than one of them is held beside what is kept, if they come from a generator."""
+        """Take ``parts`` one by one: no more than one of them is held beside what is kept, if they
+        come from a generator.
+        """
         self.device, self.manifest = torch.device(device), manifest or {}
         frames: List[np.ndarray] = []
         columns: Dict[str, List[np.ndarray]] = {k: [] for k in COLUMNS}
@@ -106,7 +111,10 @@ class OfflineDataset:
         return len(self.reward)
 
     def sample(
-        self, n: Union[int, Tuple[int, ...]], generator: torch.Generator, rows: Optional[torch.Tensor] = None
+        self,
+        n: Union[int, Tuple[int, ...]],
+        generator: torch.Generator,
+        rows: Optional[torch.Tensor] = None,
     ) -> Batch:
         """Draw ``n`` transitions (a number, or a shape) with replacement, from ``rows`` if given."""
         top = len(self) if rows is None else len(rows)
@@ -117,12 +125,19 @@ class OfflineDataset:
     def rows(self, index: torch.Tensor) -> Batch:
         """Return the transitions ``index`` (B,)."""
         return Batch(
-            self.frames[self.first[index]], self.act[index], self.reward[index], self.cost[index], self.frames[self.second[index]],
-            self.terminal[index], self.timeout[index], index,
-        )  # fmt: skip
+            self.frames[self.first[index]],
+            self.act[index],
+            self.reward[index],
+            self.cost[index],
+            self.frames[self.second[index]],
+            self.terminal[index],
+            self.timeout[index],
+            index,
+        )
 
     def scale_rewards(self, factor: float) -> float:
-        """Multiply all rewards by ``factor``; 0 stands for the longest episode's steps over the range of returns (FISOR's). Returns it.
+        """Multiply all rewards by ``factor``; 0 stands for the longest episode's steps over the
+        range of returns (FISOR's). Returns it.
 
         Raises:
             DatasetError: a negative factor, or 0 where all returns are alike.
@@ -142,13 +157,17 @@ class OfflineDataset:
 
     @property
     def cost_to_go(self) -> torch.Tensor:
-        """Undiscounted cost of every transition and those after it in its episode, (M,); computed once."""
+        """Undiscounted cost of every transition and those after it in its episode, (M,); computed
+        once.
+        """
         if self._cost_to_go is None:
             cost = self.cost.double().cpu()
             lengths = torch.from_numpy(np.asarray(self.episodes["length"], dtype=np.int64))
             after_end = torch.cumsum(cost, 0)[torch.cumsum(lengths, 0) - 1]
             before = torch.cumsum(cost, 0) - cost
-            self._cost_to_go = (torch.repeat_interleave(after_end, lengths) - before).float().to(self.device)
+            self._cost_to_go = (
+                (torch.repeat_interleave(after_end, lengths) - before).float().to(self.device)
+            )
         return self._cost_to_go
 
     def last_row(self) -> torch.Tensor:
@@ -169,8 +188,8 @@ class OfflineDataset:
 
 @dataclass(frozen=True)
 class FileOrigin:
-    """What a file in DSRL's layout does not say itself: its environment's name, and the index of the first
-    lidar reading of its observations, which end with them (None: no lidar).
+    """What a file in DSRL's layout does not say itself: its environment's name, and the index of
+    the first lidar reading of its observations, which end with them (None: no lidar).
     """
 
     environment: str
@@ -207,7 +226,12 @@ def load(
         if origin is not None:
             if origin.lidar is not None and lidar_length > 0:
                 lidar = (origin.lidar, lidar_length)
-            manifests.append({"environment": {"name": origin.environment}, "shards": [{"sha256": shards.sha256(path)}]})
+            manifests.append(
+                {
+                    "environment": {"name": origin.environment},
+                    "shards": [{"sha256": shards.sha256(path)}],
+                }
+            )
     return OfflineDataset((read(path) for read, path in files), device, _joined(manifests), lidar)
 
 
@@ -218,5 +242,7 @@ def _joined(manifests: List[Dict[str, Any]]) -> Dict[str, Any]:
     for other in manifests[1:]:
         for key in ("environment", "observation"):
             if other.get(key) != manifests[0].get(key):
-                raise DatasetError(f"datasets differ in {key}: {manifests[0].get(key)} and {other.get(key)}")
+                raise DatasetError(
+                    f"datasets differ in {key}: {manifests[0].get(key)} and {other.get(key)}"
+                )
     return {**manifests[0], "shards": [e for m in manifests for e in m["shards"]]}

@@ -1,9 +1,10 @@
 """Datasets on disk: a folder of HDF5 shards and a manifest.
 
-Every shard holds whole episodes under DSRL's keys and is valid alone. Shards are written to a temporary name, flushed
-and renamed; ``manifest.json`` comes last and holds a SHA-256 per shard. Keys, all float32 with one row per transition:
-``observations``, ``next_observations`` (the true successor at every row), ``actions``, ``rewards``, ``costs``,
-``terminals``, ``timeouts``. Per episode, under ``episodes/``: ``length``, ``return``, ``cost``, ``success``, ``fall``.
+Every shard holds whole episodes under DSRL's keys and is valid alone. Shards are written to a
+temporary name, flushed and renamed; ``manifest.json`` comes last and holds a SHA-256 per shard.
+Keys, all float32 with one row per transition: ``observations``, ``next_observations`` (the true
+successor at every row), ``actions``, ``rewards``, ``costs``, ``terminals``, ``timeouts``. Per
+episode, under ``episodes/``: ``length``, ``return``, ``cost``, ``success``, ``fall``.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ def shard_entry(path: Path, data: Episodes, info: Dict[str, Any]) -> Dict[str, A
 
 
 def true_successors(data: Episodes) -> np.ndarray:
-    """Whether a row's successor is the next row's observation, (N,) bool; true at the end of an episode by definition."""
+    """Whether a row's successor is the next row's observation, (N,) bool; true at the end of an
+    episode by definition.
+    """
     obs, nxt = data.columns["observations"], data.columns["next_observations"]
     same = np.ones(data.rows, dtype=bool)
     same[:-1] = (nxt[:-1] == obs[1:]).all(axis=1)
@@ -96,8 +99,8 @@ def true_successors(data: Episodes) -> np.ndarray:
 
 
 def check_episodes(data: Episodes, name: str, strict: bool = True) -> None:
-    """Check shapes, finiteness and that flags and lengths agree; if ``strict``, that successors are the following rows too
-    (files of others may keep something else there).
+    """Check shapes, finiteness and that flags and lengths agree; if ``strict``, that successors are
+    the following rows too (files of others may keep something else there).
 
     Raises:
         DatasetError: saying what was found and what was expected.
@@ -111,7 +114,9 @@ def check_episodes(data: Episodes, name: str, strict: bool = True) -> None:
             raise DatasetError(f"{name}: '{key}' has {len(column)} rows, expected {rows}")
         if not np.isfinite(column).all():
             row = int(np.argwhere(~np.isfinite(column))[0][0])
-            raise DatasetError(f"{name}: '{key}' is not finite at row {row}, expected finite numbers")
+            raise DatasetError(
+                f"{name}: '{key}' is not finite at row {row}, expected finite numbers"
+            )
     lengths = np.asarray(data.episodes["length"], dtype=np.int64)
     if lengths.sum() != rows:
         raise DatasetError(f"{name}: episode lengths sum to {lengths.sum()}, expected {rows} rows")
@@ -123,7 +128,9 @@ def check_episodes(data: Episodes, name: str, strict: bool = True) -> None:
         )
     if strict and not true_successors(data).all():
         row = int(np.flatnonzero(~true_successors(data))[0])
-        raise DatasetError(f"{name}: next_observations at row {row} differ from the following observations")
+        raise DatasetError(
+            f"{name}: next_observations at row {row} differ from the following observations"
+        )
 
 
 def read_shard(path: Path) -> Episodes:
@@ -137,10 +144,14 @@ def read_shard(path: Path) -> Episodes:
     try:
         with h5py.File(path, "r") as handle:
             if handle.attrs.get("schema") != SCHEMA:
-                raise DatasetError(f"{path}: schema {handle.attrs.get('schema')}, expected {SCHEMA}")
+                raise DatasetError(
+                    f"{path}: schema {handle.attrs.get('schema')}, expected {SCHEMA}"
+                )
             for key in list(KEYS) + [f"episodes/{k}" for k in EPISODE_KEYS]:
                 if key not in handle:
-                    raise DatasetError(f"{path}: key '{key}' is missing, expected {', '.join(KEYS)}")
+                    raise DatasetError(
+                        f"{path}: key '{key}' is missing, expected {', '.join(KEYS)}"
+                    )
             columns = {key: handle[key][()] for key in KEYS}
             episodes = {key: handle[f"episodes/{key}"][()] for key in EPISODE_KEYS}
     except OSError as error:
@@ -186,8 +197,12 @@ def read_manifest(folder: Path) -> Dict[str, Any]:
     return manifest
 
 
-def write_manifest(folder: Path, entries: List[Dict[str, Any]], common: Dict[str, Any]) -> Dict[str, Any]:
-    """Write the manifest of all shards and return it; ``common`` describes the whole (configuration, layout)."""
+def write_manifest(
+    folder: Path, entries: List[Dict[str, Any]], common: Dict[str, Any]
+) -> Dict[str, Any]:
+    """Write the manifest of all shards and return it; ``common`` describes the whole
+    (configuration, layout).
+    """
     total = {
         "transitions": sum(e["transitions"] for e in entries),
         "episodes": sum(e["episodes"] for e in entries),
@@ -212,7 +227,9 @@ def validate(folder: Path) -> Dict[str, Any]:
             raise DatasetError(f"shard {entry['file']} is missing from {folder}")
         found = sha256(path)
         if found != entry["sha256"]:
-            raise DatasetError(f"{path}: SHA-256 is {found[:12]}..., expected {entry['sha256'][:12]}...")
+            raise DatasetError(
+                f"{path}: SHA-256 is {found[:12]}..., expected {entry['sha256'][:12]}..."
+            )
         data = read_shard(path)
         if data.rows != entry["transitions"]:
             raise DatasetError(f"{path}: {data.rows} transitions, expected {entry['transitions']}")
@@ -254,7 +271,8 @@ def repair(folder: Path) -> Dict[str, Any]:
 def merge(folder: Path, out: Path) -> int:
     """Write all shards as one HDF5 file in DSRL's layout; returns the number of transitions.
 
-    DSRL's loaders read observations, next_observations, actions, rewards, costs, terminals and timeouts.
+    DSRL's loaders read observations, next_observations, actions, rewards, costs, terminals and
+    timeouts.
     """
     manifest = read_manifest(folder)
     total, start = manifest["transitions"], 0
@@ -270,10 +288,14 @@ def merge(folder: Path, out: Path) -> int:
     return total
 
 
-def select(folder: Path, out: Path, policy: Optional[str] = None, course: Optional[str] = None) -> Dict[str, Any]:
-    """Make a dataset of those shards of another that came from ``policy`` on ``course``; returns its manifest.
+def select(
+    folder: Path, out: Path, policy: Optional[str] = None, course: Optional[str] = None
+) -> Dict[str, Any]:
+    """Make a dataset of those shards of another that came from ``policy`` on ``course``; returns
+    its manifest.
 
-    Shards are linked where the file system can, else copied; no episode is changed or simulated again.
+    Shards are linked where the file system can, else copied; no episode is changed or simulated
+    again.
 
     Raises:
         DatasetError: no such shard, or ``out`` holds something already.
@@ -288,7 +310,12 @@ def select(folder: Path, out: Path, policy: Optional[str] = None, course: Option
 
     entries = [e for e in manifest["shards"] if wanted(e["info"].get("source", {}))]
     if not entries:
-        known = sorted({tuple(e["info"].get("source", {}).get(k, "?") for k in ("policy", "course")) for e in manifest["shards"]})  # fmt: skip
+        known = sorted(
+            {
+                tuple(e["info"].get("source", {}).get(k, "?") for k in ("policy", "course"))
+                for e in manifest["shards"]
+            }
+        )
         raise DatasetError(
             f"{folder} has nothing of policy {policy or 'any'} on {course or 'any course'}; it has {', '.join(f'{Path(p).stem} on {c}' for p, c in known)}"
         )

@@ -1,4 +1,6 @@
-"""Plain networks and the tanh-squashed Gaussian actor of the baselines that are not diffusion policies."""
+"""Plain networks and the tanh-squashed Gaussian actor of the baselines that are not diffusion
+policies.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ LOG_STD = (-5.0, 2.0)
 class Mlp(nn.Module):
     """ReLU network (B, in) -> (B, out); with ``members`` K all carry K before B."""
 
-    def __init__(self, n_in: int, hidden: Sequence[int], n_out: int, members: Optional[int] = None) -> None:
+    def __init__(
+        self, n_in: int, hidden: Sequence[int], n_out: int, members: Optional[int] = None
+    ) -> None:
         super().__init__()
         sizes, layers = [n_in, *hidden], []
         for a, b in zip(sizes[:-1], sizes[1:]):
@@ -31,7 +35,9 @@ class Mlp(nn.Module):
 class SquashedGaussian(nn.Module):
     """a = tanh(mean(s) + std(s) e): the mean and log standard deviation from one network."""
 
-    def __init__(self, n_obs: int, n_act: int, hidden: Sequence[int], members: Optional[int] = None) -> None:
+    def __init__(
+        self, n_obs: int, n_act: int, hidden: Sequence[int], members: Optional[int] = None
+    ) -> None:
         super().__init__()
         self.body = Mlp(n_obs, hidden, 2 * n_act, members)
 
@@ -46,7 +52,9 @@ class SquashedGaussian(nn.Module):
         return torch.tanh(mean + std * noise)
 
     def log_prob(self, obs: torch.Tensor, act: torch.Tensor) -> torch.Tensor:
-        """Log-likelihood (B,) of actions in [-1, 1] *after* the tanh; actions at the bounds count as just inside."""
+        """Log-likelihood (B,) of actions in [-1, 1] *after* the tanh; actions at the bounds count
+        as just inside.
+        """
         mean, std = self.parameters_of(obs)
         a = act.clamp(-1 + 1e-4, 1 - 1e-4)
         x = torch.atanh(a)
@@ -73,7 +81,9 @@ class Vae(nn.Module):
         mean, std = self.encode(obs, act)
         return 0.5 * (mean.square() + std.square() - 2 * std.log() - 1).sum(-1)
 
-    def loss(self, obs: torch.Tensor, act: torch.Tensor, noise: torch.Tensor, beta: float) -> torch.Tensor:
+    def loss(
+        self, obs: torch.Tensor, act: torch.Tensor, noise: torch.Tensor, beta: float
+    ) -> torch.Tensor:
         """Squared reconstruction error plus ``beta`` times the divergence, (B,)."""
         mean, std = self.encode(obs, act)
         decoded = torch.tanh(self.decoder(obs, mean + std * noise))
@@ -81,10 +91,18 @@ class Vae(nn.Module):
 
 
 class PairVae(nn.Module):
-    """Conditional variational auto-encoder of pairs: encoder (s, a, condition) -> z, decoder (z, condition) -> (s, a)."""
+    """Conditional variational auto-encoder of pairs: encoder (s, a, condition) -> z, decoder (z,
+    condition) -> (s, a).
+    """
 
     def __init__(
-        self, n_obs: int, n_act: int, n_condition: int, latent: int, hidden: int, members: Optional[int] = None
+        self,
+        n_obs: int,
+        n_act: int,
+        n_condition: int,
+        latent: int,
+        hidden: int,
+        members: Optional[int] = None,
     ) -> None:
         super().__init__()
         self.latent, self.n_obs = latent, n_obs
@@ -97,9 +115,16 @@ class PairVae(nn.Module):
         return out[..., : self.n_obs], torch.tanh(out[..., self.n_obs :])
 
     def loss(
-        self, obs: torch.Tensor, act: torch.Tensor, condition: torch.Tensor, noise: torch.Tensor, beta: float
+        self,
+        obs: torch.Tensor,
+        act: torch.Tensor,
+        condition: torch.Tensor,
+        noise: torch.Tensor,
+        beta: float,
     ) -> torch.Tensor:
-        """Squared reconstruction error plus ``beta`` times the divergence from the standard normal, (B,)."""
+        """Squared reconstruction error plus ``beta`` times the divergence from the standard normal,
+        (B,).
+        """
         mean, log_std = self.encoder(obs, act, condition).chunk(2, dim=-1)
         std = log_std.clamp(-4.0, 15.0).exp()
         found_obs, found_act = self.decode(mean + std * noise, condition)
@@ -108,7 +133,9 @@ class PairVae(nn.Module):
 
 
 def copy_mean(layers: Any, mlp: nn.Module) -> None:
-    """Copy an actor's :func:`policy_layers` into a deployable network, of the last layer its first half: the mean."""
+    """Copy an actor's :func:`policy_layers` into a deployable network, of the last layer its first
+    half: the mean.
+    """
     linear = [m for m in mlp.modules() if isinstance(m, nn.Linear)]
     for target, source in zip(linear, layers):
         rows = target.out_features

@@ -1,8 +1,9 @@
 """Networks: critics with several heads, denoisers for the diffusion actor.
 
-Shapes: B batch, S observation size, A action size, H heads. Every network can be built with ``members`` K: K independent
-networks trained side by side (several seeds in one process), whose inputs and outputs carry K before B. Nothing is
-shared between members; :func:`member` takes one of them out as a plain network.
+Shapes: B batch, S observation size, A action size, H heads. Every network can be built with
+``members`` K: K independent networks trained side by side (several seeds in one process), whose
+inputs and outputs carry K before B. Nothing is shared between members; :func:`member` takes one of
+them out as a plain network.
 """
 
 from __future__ import annotations
@@ -25,11 +26,17 @@ class EnsembleLinear(nn.Module):
         super().__init__()
         bound = 1.0 / math.sqrt(n_in)
         self.weight = nn.Parameter(torch.empty(heads, n_in, n_out).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(heads, 1, n_out).uniform_(-bound, bound)) if bias else None
+        self.bias = (
+            nn.Parameter(torch.empty(heads, 1, n_out).uniform_(-bound, bound)) if bias else None
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the layers."""
-        return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
+        return (
+            torch.bmm(x, self.weight)
+            if self.bias is None
+            else torch.baddbmm(self.bias, x, self.weight)
+        )
 
     def member(self, k: int) -> nn.Linear:
         """Layer ``k`` alone."""
@@ -43,19 +50,30 @@ class EnsembleLinear(nn.Module):
 
 def linear(n_in: int, n_out: int, members: Optional[int] = None, bias: bool = True) -> nn.Module:
     """A linear layer, or one per member."""
-    return nn.Linear(n_in, n_out, bias=bias) if members is None else EnsembleLinear(members, n_in, n_out, bias)
+    return (
+        nn.Linear(n_in, n_out, bias=bias)
+        if members is None
+        else EnsembleLinear(members, n_in, n_out, bias)
+    )
 
 
 class Critic(nn.Module):
     """Q(s, a) with ``heads`` independent ReLU networks (paper: 2 heads, 2 x 256)."""
 
     def __init__(
-        self, n_obs: int, n_act: int, hidden: Sequence[int] = (256, 256), heads: int = 2, members: Optional[int] = None
+        self,
+        n_obs: int,
+        n_act: int,
+        hidden: Sequence[int] = (256, 256),
+        heads: int = 2,
+        members: Optional[int] = None,
     ) -> None:
         super().__init__()
         self.heads, self.members = heads, members
         sizes, n = [n_obs + n_act, *hidden, 1], heads * (members or 1)
-        self.layers = nn.ModuleList([EnsembleLinear(n, a, b) for a, b in zip(sizes[:-1], sizes[1:])])
+        self.layers = nn.ModuleList(
+            [EnsembleLinear(n, a, b) for a, b in zip(sizes[:-1], sizes[1:])]
+        )
 
     def forward(self, obs: torch.Tensor, act: torch.Tensor) -> torch.Tensor:
         """Return values (H, B) of observations (B, S) and actions (B, A); (H, K, B) with members."""
@@ -83,7 +101,9 @@ class Critic(nn.Module):
 class Value(nn.Module):
     """V(s), one ReLU network."""
 
-    def __init__(self, n_obs: int, hidden: Sequence[int] = (256, 256), members: Optional[int] = None) -> None:
+    def __init__(
+        self, n_obs: int, hidden: Sequence[int] = (256, 256), members: Optional[int] = None
+    ) -> None:
         super().__init__()
         sizes = [n_obs, *hidden]
         layers: List[nn.Module] = []
@@ -97,7 +117,9 @@ class Value(nn.Module):
 
 
 class TimeFeatures(nn.Module):
-    """Learnable Fourier features of the diffusion step, then a two-layer mish network (64 -> 128 -> 128)."""
+    """Learnable Fourier features of the diffusion step, then a two-layer mish network (64 -> 128 ->
+    128).
+    """
 
     def __init__(self, size: int = 64, out: int = 128, members: Optional[int] = None) -> None:
         super().__init__()
@@ -143,7 +165,9 @@ def member(module: nn.Module, k: int) -> Any:
     if hasattr(module, "member"):
         return module.member(k)
     plain = copy.copy(module)
-    plain._modules = {name: None if child is None else member(child, k) for name, child in module._modules.items()}
+    plain._modules = {
+        name: None if child is None else member(child, k) for name, child in module._modules.items()
+    }
     return plain.requires_grad_(False)
 
 
@@ -163,15 +187,23 @@ class _Block(nn.Module):
 class Denoiser(nn.Module):
     """Predicts noise or the clean action from (observation, noisy action, step).
 
-    The first layer acts on the concatenation of the three; it is kept in parts so that the observation's share, the
-    largest, is computed once (:meth:`encode`) and reused over diffusion steps and candidates, and the step's share
-    once per step (:meth:`steps`) and reused over samples: the same numbers for a fraction of the work. ``kind`` ``resnet``: LayerNorm residual blocks of the paper; ``mlp``: plain mish layers.
+    The first layer acts on the concatenation of the three; it is kept in parts so that the
+    observation's share, the largest, is computed once (:meth:`encode`) and reused over diffusion
+    steps and candidates, and the step's share once per step (:meth:`steps`) and reused over
+    samples: the same numbers for a fraction of the work. ``kind`` ``resnet``: LayerNorm residual
+    blocks of the paper; ``mlp``: plain mish layers.
     """
 
     def __init__(
-        self, n_obs: int, n_act: int, kind: str = "resnet", width: int = 256, depth: int = 3, dropout: float = 0.1,
+        self,
+        n_obs: int,
+        n_act: int,
+        kind: str = "resnet",
+        width: int = 256,
+        depth: int = 3,
+        dropout: float = 0.1,
         members: Optional[int] = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         if kind not in ("resnet", "mlp"):
             raise ValueError(f"unknown denoiser '{kind}', expected resnet or mlp")
@@ -191,12 +223,16 @@ class Denoiser(nn.Module):
         return self.from_obs(obs)
 
     def steps(self, n: int) -> torch.Tensor:
-        """The shares (n, width) of diffusion steps 0..n-1: few, so they are computed once for all samples."""
-        return self.from_time(self.time(torch.arange(n, dtype=torch.float32, device=self.time.frequency.device)))
+        """The shares (n, width) of diffusion steps 0..n-1: few, so they are computed once for all
+        samples.
+        """
+        return self.from_time(
+            self.time(torch.arange(n, dtype=torch.float32, device=self.time.frequency.device))
+        )
 
     def forward(self, context: torch.Tensor, act: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        """Prediction (B, A) from :meth:`encode`'s context (B, width), noisy actions (B, A) and the rows of
-        :meth:`steps` that belong to them, (B, width) or (1, width).
+        """Prediction (B, A) from :meth:`encode`'s context (B, width), noisy actions (B, A) and the
+        rows of :meth:`steps` that belong to them, (B, width) or (1, width).
         """
         x = context + self.from_act(act) + time
         if self.kind == "resnet":
@@ -212,10 +248,13 @@ class Denoiser(nn.Module):
 class Normalizer(nn.Module):
     """Fixed affine normalisation of observations, part of every policy so that it cannot be lost.
 
-    With ``lidar`` the nearness of what it sees is put behind them first; ``mean`` and ``std`` are then of all these numbers.
+    With ``lidar`` the nearness of what it sees is put behind them first; ``mean`` and ``std`` are
+    then of all these numbers.
     """
 
-    def __init__(self, mean: torch.Tensor, std: torch.Tensor, lidar: Optional[Lidar] = None) -> None:
+    def __init__(
+        self, mean: torch.Tensor, std: torch.Tensor, lidar: Optional[Lidar] = None
+    ) -> None:
         super().__init__()
         self.lidar = lidar
         self.register_buffer("mean", mean.clone())

@@ -1,7 +1,8 @@
 """Mish, x tanh(softplus(x)) (Misra 2019), at the price of one sigmoid on a CPU.
 
-With s = sigmoid(x) and u = s (2 - s), tanh(softplus(x)) = u / (2 - u): no exp, log1p and tanh per entry, which is what torch's own
-kernel computes on a CPU and what took a quarter of a training step.
+With s = sigmoid(x) and u = s (2 - s), tanh(softplus(x)) = u / (2 - u): no exp, log1p and tanh per
+entry, which is what torch's own kernel computes on a CPU and what took a quarter of a training
+step.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class _Mish(torch.autograd.Function):
 
 def mish(x: torch.Tensor) -> torch.Tensor:
     """Mish of ``x``, any shape; torch's own kernel on other devices. Differentiable once."""
-    if torch.jit.is_tracing():  # onnxruntime has a fast sigmoid, but computes softplus entry by entry
+    if (
+        torch.jit.is_tracing()
+    ):  # onnxruntime has a fast sigmoid, but computes softplus entry by entry
         s = torch.sigmoid(x)
         u = s * (2.0 - s)
         return x * (u / (2.0 - u))

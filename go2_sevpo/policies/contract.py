@@ -55,4 +55,6 @@ def check_contract(found: Mapping[str, Any], expected: Mapping[str, Any], name: 
         if field not in found:
             raise ContractError(f"{name}: contract field '{field}' is missing")
         if found[field] != plain[field]:
-            raise ContractError(f"{name} does not fit: {_first_difference(field, found[field], plain[field])}")
+            raise ContractError(
+                f"{name} does not fit: {_first_difference(field, found[field], plain[field])}"
+            )

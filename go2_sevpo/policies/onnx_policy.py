@@ -39,14 +39,17 @@ class OnnxPolicy:
 
     Args:
         path: ONNX file.
-        threads: onnxruntime's threads inside an operator; one thread keeps results independent of the machine.
+        threads: onnxruntime's threads inside an operator; one thread keeps results independent of
+            the machine.
         candidates: N; None takes the policy's own number. 1 plays the actor alone.
 
     Raises:
         ContractError: not an ONNX file, or not a policy of this project.
     """
 
-    def __init__(self, path: Union[str, Path], threads: int = 1, candidates: Optional[int] = None) -> None:
+    def __init__(
+        self, path: Union[str, Path], threads: int = 1, candidates: Optional[int] = None
+    ) -> None:
         import onnxruntime
 
         self.path = Path(path)
@@ -55,18 +58,29 @@ class OnnxPolicy:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises its own family of exceptions, all of them load failures
+            self.session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except (
+            Exception
+        ) as error:  # onnxruntime raises its own family of exceptions, all of them load failures
             raise ContractError(
                 f"{path} is not an ONNX file onnxruntime can load: {str(error).splitlines()[0]}"
             ) from error
-        found = tuple(x.name for x in self.session.get_inputs()), tuple(x.name for x in self.session.get_outputs())
+        found = (
+            tuple(x.name for x in self.session.get_inputs()),
+            tuple(x.name for x in self.session.get_outputs()),
+        )
         self.needs_cost = found[0] == (*INPUTS, COST_INPUT)
         if found[1] != OUTPUTS or (found[0] != INPUTS and not self.needs_cost):
-            raise ContractError(f"{path} has inputs {found[0]} and outputs {found[1]}, expected {INPUTS} and {OUTPUTS}")
+            raise ContractError(
+                f"{path} has inputs {found[0]} and outputs {found[1]}, expected {INPUTS} and {OUTPUTS}"
+            )
         text = self.session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY)
         if text is None:
-            raise ContractError(f"{path} carries no contract (metadata '{CONTRACT_KEY}'); export it with go2-export")
+            raise ContractError(
+                f"{path} carries no contract (metadata '{CONTRACT_KEY}'); export it with go2-export"
+            )
         self.contract: Dict[str, Any] = json.loads(text)
         sampler = self.contract["sampler"]
         if candidates is not None and candidates < 1:
@@ -92,8 +106,9 @@ class OnnxPolicy:
     ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return action (B, A), cost value (B,) and candidate (B,).
 
-        ``spent_cost`` (B,) is the episodes' cost so far, which only policies with a cost budget need. An action that is not finite becomes zero, the default pose held by the damped PD law, and is counted in
-        ``non_finite``.
+        ``spent_cost`` (B,) is the episodes' cost so far, which only policies with a cost budget
+        need. An action that is not finite becomes zero, the default pose held by the damped PD law,
+        and is counted in ``non_finite``.
 
         Raises:
             ContractError: the policy has a cost budget and ``spent_cost`` is not given.
@@ -101,7 +116,9 @@ class OnnxPolicy:
         inputs = {"observation": observation, "noise": noise}
         if self.needs_cost:
             if spent_cost is None:
-                raise ContractError(f"{self.path} keeps a cost budget: it needs the episode's cost so far, found none")
+                raise ContractError(
+                    f"{self.path} keeps a cost budget: it needs the episode's cost so far, found none"
+                )
             inputs[COST_INPUT] = spent_cost
         action, value, candidate = self.session.run(None, inputs)
         bad = ~np.isfinite(action).all(axis=1)

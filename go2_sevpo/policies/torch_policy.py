@@ -1,4 +1,7 @@
-"""What a deployable policy is: normaliser, sampler, candidate choice. One module, exported as one ONNX file."""
+"""What a deployable policy is: normaliser, sampler, candidate choice.
+
+One module, exported as one ONNX file.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,15 @@ LIMITED = ("first_safe", "escape", "argmax_reward")
 
 
 class DiffusionPolicy(nn.Module):
-    """Inputs ``observation`` (B, S) raw and ``noise`` (B, N, T, A); outputs ``action`` (B, A), ``cost_value`` (B,),
-    ``candidate`` (B,) int64.
+    """Inputs ``observation`` (B, S) raw and ``noise`` (B, N, T, A); outputs ``action`` (B, A),
+    ``cost_value`` (B,), ``candidate`` (B,) int64.
 
-    ``choice`` among the N candidates: ``first`` (no critic), ``argmin_cost`` (least Q_c), ``first_safe`` (the first of those with
-    Q_c <= ``limit``: the actor's own distribution, cut at the limit) and ``argmax_reward`` (of those the greatest Q_r); both take the
-    least Q_c where there is none. ``escape`` is ``first_safe``, but the least Q_c is then sought among N * T uniform actions, too: Eq. 12
-    solved on the spot, for places the actor does not find out of. Those actions are made of ``noise`` and numbered from N on.
+    ``choice`` among the N candidates: ``first`` (no critic), ``argmin_cost`` (least Q_c),
+    ``first_safe`` (the first of those with Q_c <= ``limit``: the actor's own distribution, cut at
+    the limit) and ``argmax_reward`` (of those the greatest Q_r); both take the least Q_c where
+    there is none. ``escape`` is ``first_safe``, but the least Q_c is then sought among N * T
+    uniform actions, too: Eq. 12 solved on the spot, for places the actor does not find out of.
+    Those actions are made of ``noise`` and numbered from N on.
     """
 
     needs_cost = False
@@ -45,12 +50,20 @@ class DiffusionPolicy(nn.Module):
     ) -> None:
         super().__init__()
         if choice not in CHOICES:
-            raise ValueError(f"unknown candidate choice '{choice}', expected one of {', '.join(CHOICES)}")
-        if (choice != "first" and cost_critic is None) or (choice == "argmax_reward" and reward_critic is None):
+            raise ValueError(
+                f"unknown candidate choice '{choice}', expected one of {', '.join(CHOICES)}"
+            )
+        if (choice != "first" and cost_critic is None) or (
+            choice == "argmax_reward" and reward_critic is None
+        ):
             raise ValueError(f"candidate choice '{choice}' needs critics, found none")
         self.normalizer, self.diffusion = normalizer, diffusion
         self.temperature, self.choice, self.limit = temperature, choice, limit
-        self.cost_critic, self.reward_critic, self.cost_value = cost_critic, reward_critic, cost_value
+        self.cost_critic, self.reward_critic, self.cost_value = (
+            cost_critic,
+            reward_critic,
+            cost_value,
+        )
 
     def forward(
         self, observation: torch.Tensor, noise: torch.Tensor
@@ -66,9 +79,13 @@ class DiffusionPolicy(nn.Module):
         value = obs[:, 0] * 0.0 if self.cost_value is None else self.cost_value(obs)
         if self.choice == "escape":
             # The error function makes uniform numbers in [-1, 1] of normal ones.
-            actions = torch.cat([actions, torch.erf(flat / math.sqrt(2.0)).reshape(batch, -1, actions.shape[-1])], 1)
+            actions = torch.cat(
+                [actions, torch.erf(flat / math.sqrt(2.0)).reshape(batch, -1, actions.shape[-1])], 1
+            )
         candidate = self._choose(obs, actions, n)
-        chosen = torch.gather(actions, 1, candidate[:, None, None].expand(-1, 1, actions.shape[-1])).squeeze(1)
+        chosen = torch.gather(
+            actions, 1, candidate[:, None, None].expand(-1, 1, actions.shape[-1])
+        ).squeeze(1)
         return chosen, value, candidate
 
     def _choose(self, obs: torch.Tensor, actions: torch.Tensor, own: int) -> torch.Tensor:
@@ -105,30 +122,49 @@ class DiffusionPolicy(nn.Module):
             "temperature": self.temperature,
             "choice": self.choice,
             "limit": self.limit,
-            "critic_hidden": None if critic is None else [x.weight.shape[2] for x in critic.layers[:-1]],
+            "critic_hidden": None
+            if critic is None
+            else [x.weight.shape[2] for x in critic.layers[:-1]],
             "reward_critic": self.reward_critic is not None,
         }
 
     @property
     def sampler(self) -> Dict[str, Any]:
         """Diffusion steps, temperature and choice, for the contract."""
-        kind = {"kind": "diffusion", "steps": self.diffusion.steps, "prediction": self.diffusion.prediction}
+        kind = {
+            "kind": "diffusion",
+            "steps": self.diffusion.steps,
+            "prediction": self.diffusion.prediction,
+        }
         limit = {"limit": self.limit} if self.choice in LIMITED else {}
-        return {**kind, "temperature": self.temperature, "choice": self.choice, **limit, "noise_scale": 1.0}
+        return {
+            **kind,
+            "temperature": self.temperature,
+            "choice": self.choice,
+            **limit,
+            "noise_scale": 1.0,
+        }
 
 
 class GaussianPolicy(nn.Module):
-    """A PPO, TD3 or CPQ actor behind the same interface: action = clip(unit * (mean + std * noise[:, 0, 0]), -1, 1).
+    """A PPO, TD3 or CPQ actor behind the same interface: action = clip(unit * (mean + std *
+    noise[:, 0, 0]), -1, 1).
 
-    ``squash`` passes the mean through tanh first, as TD3's actors do. Without a ``normalizer`` observations are taken raw.
+    ``squash`` passes the mean through tanh first, as TD3's actors do. Without a ``normalizer``
+    observations are taken raw.
     """
 
     needs_cost = False
 
     def __init__(
-        self, sizes: Sequence[int], std: torch.Tensor, unit: float, activation: str = "elu", squash: bool = False,
+        self,
+        sizes: Sequence[int],
+        std: torch.Tensor,
+        unit: float,
+        activation: str = "elu",
+        squash: bool = False,
         normalizer: Optional[Normalizer] = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         if activation not in ("elu", "relu"):
             raise ValueError(f"unknown activation '{activation}', expected elu or relu")
@@ -161,7 +197,13 @@ class GaussianPolicy(nn.Module):
     @property
     def sampler(self) -> Dict[str, Any]:
         """One step of Gaussian noise; played without it unless asked for."""
-        return {"kind": "gaussian", "steps": 1, "temperature": 1.0, "choice": "first", "noise_scale": 0.0}
+        return {
+            "kind": "gaussian",
+            "steps": 1,
+            "temperature": 1.0,
+            "choice": "first",
+            "noise_scale": 0.0,
+        }
 
 
 def budget_feature(budget: torch.Tensor, scale: float) -> torch.Tensor:
@@ -170,25 +212,36 @@ def budget_feature(budget: torch.Tensor, scale: float) -> torch.Tensor:
 
 
 class BudgetPolicy(GaussianPolicy):
-    """An actor that also sees what is left of its cost budget; it has a third input ``spent_cost`` (B,), the episode's cost so far.
+    """An actor that also sees what is left of its cost budget; it has a third input ``spent_cost``
+    (B,), the episode's cost so far.
 
     ``budget`` is the cost allowed per episode; ``sizes`` counts the budget as one more observation.
     """
 
     needs_cost = True
 
-    def __init__(self, sizes: Sequence[int], normalizer: Normalizer, budget: float, scale: float) -> None:
+    def __init__(
+        self, sizes: Sequence[int], normalizer: Normalizer, budget: float, scale: float
+    ) -> None:
         super().__init__(sizes, torch.zeros(sizes[-1]), 1.0, "relu", True, normalizer)
         self.budget, self.scale = budget, scale
 
     def forward(  # type: ignore[override]
         self, observation: torch.Tensor, noise: torch.Tensor, spent_cost: torch.Tensor
     ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """See :class:`DiffusionPolicy`; the cost value is what is left of the budget, and there is one candidate."""
+        """See :class:`DiffusionPolicy`; the cost value is what is left of the budget, and there is
+        one candidate.
+        """
         assert self.normalizer is not None
         left = (self.budget - spent_cost).clamp(min=0.0)
-        action = self.mlp(torch.cat([self.normalizer(observation), budget_feature(left, self.scale)], dim=-1))
-        return (action + self.std * noise[:, 0, 0]).clamp(-1.0, 1.0), left, (observation[:, 0] * 0.0).long()
+        action = self.mlp(
+            torch.cat([self.normalizer(observation), budget_feature(left, self.scale)], dim=-1)
+        )
+        return (
+            (action + self.std * noise[:, 0, 0]).clamp(-1.0, 1.0),
+            left,
+            (observation[:, 0] * 0.0).long(),
+        )
 
     def describe(self) -> Dict[str, Any]:
         """See :class:`GaussianPolicy`."""
@@ -207,12 +260,23 @@ def act(
     policy: Policy, observation: torch.Tensor, noise: torch.Tensor, spent_cost: torch.Tensor
 ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Ask any policy; ``spent_cost`` (B,), the episodes' cost so far, reaches those that need it."""
-    return policy(observation, noise, spent_cost) if policy.needs_cost else policy(observation, noise)
+    return (
+        policy(observation, noise, spent_cost) if policy.needs_cost else policy(observation, noise)
+    )
 
 
-def save_policy(path: Union[str, Path], policy: Policy, observations: torch.Tensor, info: Dict[str, Any]) -> None:
-    """Write a policy with some logged ``observations`` (K, S) for the export's parity proof and its provenance."""
-    state = {"shape": policy.describe(), "weights": policy.state_dict(), "observations": observations, "info": info}
+def save_policy(
+    path: Union[str, Path], policy: Policy, observations: torch.Tensor, info: Dict[str, Any]
+) -> None:
+    """Write a policy with some logged ``observations`` (K, S) for the export's parity proof and its
+    provenance.
+    """
+    state = {
+        "shape": policy.describe(),
+        "weights": policy.state_dict(),
+        "observations": observations,
+        "info": info,
+    }
     save_checkpoint(path, POLICY_KIND, state)
 
 
@@ -241,7 +305,11 @@ def load_policy(
 
 def _empty_normalizer(size: int, shape: Dict[str, Any]) -> Normalizer:
     lidar = shape.get("lidar")
-    return Normalizer(torch.zeros(size), torch.ones(size), None if lidar is None else (int(lidar[0]), float(lidar[1])))
+    return Normalizer(
+        torch.zeros(size),
+        torch.ones(size),
+        None if lidar is None else (int(lidar[0]), float(lidar[1])),
+    )
 
 
 def _empty_gaussian(shape: Dict[str, Any]) -> GaussianPolicy:
@@ -249,11 +317,15 @@ def _empty_gaussian(shape: Dict[str, Any]) -> GaussianPolicy:
     normalizer = _empty_normalizer(n, shape) if shape.get("normalizer") else None
     activation, squash = shape.get("activation", "elu"), shape.get("squash", False)
     if shape["type"] == "budget":
-        return BudgetPolicy(shape["sizes"], _empty_normalizer(n - 1, shape), shape["budget"], shape["scale"])
+        return BudgetPolicy(
+            shape["sizes"], _empty_normalizer(n - 1, shape), shape["budget"], shape["scale"]
+        )
     return GaussianPolicy(shape["sizes"], std, shape["unit"], activation, squash, normalizer)
 
 
-def _empty_diffusion(shape: Dict[str, Any], choice: Optional[str], temperature: Optional[float]) -> DiffusionPolicy:
+def _empty_diffusion(
+    shape: Dict[str, Any], choice: Optional[str], temperature: Optional[float]
+) -> DiffusionPolicy:
     n_obs, n_act, hidden = shape["observation_size"], shape["action_size"], shape["critic_hidden"]
     if shape.get("lidar") is not None:
         n_obs += n_obs - int(shape["lidar"][0])
@@ -262,7 +334,9 @@ def _empty_diffusion(shape: Dict[str, Any], choice: Optional[str], temperature: 
     if hidden is not None:
         critics = {
             "cost_critic": Critic(n_obs, n_act, hidden),
-            "reward_critic": Critic(n_obs, n_act, hidden) if shape.get("reward_critic", True) else None,
+            "reward_critic": Critic(n_obs, n_act, hidden)
+            if shape.get("reward_critic", True)
+            else None,
             "cost_value": Value(n_obs, hidden),
         }
     return DiffusionPolicy(

@@ -1,7 +1,8 @@
 """Checkpoints: one safetensors file holding a nested state, written atomically. No pickle.
 
-Tensors and arrays are stored as such; everything else (numbers, strings, lists, dicts) as JSON in the file's
-metadata, with a marker where each tensor belongs. numpy scalars become numbers, tuples become lists.
+Tensors and arrays are stored as such; everything else (numbers, strings, lists, dicts) as JSON in
+the file's metadata, with a marker where each tensor belongs. numpy scalars become numbers, tuples
+become lists.
 """
 
 from __future__ import annotations

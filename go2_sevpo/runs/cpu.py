@@ -1,7 +1,8 @@
 """torch on a CPU: threads, and the faster of two matrix products where both are exact.
 
-torch's default product (MKL) is slow on processors that are not Intel's; oneDNN, which torch carries too, is taken only if a
-precision lower than float32 is *allowed*. On processors without matrix units for bfloat16 it computes in float32 all the same.
+torch's default product (MKL) is slow on processors that are not Intel's; oneDNN, which torch
+carries too, is taken only if a precision lower than float32 is *allowed*. On processors without
+matrix units for bfloat16 it computes in float32 all the same.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ RELATIVE_ERROR = 1e-5
 
 
 def product_error() -> float:
-    """Largest error of a batched and a plain float32 product of 256 x 256 matrices, relative to the largest entry."""
+    """Largest error of a batched and a plain float32 product of 256 x 256 matrices, relative to the
+    largest entry.
+    """
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, 2, 256, 256, generator=generator).unbind(0)
     exact = a.double() @ b.double()
@@ -22,10 +25,13 @@ def product_error() -> float:
 
 
 def use_cpu(threads: int) -> bool:
-    """Set torch's threads; let oneDNN multiply if that is exact to float32 here. Not for processes that learn on a GPU.
+    """Set torch's threads; let oneDNN multiply if that is exact to float32 here.
+
+    Not for processes that learn on a GPU.
 
     Returns:
-        whether oneDNN may multiply. Depends on the processor and on torch's version alone, so that runs can be repeated.
+        whether oneDNN may multiply. Depends on the processor and on torch's version alone, so that
+        runs can be repeated.
     """
     torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("medium")

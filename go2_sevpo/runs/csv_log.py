@@ -21,7 +21,8 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
 
 
 def forget_after(path: Path, column: str, last: float) -> None:
-    """Drop the rows whose ``column`` is beyond ``last``: a run that goes on from an older checkpoint writes them again.
+    """Drop the rows whose ``column`` is beyond ``last``: a run that goes on from an older
+    checkpoint writes them again.
 
     So is a last row that a kill cut short. Nothing happens if there is no file.
     """

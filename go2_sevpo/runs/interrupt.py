@@ -11,5 +11,7 @@ def _interrupt(number: int, frame: Any) -> None:
 
 
 def kill_interrupts() -> None:
-    """From now on SIGTERM raises KeyboardInterrupt in the main thread; by default the running parts would be left behind."""
+    """From now on SIGTERM raises KeyboardInterrupt in the main thread; by default the running parts
+    would be left behind.
+    """
     signal.signal(signal.SIGTERM, _interrupt)

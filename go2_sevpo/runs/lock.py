@@ -19,7 +19,8 @@ class BusyError(ValueError):
 def sole_writer(folder: Path) -> Iterator[None]:
     """Hold ``folder`` (made if it is missing) while the block runs.
 
-    The operating system lets go when a process ends, however it ends; the file that stays behind (``.lock``) means nothing.
+    The operating system lets go when a process ends, however it ends; the file that stays behind
+    (``.lock``) means nothing.
 
     Raises:
         BusyError: another process, or another block of this one, holds it.

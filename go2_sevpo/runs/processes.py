@@ -1,4 +1,6 @@
-"""The project's commands as child processes: how they are called, and that they end with their parent."""
+"""The project's commands as child processes: how they are called, and that they end with their
+parent.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ import subprocess
 import sys
 from typing import IO, Any, List, Optional, Sequence
 
-# ``python -m`` would put the working folder first on the path, and a user's own tyro.py before ours.
+# ``python -m`` would put the working folder first on the path, and a user's own tyro.py before
+# ours.
 _RUN = (
     "import runpy, sys; sys.path[:] = [p for p in sys.path if p]; "
     "sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"

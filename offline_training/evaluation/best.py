@@ -11,12 +11,16 @@ from go2_sevpo.runs.csv_log import append_row
 
 Evaluator = Callable[[Policy], Dict[str, float]]
 Rank = Callable[[Dict[str, float]], List[float]]
-"""What an evaluation found, as numbers that are compared from left to right; the greater is the better."""
+"""What an evaluation found, as numbers that are compared from left to right; the greater is the
+better.
+"""
 CURVE = "evaluation.csv"
 
 
 def read_curve(run: Path) -> List[Dict[str, float]]:
-    """``evaluation.csv`` of a run: step, member and what every evaluation found; empty if there was none."""
+    """``evaluation.csv`` of a run: step, member and what every evaluation found; empty if there was
+    none.
+    """
     path = run / CURVE
     if not path.is_file():
         return []

@@ -42,7 +42,10 @@ def torch_actor(policy: Policy, candidates: int, seed: int) -> Actor:
     n = candidates if sampler["choice"] != "first" else 1
 
     def act(obs: torch.Tensor, spent_cost: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        noise = torch.randn(len(obs), n, sampler["steps"], 12, generator=generator) * sampler["noise_scale"]
+        noise = (
+            torch.randn(len(obs), n, sampler["steps"], 12, generator=generator)
+            * sampler["noise_scale"]
+        )
         with torch.no_grad():
             action, value, _ = ask(policy, obs.cpu(), noise, spent_cost.cpu())
         return torch.nan_to_num(action), value
@@ -51,7 +54,12 @@ def torch_actor(policy: Policy, candidates: int, seed: int) -> Actor:
 
 
 def go2_evaluator(
-    courses: Sequence[str], episodes: int, candidates: int, seed: int = 0, simulator: str = "mujoco", threads: int = 1
+    courses: Sequence[str],
+    episodes: int,
+    candidates: int,
+    seed: int = 0,
+    simulator: str = "mujoco",
+    threads: int = 1,
 ) -> Evaluator:
     """Success, fall and cost over ``episodes`` episodes on each course, always the same ones."""
     stream = EVALUATION.number(seed, 0, episodes)
@@ -60,9 +68,14 @@ def go2_evaluator(
         found: Dict[str, float] = {}
         for course in courses:
             config = ParkourConfig(
-                num_envs=episodes, courses=(course,), variants=episodes, course_seed=stream,
-                seed=stream, threads=threads, simulator=simulator,
-            )  # fmt: skip
+                num_envs=episodes,
+                courses=(course,),
+                variants=episodes,
+                course_seed=stream,
+                seed=stream,
+                threads=threads,
+                simulator=simulator,
+            )
             env = Go2Parkour(config)
             try:
                 played = run_episodes(env, torch_actor(policy, candidates, stream), stream).episodes

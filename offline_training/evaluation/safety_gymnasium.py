@@ -1,4 +1,6 @@
-"""Playing a policy on its Safety-Gymnasium task while it is trained: learning curves, and the best beside the last."""
+"""Playing a policy on its Safety-Gymnasium task while it is trained: learning curves, and the best
+beside the last.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,12 @@ from go2_sevpo.policies.torch_policy import Policy
 from go2_sevpo.policies.torch_policy import act as ask
 
 
-def safety_evaluator(task: Task, episodes: int, candidates: int, limit: float, seed: int = 0) -> Evaluator:
-    """Mean return and cost over ``episodes`` episodes, always the same ones, and the share that cost more than ``limit``."""
+def safety_evaluator(
+    task: Task, episodes: int, candidates: int, limit: float, seed: int = 0
+) -> Evaluator:
+    """Mean return and cost over ``episodes`` episodes, always the same ones, and the share that
+    cost more than ``limit``.
+    """
     first = SAFETY_EVALUATION.number(seed, 0, episodes)
 
     def evaluate(policy: Policy) -> Dict[str, float]:
@@ -26,18 +32,25 @@ def safety_evaluator(task: Task, episodes: int, candidates: int, limit: float, s
         n = candidates if sampler["choice"] != "first" else 1
 
         def act(obs: np.ndarray, spent_cost: np.ndarray) -> np.ndarray:
-            noise = torch.randn(len(obs), n, sampler["steps"], task.num_actions, generator=generator)
+            noise = torch.randn(
+                len(obs), n, sampler["steps"], task.num_actions, generator=generator
+            )
             with torch.no_grad():
                 action, _, _ = ask(
-                    policy, torch.from_numpy(obs).float(), noise * sampler["noise_scale"], torch.from_numpy(spent_cost)
+                    policy,
+                    torch.from_numpy(obs).float(),
+                    noise * sampler["noise_scale"],
+                    torch.from_numpy(spent_cost),
                 )
             return torch.nan_to_num(action).numpy()
 
         played = play(task.name, act, episodes, first)
         return {
-            "return": float(played.returns.mean()), "cost": float(played.costs.mean()),
-            "cost_max": float(played.costs.max()), "failure": float((played.costs > limit).mean()),
-        }  # fmt: skip
+            "return": float(played.returns.mean()),
+            "cost": float(played.costs.mean()),
+            "cost_max": float(played.costs.max()),
+            "failure": float((played.costs > limit).mean()),
+        }
 
     return evaluate
 

@@ -1,7 +1,9 @@
-"""Train, collect, train (``go2-loop``; the paper's Section D): more data from the learned policy once it is safe enough.
+"""Train, collect, train (``go2-loop``; the paper's Section D): more data from the learned policy
+once it is safe enough.
 
-Each step is one of the project's commands in a process of its own; finished steps are not done again. The data says which world it is:
-folders of go2-collect are the Go2 courses, files in DSRL's layout a Safety-Gymnasium task.
+Each step is one of the project's commands in a process of its own; finished steps are not done
+again. The data says which world it is: folders of go2-collect are the Go2 courses, files in DSRL's
+layout a Safety-Gymnasium task.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from go2_sevpo.runs.lock import sole_writer
 
 @dataclass
 class Args:
-    """Train on mixed data; if the policy is safe enough, collect with it and train on everything; repeat."""
+    """Train on mixed data; if the policy is safe enough, collect with it and train on everything;
+    repeat.
+    """
 
     dataset: tyro.conf.Positional[Tuple[Path, ...]]
     """Dataset folders of go2-collect, or Safety-Gymnasium files in DSRL's layout, to begin with."""
@@ -33,13 +37,17 @@ class Args:
     rounds: int = 2
     """Collections after the first training."""
     collect_temperature: Optional[float] = None
-    """Sampling temperature while collecting; the policy's own if not given. More noise finds actions that are better than the policy's."""
+    """Sampling temperature while collecting; the policy's own if not given.
+
+    More noise finds actions that are better than the policy's.
+    """
     courses: Tuple[str, ...] = ("simple", "hard")
     episodes: int = 300
     """Episodes collected per course and round."""
     safe_enough: Optional[float] = None
-    """Go2: largest fall rate, on any course, with which a policy may collect (0.5 if not given); Safety-Gymnasium: largest mean episode
-    cost over the limit (1)."""
+    """Go2: largest fall rate, on any course, with which a policy may collect (0.5 if not given);
+    Safety-Gymnasium: largest mean episode cost over the limit (1).
+    """
     algorithm: str = "sevpo"
     preset: str = "laptop"
     set: List[str] = field(default_factory=list)
@@ -72,7 +80,9 @@ def world_of(args: Args) -> Union[Go2World, SafetyWorld]:
             raise DatasetError(f"{path} is not named after a Safety-Gymnasium task")
         tasks.append(task)
     if any(t is not tasks[0] for t in tasks):
-        raise ValueError(f"datasets of several worlds: {', '.join(t.name if t else 'Go2' for t in tasks)}")
+        raise ValueError(
+            f"datasets of several worlds: {', '.join(t.name if t else 'Go2' for t in tasks)}"
+        )
     return Go2World(args) if tasks[0] is None else SafetyWorld(args, tasks[0])
 
 
@@ -83,7 +93,11 @@ def run(args: Args) -> List[Dict[str, Any]]:
         ValueError: no dataset, or a step that failed.
     """
     world = world_of(args)
-    enough = args.safe_enough if args.safe_enough is not None else (0.5 if isinstance(world, Go2World) else 1.0)
+    enough = (
+        args.safe_enough
+        if args.safe_enough is not None
+        else (0.5 if isinstance(world, Go2World) else 1.0)
+    )
     data, rounds = list(args.dataset), []  # type: ignore[var-annotated]
     for number in range(args.rounds + 1):
         folder = args.out / f"round_{number}"
@@ -92,13 +106,22 @@ def run(args: Args) -> List[Dict[str, Any]]:
         played = world.play(folder, onnx)
         danger = world.danger(played)
         allowed = danger <= enough
-        rounds.append({"round": number, "data": [str(p) for p in data], "played": played, "may_collect": allowed})
+        rounds.append(
+            {
+                "round": number,
+                "data": [str(p) for p in data],
+                "played": played,
+                "may_collect": allowed,
+            }
+        )
         write_atomically(args.out / "loop.json", json.dumps(rounds, indent=1))
         write_atomically(args.out / "loop.md", table(world, rounds))
         if number == args.rounds:
             break
         if not allowed:
-            print(f"\n{world.measure} {danger:.3f} is above {enough:.3f}: not safe enough to collect; stopped")
+            print(
+                f"\n{world.measure} {danger:.3f} is above {enough:.3f}: not safe enough to collect; stopped"
+            )
             break
         data += world.collect(folder, onnx, number)
     print("\n" + table(world, rounds))
@@ -111,7 +134,9 @@ def table(world: Union[Go2World, SafetyWorld], rounds: List[Dict[str, Any]]) -> 
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for entry in rounds:
         for name, p in entry["played"].items():
-            lines.append(f"| {entry['round']} | {len(entry['data'])} | {name} | {' | '.join(world.cells(p))} |")
+            lines.append(
+                f"| {entry['round']} | {len(entry['data'])} | {name} | {' | '.join(world.cells(p))} |"
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,6 @@
-"""What differs between the worlds of ``go2-loop``: how a policy is trained, played, judged safe enough, and collects."""
+"""What differs between the worlds of ``go2-loop``: how a policy is trained, played, judged safe
+enough, and collects.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def call(title: str, name: str, *arguments: Any) -> None:
     print(f"\n=== {title}", flush=True)
     status = run(module(name, *arguments))
     if status:
-        raise ValueError(f"{title} stopped with status {status}; the same command goes on from here")
+        raise ValueError(
+            f"{title} stopped with status {status}; the same command goes on from here"
+        )
 
 
 def train(args: Any, folder: Path, data: List[Path], *more: Any) -> Path:
@@ -30,9 +34,20 @@ def train(args: Any, folder: Path, data: List[Path], *more: Any) -> Path:
         overrides = ["--set", *args.set] if args.set else []
         names = " + ".join(p.name for p in data)
         call(
-            f"train on {names}", "go2_sevpo.offline_training.train_job", *data, "--out", folder / "train",
-            "--algorithm", args.algorithm, "--preset", args.preset, "--seed", args.seed, *more, *overrides,
-        )  # fmt: skip
+            f"train on {names}",
+            "go2_sevpo.offline_training.train_job",
+            *data,
+            "--out",
+            folder / "train",
+            "--algorithm",
+            args.algorithm,
+            "--preset",
+            args.preset,
+            "--seed",
+            args.seed,
+            *more,
+            *overrides,
+        )
         call("export", "go2_sevpo.deploy.export.cli", folder / "train", "--out", onnx)
     return onnx
 
@@ -70,14 +85,35 @@ class Go2World:
     def play(self, folder: Path, onnx: Path) -> Dict[str, Dict[str, Any]]:
         """Course: what the policy reached there."""
         args, found = self.args, {}
-        keys = ("episodes", "success_rate", "success_interval", "fall_rate", "fall_interval", "cost_mean", "return_mean")  # fmt: skip
+        keys = (
+            "episodes",
+            "success_rate",
+            "success_interval",
+            "fall_rate",
+            "fall_interval",
+            "cost_mean",
+            "return_mean",
+        )
         for course in args.courses:
             report = folder / f"play_{course}" / "report.json"
             if not report.is_file():
                 call(
-                    f"play on {course}", "go2_sevpo.deploy.play.cli", onnx, "--course", course, "--episodes", args.play_episodes,
-                    "--seed", args.seed, "--threads", args.threads, "--simulator", args.simulator, "--out", report.parent,
-                )  # fmt: skip
+                    f"play on {course}",
+                    "go2_sevpo.deploy.play.cli",
+                    onnx,
+                    "--course",
+                    course,
+                    "--episodes",
+                    args.play_episodes,
+                    "--seed",
+                    args.seed,
+                    "--threads",
+                    args.threads,
+                    "--simulator",
+                    args.simulator,
+                    "--out",
+                    report.parent,
+                )
             whole = json.loads(report.read_text(encoding="utf-8"))
             found[course] = {k: whole[k] for k in keys}
         return found
@@ -94,10 +130,23 @@ class Go2World:
             data = folder / f"data_{course}"
             if not (data / "manifest.json").is_file():
                 call(
-                    f"collect on {course}", "go2_sevpo.data_collection.collect", "--out", data, "--policy", onnx, "--course", course,
-                    "--episodes", args.episodes, "--seed", args.seed + 1 + number, "--threads", args.threads,
-                    "--simulator", args.simulator,
-                )  # fmt: skip
+                    f"collect on {course}",
+                    "go2_sevpo.data_collection.collect",
+                    "--out",
+                    data,
+                    "--policy",
+                    onnx,
+                    "--course",
+                    course,
+                    "--episodes",
+                    args.episodes,
+                    "--seed",
+                    args.seed + 1 + number,
+                    "--threads",
+                    args.threads,
+                    "--simulator",
+                    args.simulator,
+                )
             folders.append(data)
         return folders
 
@@ -122,22 +171,57 @@ class SafetyWorld:
         self.args, self.task = args, task
 
     def train(self, folder: Path, data: List[Path]) -> Path:
-        """See :func:`train`; rewards are scaled as FISOR does, and learning curves kept if asked for."""
+        """See :func:`train`; rewards are scaled as FISOR does, and learning curves kept if asked
+        for.
+        """
         curve: List[Any] = []
         if self.args.evaluate_every:
-            curve = ["--evaluate-every", self.args.evaluate_every, "--evaluate-episodes", self.args.evaluate_episodes]
-        return train(self.args, folder, data, "--reward-scale", 0, "--evaluate-limit", self.args.limit, *curve)
+            curve = [
+                "--evaluate-every",
+                self.args.evaluate_every,
+                "--evaluate-episodes",
+                self.args.evaluate_episodes,
+            ]
+        return train(
+            self.args,
+            folder,
+            data,
+            "--reward-scale",
+            0,
+            "--evaluate-limit",
+            self.args.limit,
+            *curve,
+        )
 
     def play(self, folder: Path, onnx: Path) -> Dict[str, Dict[str, Any]]:
         """The task: what the policy reached on it."""
         report = folder / "play" / "report.json"
         if not report.is_file():
             call(
-                f"play on {self.task.name}", "go2_sevpo.deploy.play.cli", onnx, "--episodes", self.args.play_episodes, "--seed", self.args.seed + 100,
-                "--limit", self.args.limit, "--out", report.parent,
-            )  # fmt: skip
+                f"play on {self.task.name}",
+                "go2_sevpo.deploy.play.cli",
+                onnx,
+                "--episodes",
+                self.args.play_episodes,
+                "--seed",
+                self.args.seed + 100,
+                "--limit",
+                self.args.limit,
+                "--out",
+                report.parent,
+            )
         whole = json.loads(report.read_text(encoding="utf-8"))
-        keys = ("episodes", "limit", "return_mean", "cost_mean", "cost_max", "normalised_return", "normalised_cost", "failure_rate", "failure_interval")  # fmt: skip
+        keys = (
+            "episodes",
+            "limit",
+            "return_mean",
+            "cost_mean",
+            "cost_max",
+            "normalised_return",
+            "normalised_cost",
+            "failure_rate",
+            "failure_interval",
+        )
         return {self.task.name: {k: whole[k] for k in keys}}
 
     def danger(self, played: Dict[str, Dict[str, Any]]) -> float:
@@ -150,9 +234,20 @@ class SafetyWorld:
         if not out.with_suffix(".json").is_file():
             onnx = collector(self.args, folder, onnx)
             call(
-                f"collect on {self.task.name}", "go2_sevpo.data_collection.safety_gymnasium.cli", "collect", self.task.name, onnx, "--out", out,
-                "--episodes", self.args.episodes, "--seed", 100 * self.args.seed + number, "--processes", self.args.threads or 2,
-            )  # fmt: skip
+                f"collect on {self.task.name}",
+                "go2_sevpo.data_collection.safety_gymnasium.cli",
+                "collect",
+                self.task.name,
+                onnx,
+                "--out",
+                out,
+                "--episodes",
+                self.args.episodes,
+                "--seed",
+                100 * self.args.seed + number,
+                "--processes",
+                self.args.threads or 2,
+            )
         return [out]
 
     def cells(self, p: Dict[str, Any]) -> List[str]:

@@ -36,9 +36,22 @@ Command = Union[
 
 
 RUN: Dict[Any, Callable[[Any], Any]] = {
-    figure1.Figure1: figure1.run, figure2.Figure2: figure2.run, figure4.Figure4: figure4.run, figure6.Figure6: figure6.run, sweep.Sweep: sweep.run, table5.Table5: table5.run,
-    **{t: safety_tables.run for t in (safety_tables.Table1, safety_tables.Table2, safety_tables.Table3, safety_tables.Table4)},
-}  # fmt: skip
+    figure1.Figure1: figure1.run,
+    figure2.Figure2: figure2.run,
+    figure4.Figure4: figure4.run,
+    figure6.Figure6: figure6.run,
+    sweep.Sweep: sweep.run,
+    table5.Table5: table5.run,
+    **{
+        t: safety_tables.run
+        for t in (
+            safety_tables.Table1,
+            safety_tables.Table2,
+            safety_tables.Table3,
+            safety_tables.Table4,
+        )
+    },
+}
 
 
 def main() -> None:

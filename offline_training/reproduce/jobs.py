@@ -22,10 +22,12 @@ class Job:
 
 
 def run_all(jobs: Sequence[Job], processes: int, ray: Optional[str] = None) -> None:
-    """Run all, ``processes`` at a time; prints the last line of each as it ends, and an estimate of the rest.
+    """Run all, ``processes`` at a time; prints the last line of each as it ends, and an estimate of
+    the rest.
 
-    ``ray`` is the address of a Ray cluster (``auto``: one that was started here; ``local``: one of this machine alone) whose machines
-    share this folder and this installation; each job then takes one of its CPUs and ``processes`` does not matter.
+    ``ray`` is the address of a Ray cluster (``auto``: one that was started here; ``local``: one of
+    this machine alone) whose machines share this folder and this installation; each job then takes
+    one of its CPUs and ``processes`` does not matter.
 
     Raises:
         ValueError: a command failed; the others are stopped. Or Ray is not installed, or not there.
@@ -48,7 +50,9 @@ def run_all(jobs: Sequence[Job], processes: int, ray: Optional[str] = None) -> N
                     continue
                 running.remove(entry)
                 if process.returncode:
-                    raise ValueError(f"{job.title} stopped with status {process.returncode}; see {job.log}")
+                    raise ValueError(
+                        f"{job.title} stopped with status {process.returncode}; see {job.log}"
+                    )
                 _say_ended(job, progress)
             time.sleep(0.5)
     finally:
@@ -59,11 +63,17 @@ def _say_ended(job: Job, progress: Progress) -> None:
     progress.advance(1)
     left = progress.total - progress.done
     last = (job.log.read_text(encoding="utf-8").splitlines() or ["nothing said"])[-1]
-    print(f"{job.title}: {last}; {left:.0f} of {progress.total:.0f} left, {progress.text()}", flush=True)
+    print(
+        f"{job.title}: {last}; {left:.0f} of {progress.total:.0f} left, {progress.text()}",
+        flush=True,
+    )
 
 
 def run_logged(command: Sequence[str], log: str, folder: str) -> int:
-    """Run one command in ``folder`` with its output added to ``log``; returns its status. Cancelling ends the command too."""
+    """Run one command in ``folder`` with its output added to ``log``; returns its status.
+
+    Cancelling ends the command too.
+    """
     with open(log, "a", encoding="utf-8") as handle:
         return children.run(command, handle, folder)
 
@@ -74,7 +84,11 @@ def _run_on_ray(jobs: Sequence[Job], address: str) -> None:
     except ImportError:
         raise ValueError("--ray needs the package ray (pip install ray)") from None
     try:
-        ray.init(address=None if address == "local" else address, include_dashboard=False, log_to_driver=False)
+        ray.init(
+            address=None if address == "local" else address,
+            include_dashboard=False,
+            log_to_driver=False,
+        )
     except ConnectionError as error:
         raise ValueError(
             f"no Ray cluster at '{address}': {error}; start one with 'ray start --head', or use --ray local"
@@ -82,7 +96,10 @@ def _run_on_ray(jobs: Sequence[Job], address: str) -> None:
     remote: Any = ray.remote(num_cpus=1, max_retries=0)(run_logged)
     here, progress = str(Path.cwd()), Progress(len(jobs))
     found = {remote.remote(list(j.command), str(j.log.resolve()), here): j for j in jobs}
-    print(f"{len(jobs)} jobs on {ray.cluster_resources().get('CPU', 0):.0f} CPUs of the Ray cluster", flush=True)
+    print(
+        f"{len(jobs)} jobs on {ray.cluster_resources().get('CPU', 0):.0f} CPUs of the Ray cluster",
+        flush=True,
+    )
     try:
         while found:
             (done,), _ = ray.wait(list(found), num_returns=1)

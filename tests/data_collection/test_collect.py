@@ -34,7 +34,9 @@ def arguments(policy, out, **changes):
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     original = module.ParkourConfig
-    monkeypatch.setattr(module, "ParkourConfig", lambda **k: original(**{**k, "episode_seconds": 1.0}))
+    monkeypatch.setattr(
+        module, "ParkourConfig", lambda **k: original(**{**k, "episode_seconds": 1.0})
+    )
 
 
 def test_collected_folder_is_valid_and_true_to_its_manifest(gaussian_onnx, tmp_path):
@@ -79,7 +81,10 @@ def test_interrupted_collection_goes_on_to_the_same_bytes(gaussian_onnx, tmp_pat
     monkeypatch.setattr(module, "collect_shard", original)
     parts = collect(arguments(gaussian_onnx, tmp_path / "parts"))
     for a, b in zip(whole["shards"], parts["shards"]):
-        x, y = shards.read_shard(tmp_path / "whole" / a["file"]), shards.read_shard(tmp_path / "parts" / b["file"])
+        x, y = (
+            shards.read_shard(tmp_path / "whole" / a["file"]),
+            shards.read_shard(tmp_path / "parts" / b["file"]),
+        )
         assert all(np.array_equal(x.columns[k], y.columns[k]) for k in shards.KEYS)
 
 
@@ -125,7 +130,9 @@ def test_mixes_are_read_and_planned(tmp_path, gaussian_onnx):
     assert sum(j.episodes for j in jobs) == 9000
     assert len({j.name for j in jobs}) == len(jobs)
     assert len({j.seed(0) for j in jobs}) == len(jobs)
-    (tmp_path / "m.yaml").write_text(f"sources:\n- {{policy: {gaussian_onnx}, course: flat, episodes: 3}}\n")
+    (tmp_path / "m.yaml").write_text(
+        f"sources:\n- {{policy: {gaussian_onnx}, course: flat, episodes: 3}}\n"
+    )
     assert sources_of(Args(tmp_path, mix=str(tmp_path / "m.yaml")))[0].course == "flat"
 
 
@@ -154,10 +161,14 @@ def test_data_commands(gaussian_onnx, tmp_path):
     assert "success: the base is within 0.5 m" in card and "| height_scan | 85 |" in card
     assert "transitions" in run(Merge(folder, tmp_path / "all.hdf5"))
     assert len(load(tmp_path / "all.hdf5")) == len(load(folder))
-    assert "2 shards, 4 episodes" in run(Select(folder, tmp_path / "part", policy="trembler", course="simple"))
+    assert "2 shards, 4 episodes" in run(
+        Select(folder, tmp_path / "part", policy="trembler", course="simple")
+    )
     assert "valid, 2 shards, 4 episodes" in run(Validate(tmp_path / "part"))
     assert torch.equal(load(tmp_path / "part").frames, load(folder).frames)
-    with pytest.raises(DatasetError, match="has nothing of policy expert on any course; it has trembler on simple"):
+    with pytest.raises(
+        DatasetError, match="has nothing of policy expert on any course; it has trembler on simple"
+    ):
         run(Select(folder, tmp_path / "none", policy="expert"))
     with pytest.raises(DatasetError, match="part is not empty"):
         run(Select(folder, tmp_path / "part", policy="trembler"))

@@ -25,13 +25,19 @@ TASK = tasks.TASKS["CarGoal1"]
 
 
 def write_file(path, costs=(0, 3, 0, 40, 60), lengths=(30, 20, 30, 25, 25), **changes):
-    """A file exactly as DSRL writes them: flat float32 columns, gzip, no attributes, episodes cut by flags."""
+    """A file exactly as DSRL writes them: flat float32 columns, gzip, no attributes, episodes cut
+    by flags.
+    """
     rng, n = np.random.default_rng(0), sum(lengths)
     columns = {
-        "observations": rng.normal(size=(n, 72)), "next_observations": rng.normal(size=(n, 72)),
-        "actions": rng.uniform(-1, 1, size=(n, 2)), "rewards": rng.normal(size=n), "costs": np.zeros(n),
-        "terminals": np.zeros(n), "timeouts": np.zeros(n),
-    }  # fmt: skip
+        "observations": rng.normal(size=(n, 72)),
+        "next_observations": rng.normal(size=(n, 72)),
+        "actions": rng.uniform(-1, 1, size=(n, 2)),
+        "rewards": rng.normal(size=n),
+        "costs": np.zeros(n),
+        "terminals": np.zeros(n),
+        "timeouts": np.zeros(n),
+    }
     start = 0
     for k, (length, cost) in enumerate(zip(lengths, costs)):
         columns["costs"][start] = cost
@@ -47,10 +53,16 @@ def write_file(path, costs=(0, 3, 0, 40, 60), lengths=(30, 20, 30, 25, 25), **ch
 
 
 def test_names_and_scores_are_dsrls():
-    assert TASK.file_name == "SafetyCarGoal1Gymnasium-v0-120-1671.hdf5" and TASK.env_id == "SafetyCarGoal1-v0"
+    assert (
+        TASK.file_name == "SafetyCarGoal1Gymnasium-v0-120-1671.hdf5"
+        and TASK.env_id == "SafetyCarGoal1-v0"
+    )
     cheetah = tasks.find_task("OfflineHalfCheetahVelocityGymnasium-v1")
     assert cheetah.file_name == "SafetyHalfCheetahVelocityGymnasium-v1-250-2495.hdf5"
-    assert TASK.normalised_return(TASK.return_max) == 1.0 and TASK.normalised_return(TASK.return_min) == 0.0
+    assert (
+        TASK.normalised_return(TASK.return_max) == 1.0
+        and TASK.normalised_return(TASK.return_min) == 0.0
+    )
     assert (
         tasks.normalised_cost(5, 10) == 0.5
         and tasks.normalised_cost(0, 0) == 1.0
@@ -77,14 +89,21 @@ def test_files_are_found_in_their_places(tmp_path, monkeypatch):
 def test_valid_file_is_described_and_loads(tmp_path):
     path = write_file(tmp_path / TASK.file_name)
     text = run(Validate("CarGoal1", path))
-    assert "valid; transitions 130, episodes 5" in text and "cost_max 60" in text and "as_published False" in text
+    assert (
+        "valid; transitions 130, episodes 5" in text
+        and "cost_max 60" in text
+        and "as_published False" in text
+    )
     assert len(load(path)) == 130  # random successors and all: they are kept as they are
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"observations": np.zeros((130, 60))}, r"'observations' has shape \(130, 60\), expected \(rows, 72\)"),
+        (
+            {"observations": np.zeros((130, 60))},
+            r"'observations' has shape \(130, 60\), expected \(rows, 72\)",
+        ),
         ({"costs": np.full(130, -1.0)}, "costs go down to -1, expected none below 0"),
         ({"rewards": np.full(130, np.nan)}, "'rewards' is not finite at row 0"),
         ({"timeouts": np.zeros(130)}, "no terminal or timeout"),
@@ -104,12 +123,16 @@ def test_mix_is_whole_trajectories_duplicated_only_when_needed(tmp_path):
     cost, length = data.episodes["cost"], data.episodes["length"]
     assert made["safe"]["transitions"] == length[cost <= 10].sum() >= 60
     assert made["unsafe"]["transitions"] == length[cost > 10].sum() >= 180
-    # 60 safe rows are there without repetition; 180 unsafe ones out of 50 need each of the two trajectories several times.
+    # 60 safe rows are there without repetition; 180 unsafe ones out of 50 need each of the two
+    # trajectories several times.
     names = np.round(10 * data.columns["actions"][np.cumsum(length) - 1, 0]).astype(int)
     assert len(set(names[cost <= 10])) == (cost <= 10).sum() == made["safe"]["different"]
     assert set(names[cost > 10]) == {3, 4} and made["unsafe"] == {
-        "trajectories": 8, "different": 2, "available": 2, "transitions": 200,
-    }  # fmt: skip
+        "trajectories": 8,
+        "different": 2,
+        "available": 2,
+        "transitions": 200,
+    }
     counts = np.bincount(names[cost > 10])[3:]
     assert abs(int(counts[0]) - int(counts[1])) <= 1
     assert "safe: " in text and made["source_sha256"] and made["seed"] == 0
@@ -138,7 +161,9 @@ def host(tmp_path):
             self.send_response(206 if start else 200)
             self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
-            self.wfile.write(content[start : len(content) // 2] if len(asked) == 1 else content[start:])
+            self.wfile.write(
+                content[start : len(content) // 2] if len(asked) == 1 else content[start:]
+            )
 
         def log_message(self, *_):
             pass
@@ -164,6 +189,10 @@ def test_interrupted_download_goes_on_and_only_a_whole_file_gets_the_name(tmp_pa
         download(TASK, folder, address, "00ff")
     assert asked == [0, half]
     text = run(Download("CarGoal1", folder, address))
-    assert (folder / TASK.file_name).read_bytes() == content and not part.exists() and "SHA-256" in text
+    assert (
+        (folder / TASK.file_name).read_bytes() == content
+        and not part.exists()
+        and "SHA-256" in text
+    )
     with pytest.raises(DatasetError, match="404"):
         download(tasks.TASKS["CarPush1"], folder, address)

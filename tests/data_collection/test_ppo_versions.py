@@ -1,5 +1,7 @@
-"""Which rsl_rl is driven how. The v1.0.2 below is a record of that version's signatures; 5.x or 2.x is tested for real,
-whichever is installed (test_train_expert.py).
+"""Which rsl_rl is driven how.
+
+The v1.0.2 below is a record of that version's signatures; 5.x or 2.x is tested for real, whichever
+is installed (test_train_expert.py).
 """
 
 import sys
@@ -21,30 +23,63 @@ class ActorCritic(nn.Module):
     is_recurrent = False
 
     def __init__(
-        self, num_actor_obs, num_critic_obs, num_actions, actor_hidden_dims=(256, 256, 256), critic_hidden_dims=(256, 256, 256),
-        activation="elu", init_noise_std=1.0, **kwargs,
-    ):  # fmt: skip
+        self,
+        num_actor_obs,
+        num_critic_obs,
+        num_actions,
+        actor_hidden_dims=(256, 256, 256),
+        critic_hidden_dims=(256, 256, 256),
+        activation="elu",
+        init_noise_std=1.0,
+        **kwargs,
+    ):
         assert not kwargs
         super().__init__()
         self.sizes = num_actor_obs, num_critic_obs
         self.actor = nn.Sequential(
-            nn.Linear(num_actor_obs, actor_hidden_dims[0]), nn.ELU(), nn.Linear(actor_hidden_dims[0], num_actions)
+            nn.Linear(num_actor_obs, actor_hidden_dims[0]),
+            nn.ELU(),
+            nn.Linear(actor_hidden_dims[0], num_actions),
         )
         self.std = nn.Parameter(init_noise_std * torch.ones(num_actions))
 
 
 class PPO:
     def __init__(
-        self, actor_critic, num_learning_epochs=1, num_mini_batches=1, clip_param=0.2, gamma=0.998, lam=0.95,
-        value_loss_coef=1.0, entropy_coef=0.0, learning_rate=1e-3, max_grad_norm=1.0, use_clipped_value_loss=True,
-        schedule="fixed", desired_kl=0.01, device="cpu",
-    ):  # fmt: skip
-        self.actor_critic, self.learning_rate, self.entropy_coef = actor_critic, learning_rate, entropy_coef
+        self,
+        actor_critic,
+        num_learning_epochs=1,
+        num_mini_batches=1,
+        clip_param=0.2,
+        gamma=0.998,
+        lam=0.95,
+        value_loss_coef=1.0,
+        entropy_coef=0.0,
+        learning_rate=1e-3,
+        max_grad_norm=1.0,
+        use_clipped_value_loss=True,
+        schedule="fixed",
+        desired_kl=0.01,
+        device="cpu",
+    ):
+        self.actor_critic, self.learning_rate, self.entropy_coef = (
+            actor_critic,
+            learning_rate,
+            entropy_coef,
+        )
         self.optimizer = torch.optim.Adam(actor_critic.parameters())
         self.noted = []
 
-    def init_storage(self, num_envs, num_transitions_per_env, actor_obs_shape, critic_obs_shape, action_shape):
-        self.storage = num_envs, num_transitions_per_env, actor_obs_shape, critic_obs_shape, action_shape
+    def init_storage(
+        self, num_envs, num_transitions_per_env, actor_obs_shape, critic_obs_shape, action_shape
+    ):
+        self.storage = (
+            num_envs,
+            num_transitions_per_env,
+            actor_obs_shape,
+            critic_obs_shape,
+            action_shape,
+        )
 
     def act(self, obs, critic_obs):
         assert (obs.shape[1], critic_obs.shape[1]) == self.actor_critic.sizes
@@ -91,7 +126,9 @@ def test_v1_is_driven_without_symmetry(env, monkeypatch):
 
 def test_versions_in_between_are_refused(env, monkeypatch):
     monkeypatch.setattr(ppo, "installed_version", lambda: "3.1.0")
-    with pytest.raises(ValueError, match="rsl_rl 3.1.0 is not supported, expected 5.x, 2.x or v1.0.2"):
+    with pytest.raises(
+        ValueError, match="rsl_rl 3.1.0 is not supported, expected 5.x, 2.x or v1.0.2"
+    ):
         ppo.make_learner(env, PpoConfig(), 0.25)
 
 

@@ -25,9 +25,18 @@ def make_env(worlds=4, leaving_cost=5.0, time_cost=0.05):
 
 def make_model(env, **changes):
     return TD3(
-        "MlpPolicy", env, buffer_size=2000, batch_size=32, learning_starts=40, train_freq=1, gradient_steps=1, seed=0,
-        replay_buffer_class=CostReplayBuffer, policy_kwargs={"net_arch": [16, 16]}, **changes,
-    )  # fmt: skip
+        "MlpPolicy",
+        env,
+        buffer_size=2000,
+        batch_size=32,
+        learning_starts=40,
+        train_freq=1,
+        gradient_steps=1,
+        seed=0,
+        replay_buffer_class=CostReplayBuffer,
+        policy_kwargs={"net_arch": [16, 16]},
+        **changes,
+    )
 
 
 def test_episodes_restart_from_the_given_starts_and_keep_the_true_last_observation():
@@ -67,14 +76,18 @@ def test_buffer_hands_out_reward_minus_multiplier_times_cost():
 
 @pytest.mark.parametrize(("cost", "direction"), [(4.0, 1), (0.0, -1)])
 def test_multiplier_follows_the_cost_and_stays_in_bounds(cost, direction):
-    callback = DualAscent(Args(multiplier=1.0, multiplier_rate=0.5, multiplier_max=2.5, cost_limit=1.0))
+    callback = DualAscent(
+        Args(multiplier=1.0, multiplier_rate=0.5, multiplier_max=2.5, cost_limit=1.0)
+    )
 
     class Model:
         replay_buffer = type("Buffer", (), {"multiplier": 1.0})()
         num_timesteps = 0
 
     callback.model, callback.num_timesteps = Model(), 1000
-    callback.locals = {"infos": [{"success": True, "episode_cost": cost, "episode_return": 0.0}] * 100}
+    callback.locals = {
+        "infos": [{"success": True, "episode_cost": cost, "episode_return": 0.0}] * 100
+    }
     callback._on_step()
     assert np.sign(callback.multiplier - 1.0) == direction
     for _ in range(5):
@@ -99,7 +112,9 @@ def test_the_exported_actor_is_the_trained_one():
 
 
 def test_guided_transitions_are_whole_and_reach_the_goal():
-    """Without noise, greedy control from in front of the goal arrives; successors are the true ones."""
+    """Without noise, greedy control from in front of the goal arrives; successors are the true
+    ones.
+    """
     env = make_env(4)
     model = make_model(env)
 

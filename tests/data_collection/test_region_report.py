@@ -32,7 +32,9 @@ def first_number_policy(n_obs=4, n_act=2, limit=0.5):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Episodes of 20, 30 and 25 steps, the first and third fall; V_c is 1 in the last 7 steps of the first and the last 12 of the third."""
+    """Episodes of 20, 30 and 25 steps, the first and third fall; V_c is 1 in the last 7 steps of
+    the first and the last 12 of the third.
+    """
     data = make_episodes()
     obs, after = data.columns["observations"], data.columns["next_observations"]
     for rows in (obs, after):
@@ -49,7 +51,9 @@ def folder(tmp_path):
 
 
 def test_report_counts_warnings_before_falls(folder, tmp_path):
-    save_policy(tmp_path / "p.safetensors", first_number_policy(), torch.zeros(3, 4), {"algorithm": "sevpo"})
+    save_policy(
+        tmp_path / "p.safetensors", first_number_policy(), torch.zeros(3, 4), {"algorithm": "sevpo"}
+    )
     text = run(Regions(folder, tmp_path / "p.safetensors", tmp_path / "out"))
     found = json.loads((tmp_path / "out" / "regions.json").read_text())
     assert (found["episodes"], found["falls"], found["successes"], found["limit"]) == (3, 2, 1, 0.5)
@@ -72,7 +76,12 @@ def test_warning_time_is_since_the_last_unbroken_stretch():
 
 
 def test_what_does_not_fit_is_named(folder, tmp_path):
-    save_policy(tmp_path / "wide.safetensors", first_number_policy(6), torch.zeros(3, 6), {"algorithm": "sevpo"})
+    save_policy(
+        tmp_path / "wide.safetensors",
+        first_number_policy(6),
+        torch.zeros(3, 6),
+        {"algorithm": "sevpo"},
+    )
     with pytest.raises(DatasetError, match="has observations of 4 numbers, the policy takes 6"):
         run(Regions(folder, tmp_path / "wide.safetensors", tmp_path / "out"))
     plain = GaussianPolicy([4, 8, 2], torch.ones(2), 1.0)

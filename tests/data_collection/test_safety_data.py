@@ -1,4 +1,6 @@
-"""Generated Safety-Gymnasium data: seeded, valid, overlapping; and the way from it to a played policy."""
+"""Generated Safety-Gymnasium data: seeded, valid, overlapping; and the way from it to a played
+policy.
+"""
 
 import importlib.util
 import json
@@ -60,7 +62,10 @@ def test_same_seed_same_file_whatever_the_processes(generated):
     again = safety_data.generate(task, 6, 1, generated.parent / "again.hdf5", 1, lambda _: None)
     with h5py.File(generated) as a, h5py.File(generated.parent / "again.hdf5") as b:
         assert all(np.array_equal(a[k][()], b[k][()]) for k in a)
-    assert again["controllers"] == json.loads(generated.with_suffix(".json").read_text())["controllers"]
+    assert (
+        again["controllers"]
+        == json.loads(generated.with_suffix(".json").read_text())["controllers"]
+    )
 
 
 def test_careful_drivers_avoid_what_careless_ones_touch():
@@ -70,11 +75,15 @@ def test_careful_drivers_avoid_what_careless_ones_touch():
 
     def played(margin):
         driver = Driver(margin, 0.8)
-        return [rollout(env, lambda o: driver.act(o, rng), seed, 1000)[:2] for seed in range(1000, 1006)]
+        return [
+            rollout(env, lambda o: driver.act(o, rng), seed, 1000)[:2] for seed in range(1000, 1006)
+        ]
 
     careless, careful = played(0.0), played(0.4)
     assert np.mean(careless, axis=0)[1] > 10 and np.mean(careful, axis=0)[1] <= 5
-    assert np.mean(careless, axis=0)[0] > 20 and np.mean(careful, axis=0)[0] > 15, "both must get to goals"
+    assert np.mean(careless, axis=0)[0] > 20 and np.mean(careful, axis=0)[0] > 15, (
+        "both must get to goals"
+    )
 
 
 def test_random_search_improves_and_normalises():
@@ -82,28 +91,52 @@ def test_random_search_improves_and_normalises():
 
     env, quiet = make("HalfCheetahVelocity"), np.random.default_rng(0)
     found = random_search(
-        env, 17, 6, 8, 0, directions=4, best=2, step=0.05, spread=0.1, horizon=200, say=lambda _: None, keep=2
+        env,
+        17,
+        6,
+        8,
+        0,
+        directions=4,
+        best=2,
+        step=0.05,
+        spread=0.1,
+        horizon=200,
+        say=lambda _: None,
+        keep=2,
     )
     still = Linear(np.zeros((6, 17)), np.zeros(17), np.ones(17))
-    first, last = (rollout(env, lambda o, p=p: p.act(o, quiet), 0, 200)[0] for p in (still, found[-1]))
+    first, last = (
+        rollout(env, lambda o, p=p: p.act(o, quiet), 0, 200)[0] for p in (still, found[-1])
+    )
     assert last > first + 5
     rows = np.random.default_rng(0).normal(3.0, 2.0, (500, 4))
     statistics = Statistics(4)
     statistics.add(rows[:200])
     statistics.add(rows[200:])
-    assert np.allclose(statistics.mean, rows.mean(0)) and np.allclose(statistics.std, rows.std(0, ddof=1), rtol=0.01)
+    assert np.allclose(statistics.mean, rows.mean(0)) and np.allclose(
+        statistics.std, rows.std(0, ddof=1), rtol=0.01
+    )
 
 
 @pytest.mark.parametrize("algorithm", ["sevpo", "ccac"])
 def test_from_generated_data_to_a_played_policy(generated, tmp_path, algorithm, monkeypatch):
     monkeypatch.setattr("go2_sevpo.envs.safety_gymnasium.environment.EPISODE_STEPS", 40)
-    steps = {"sevpo": ["critic_steps=5", "policy_steps=5"], "ccac": ["vae_steps=5", "steps=5"]}[algorithm]
+    steps = {"sevpo": ["critic_steps=5", "policy_steps=5"], "ccac": ["vae_steps=5", "steps=5"]}[
+        algorithm
+    ]
     train(Train((generated,), tmp_path / "run", algorithm, set=steps))
     export_run(Export(tmp_path / "run", tmp_path / "p.onnx"))
     report = play(Play(str(tmp_path / "p.onnx"), episodes=2, out=tmp_path / "report"))
-    assert report["task"] == "CarGoal1" and report["episodes"] == 2 and report["non_finite_actions"] == 0
+    assert (
+        report["task"] == "CarGoal1"
+        and report["episodes"] == 2
+        and report["non_finite_actions"] == 0
+    )
     assert [e["length"] for e in report["episodes_detail"]] == [40, 40]
-    assert json.loads((tmp_path / "report" / "report.json").read_text())["normalised_cost"] == report["normalised_cost"]
+    assert (
+        json.loads((tmp_path / "report" / "report.json").read_text())["normalised_cost"]
+        == report["normalised_cost"]
+    )
     assert "safe below 1" in show(report)
 
 

@@ -18,7 +18,11 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def small(name="expert"):
     config = te.load_config(te.CONFIG_DIR / f"{name}.yaml")
     env = replace(config.env, num_envs=8, variants=2, threads=1)
-    return replace(config, env=env, ppo=replace(config.ppo, iterations=4, steps_per_iteration=8, hidden=(16, 16)))
+    return replace(
+        config,
+        env=env,
+        ppo=replace(config.ppo, iterations=4, steps_per_iteration=8, hidden=(16, 16)),
+    )
 
 
 def trainer(out, name="expert", seed=0):
@@ -33,7 +37,13 @@ def trainer(out, name="expert", seed=0):
 def tensors(value):
     if isinstance(value, torch.Tensor):
         return [value.detach().float().flatten()]
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else []
+    values = (
+        value.values()
+        if isinstance(value, dict)
+        else value
+        if isinstance(value, (list, tuple))
+        else []
+    )
     return [t for v in values for t in tensors(v)]
 
 
@@ -41,7 +51,9 @@ def weights(t):
     return torch.cat(tensors(t.learner.state_dict())).clone()
 
 
-five = pytest.mark.skipif(int(installed_version().split(".")[0]) < 5, reason="rsl-rl-lib 5.x's own interface")
+five = pytest.mark.skipif(
+    int(installed_version().split(".")[0]) < 5, reason="rsl-rl-lib 5.x's own interface"
+)
 
 
 def test_resumed_training_equals_uninterrupted_bit_for_bit(tmp_path):

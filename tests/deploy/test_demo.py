@@ -22,7 +22,11 @@ def test_demo_runs_every_step_once_and_compares_both_policies(gaussian_onnx, tmp
     )
     (tmp_path / "preset.yaml").write_text(PRESET)
     args = Args(
-        tmp_path / "demo", mix=str(tmp_path / "mix.yaml"), preset=str(tmp_path / "preset.yaml"), episodes=2, video=False
+        tmp_path / "demo",
+        mix=str(tmp_path / "mix.yaml"),
+        preset=str(tmp_path / "preset.yaml"),
+        episodes=2,
+        video=False,
     )
     text = demo(args)
     out = capfd.readouterr().out
@@ -30,7 +34,10 @@ def test_demo_runs_every_step_once_and_compares_both_policies(gaussian_onnx, tmp
         assert f"$ {command}" in out
     assert "SEVPO" in text
     assert "cloning" in text
-    reports = [json.loads((tmp_path / "demo" / f"play_{n}" / "report.json").read_text()) for n in ("sevpo", "bc")]
+    reports = [
+        json.loads((tmp_path / "demo" / f"play_{n}" / "report.json").read_text())
+        for n in ("sevpo", "bc")
+    ]
     assert all(r["episodes"] == 2 for r in reports)
     assert f"{100 * reports[0]['success_rate']:.1f}%" in text
     assert demo(args).splitlines()[3:6] == text.splitlines()[3:6]  # nothing is done twice
@@ -42,7 +49,9 @@ def test_table_aligns_its_columns():
     assert lines[0].index("success") == lines[2].index("1%")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("safety_gymnasium") is None, reason="Safety-Gymnasium is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("safety_gymnasium") is None, reason="Safety-Gymnasium is not installed"
+)
 @pytest.mark.xdist_group("demo")
 def test_safety_demo_runs_every_step_once(tmp_path, capfd):
     (tmp_path / "preset.yaml").write_text(TINY + "bc: {steps: 4, batch: 16, width: 16, depth: 2}\n")
@@ -50,8 +59,14 @@ def test_safety_demo_runs_every_step_once(tmp_path, capfd):
     generated(out / "generated_CarGoal1.hdf5")
     (out / "generated_CarGoal1.json").write_text('{"task": "CarGoal1"}')
     args = demo_safety.Args(
-        out, safe_samples=100, preset=str(tmp_path / "preset.yaml"), set=("policy_steps=3",), set_bc=("steps=3",), episodes=2, video=False,
-    )  # fmt: skip
+        out,
+        safe_samples=100,
+        preset=str(tmp_path / "preset.yaml"),
+        set=("policy_steps=3",),
+        set_bc=("steps=3",),
+        episodes=2,
+        video=False,
+    )
     text = demo_safety.demo(args)
     said = capfd.readouterr().out
     assert all(f"$ {c}" in said for c in ("go2-dsrl mix", "go2-train", "go2-export", "go2-play"))

@@ -15,12 +15,17 @@ from go2_sevpo.runs.checkpoint import CheckpointError
 from tests.conftest import contract_of, diffusion_policy
 
 
-@pytest.mark.parametrize("choice", ["first", "first_safe", "escape", "argmin_cost", "argmax_reward"])
+@pytest.mark.parametrize(
+    "choice", ["first", "first_safe", "escape", "argmin_cost", "argmax_reward"]
+)
 @pytest.mark.parametrize("kind", ["mlp", "resnet"])
 def test_exported_run_acts_like_torch_at_any_batch_and_candidates(tmp_path, choice, kind):
     policy = diffusion_policy(choice, kind)
     save_policy(
-        tmp_path / "policy_last.safetensors", policy, torch.randn(300, 265), {"algorithm": "sevpo", "candidates": 4}
+        tmp_path / "policy_last.safetensors",
+        policy,
+        torch.randn(300, 265),
+        {"algorithm": "sevpo", "candidates": 4},
     )
     found = export_run(Args(tmp_path, tmp_path / "p.onnx"))
     assert found["action"] <= 1e-5
@@ -37,7 +42,9 @@ def test_exported_run_acts_like_torch_at_any_batch_and_candidates(tmp_path, choi
         assert np.array_equal(got[2], candidate.numpy())
         assert np.allclose(got[0], action.numpy(), atol=1e-5)
         assert np.allclose(got[1], value.numpy(), atol=1e-5)
-        assert candidate.max() < (n * 6 if choice == "escape" else n)  # uniform actions follow: T = 5 per candidate
+        assert candidate.max() < (
+            n * 6 if choice == "escape" else n
+        )  # uniform actions follow: T = 5 per candidate
 
 
 def test_argmin_cost_takes_the_candidate_the_critic_likes_best():
@@ -52,11 +59,16 @@ def test_argmin_cost_takes_the_candidate_the_critic_likes_best():
 
 
 @pytest.mark.parametrize("with_reward_critic", [True, False])
-def test_first_safe_takes_the_first_candidate_within_the_limit_or_else_the_least_cost(with_reward_critic):
+def test_first_safe_takes_the_first_candidate_within_the_limit_or_else_the_least_cost(
+    with_reward_critic,
+):
     policy = diffusion_policy("first_safe")
     if not with_reward_critic:
         policy.reward_critic = None
-    obs, noise = torch.zeros(60, 265), torch.randn(60, 6, 5, 12)  # one state: costs differ by the action alone
+    obs, noise = (
+        torch.zeros(60, 265),
+        torch.randn(60, 6, 5, 12),
+    )  # one state: costs differ by the action alone
     with torch.no_grad():
         each = torch.stack([policy(obs, noise[:, k : k + 1])[0] for k in range(6)], dim=1)
         cost = torch.stack([policy.cost_critic(obs, each[:, k]).amax(0) for k in range(6)], dim=1)
@@ -86,19 +98,30 @@ def test_escape_is_first_safe_with_uniform_actions_where_no_candidate_is_within_
 
 
 def test_a_limit_of_the_export_replaces_the_runs(tmp_path):
-    save_policy(tmp_path / "p.safetensors", diffusion_policy("first"), torch.randn(300, 265), {"algorithm": "sevpo"})
+    save_policy(
+        tmp_path / "p.safetensors",
+        diffusion_policy("first"),
+        torch.randn(300, 265),
+        {"algorithm": "sevpo"},
+    )
     out = tmp_path / "p.onnx"
     export_run(Args(tmp_path / "p.safetensors", out, choice="escape", candidates=4, limit=-1e9))
     session = OnnxPolicy(out)
     assert session.contract["sampler"]["limit"] == -1e9
     never = session.act(
-        np.zeros((50, 265), np.float32), np.random.default_rng(0).normal(size=(50, 4, 5, 12)).astype(np.float32)
+        np.zeros((50, 265), np.float32),
+        np.random.default_rng(0).normal(size=(50, 4, 5, 12)).astype(np.float32),
     )[2]
     assert (never >= 4).any(), "no candidate is within that limit"
     export_run(Args(tmp_path / "p.safetensors", out, choice="escape", candidates=4, limit=1e9))
-    assert not OnnxPolicy(out).act(np.zeros((5, 265), np.float32), np.ones((5, 4, 5, 12), np.float32))[2].any()
+    assert (
+        not OnnxPolicy(out)
+        .act(np.zeros((5, 265), np.float32), np.ones((5, 4, 5, 12), np.float32))[2]
+        .any()
+    )
     with pytest.raises(
-        ContractError, match="limit 1 for choice first, expected one of first_safe, escape, argmax_reward"
+        ContractError,
+        match="limit 1 for choice first, expected one of first_safe, escape, argmax_reward",
     ):
         export_run(Args(tmp_path / "p.safetensors", out, limit=1.0))
 
@@ -138,13 +161,19 @@ def test_parity_notices_a_changed_weight(tmp_path):
     write_onnx(policy, contract_of(policy, 4), torch.randn(64, 265), tmp_path / "p.onnx")
     with torch.no_grad():
         policy.diffusion.denoiser.out.bias += 0.05
-    assert export.parity(policy, OnnxPolicy(tmp_path / "p.onnx", candidates=1), torch.randn(64, 265))["action"] > 1e-3
+    assert (
+        export.parity(policy, OnnxPolicy(tmp_path / "p.onnx", candidates=1), torch.randn(64, 265))[
+            "action"
+        ]
+        > 1e-3
+    )
 
 
 def test_contract_mismatch_names_the_field_and_both_values():
     found = json.loads(json.dumps({**environment_contract(), "control_dt": 0.01}))
     with pytest.raises(
-        ContractError, match=r"policy x does not fit: field 'control_dt' is 0.01, the environment has 0.02"
+        ContractError,
+        match=r"policy x does not fit: field 'control_dt' is 0.01, the environment has 0.02",
     ):
         check_contract(found, environment_contract(), "policy x")
     found = json.loads(json.dumps(environment_contract()))

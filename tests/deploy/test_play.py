@@ -10,14 +10,31 @@ from go2_sevpo.policies.contract import ContractError
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 
 KEYS = {
-    "policy", "course", "difficulty", "seed", "episodes", "success_rate", "success_interval", "fall_rate", "fall_interval",
-    "timeout_rate", "return_mean", "cost_mean", "cost_max", "failure_rate", "steps_mean", "inference_ms_p50",
-    "inference_ms_p99", "non_finite_actions",
-}  # fmt: skip
+    "policy",
+    "course",
+    "difficulty",
+    "seed",
+    "episodes",
+    "success_rate",
+    "success_interval",
+    "fall_rate",
+    "fall_interval",
+    "timeout_rate",
+    "return_mean",
+    "cost_mean",
+    "cost_max",
+    "failure_rate",
+    "steps_mean",
+    "inference_ms_p50",
+    "inference_ms_p99",
+    "non_finite_actions",
+}
 
 
 def arguments(path, out, **changes):
-    return Args(str(path), **{"episodes": 5, "noise": 1.0, "seed": 3, "out": out, "threads": 1, **changes})
+    return Args(
+        str(path), **{"episodes": 5, "noise": 1.0, "seed": 3, "out": out, "threads": 1, **changes}
+    )
 
 
 def strip(report):
@@ -56,7 +73,10 @@ def test_report_has_every_promised_number_and_a_record_per_episode(gaussian_onnx
 
 
 def test_same_seed_gives_the_same_report_whatever_the_threads(gaussian_onnx, tmp_path, short):
-    reports = [evaluate(OnnxPolicy(gaussian_onnx), arguments(gaussian_onnx, tmp_path, threads=t)) for t in (1, 2)]
+    reports = [
+        evaluate(OnnxPolicy(gaussian_onnx), arguments(gaussian_onnx, tmp_path, threads=t))
+        for t in (1, 2)
+    ]
     assert strip(reports[0]) == strip(reports[1])
     other = evaluate(OnnxPolicy(gaussian_onnx), arguments(gaussian_onnx, tmp_path, seed=4))
     assert strip(other)["episodes_detail"] != strip(reports[0])["episodes_detail"]
@@ -112,7 +132,10 @@ def test_command_line_prints_one_line_and_fails(tmp_path):
     import sys
 
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("go2-play")), "nothing"], capture_output=True, text=True, check=False
+        [str(Path(sys.executable).with_name("go2-play")), "nothing"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode != 0
     assert done.stderr.strip().startswith("go2-play: no policy 'nothing'")

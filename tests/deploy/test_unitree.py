@@ -17,7 +17,12 @@ from tests.conftest import diffusion_policy
 
 @pytest.fixture
 def config(tmp_path):
-    save_policy(tmp_path / "policy_last.safetensors", diffusion_policy(), torch.randn(64, 265), {"candidates": 4})
+    save_policy(
+        tmp_path / "policy_last.safetensors",
+        diffusion_policy(),
+        torch.randn(64, 265),
+        {"candidates": 4},
+    )
     export_run(Args(tmp_path, tmp_path / "p.onnx"))
     return yaml.safe_load((tmp_path / "p.yaml").read_text()), OnnxPolicy(tmp_path / "p.onnx")
 
@@ -27,14 +32,20 @@ def test_arrays_fit_the_model_and_the_policy(config):
     model = mujoco.MjModel.from_xml_path(str(ASSET_DIR / "go2.xml"))
     for i, name in enumerate(found["joint_names"]):
         motor = model.actuator(name)
-        assert motor.gainprm[0] == found["kps"][i] and -motor.biasprm[2] == pytest.approx(found["kds"][i])
+        assert motor.gainprm[0] == found["kps"][i] and -motor.biasprm[2] == pytest.approx(
+            found["kds"][i]
+        )
         assert motor.forcerange[1] == pytest.approx(found["torque_limits"][i])
         low, high = model.joint(name).range
         assert low < found["default_angles"][i] < high
     assert model.opt.timestep == found["simulation_dt"]
-    assert found["simulation_dt"] * found["control_decimation"] == pytest.approx(found["control_dt"])
+    assert found["simulation_dt"] * found["control_decimation"] == pytest.approx(
+        found["control_dt"]
+    )
     assert (found["num_obs"], found["num_actions"]) == (265, 12)
-    noise = np.zeros((1, found["candidates"], found["sampling_steps"], found["num_actions"]), np.float32)
+    noise = np.zeros(
+        (1, found["candidates"], found["sampling_steps"], found["num_actions"]), np.float32
+    )
     assert policy.act(np.zeros((1, found["num_obs"]), np.float32), noise)[0].shape == (1, 12)
 
 
@@ -47,5 +58,7 @@ def test_motor_map_is_the_sdks(config):
 
 
 def test_other_robots_have_none():
-    with pytest.raises(ValueError, match="the policy is for 'reach_avoid_vehicle', expected 'unitree_go2'"):
+    with pytest.raises(
+        ValueError, match="the policy is for 'reach_avoid_vehicle', expected 'unitree_go2'"
+    ):
         deploy_config({"robot": "reach_avoid_vehicle"}, None)

@@ -94,7 +94,9 @@ def test_least_violation_does_not_depend_on_rotation_or_reflection(truth):
     turned = [x * math.cos(a) - y * math.sin(a), x * math.sin(a) + y * math.cos(a), v, theta + a]
     mirrored = [x, -y, v, -theta]
     for other in (turned, mirrored):
-        assert torch.allclose(truth.least_violation(torch.tensor([other])), truth.least_violation(state), atol=1e-4)
+        assert torch.allclose(
+            truth.least_violation(torch.tensor([other])), truth.least_violation(state), atol=1e-4
+        )
 
 
 def test_the_lattice_agrees_with_the_symmetric_grid(truth):
@@ -122,7 +124,9 @@ def test_a_lattice_on_which_controls_move_nothing_is_refused():
 def test_tables_are_solved_once_and_cached(tmp_path, monkeypatch):
     calls = []
     for name in ("solve_reach", "solve_violation", "solve_violation_4d"):
-        monkeypatch.setattr(truth_module, name, lambda *_, name=name: calls.append(name) or torch.rand(2, 2, 2, 2))
+        monkeypatch.setattr(
+            truth_module, name, lambda *_, name=name: calls.append(name) or torch.rand(2, 2, 2, 2)
+        )
     first = load_truth(tmp_path / "deep" / "t.safetensors", say=lambda _: None)
     again = load_truth(tmp_path / "deep" / "t.safetensors", say=lambda _: None)
     assert sorted(calls) == ["solve_reach", "solve_violation", "solve_violation_4d"]

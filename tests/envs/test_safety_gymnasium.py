@@ -1,4 +1,6 @@
-"""Safety-Gymnasium beside a modern MuJoCo: each cure, the order of observations, costs, limits, seeds, playing."""
+"""Safety-Gymnasium beside a modern MuJoCo: each cure, the order of observations, costs, limits,
+seeds, playing.
+"""
 
 import dataclasses
 import importlib.util
@@ -19,8 +21,13 @@ from go2_sevpo.envs.safety_gymnasium.play import play
 from go2_sevpo.envs.safety_gymnasium.tasks import TASKS
 
 SENSORS = (
-    ("accelerometer", 3), ("velocimeter", 3), ("gyro", 3), ("magnetometer", 3), ("ballangvel_rear", 3), ("ballquat_rear", 9),
-)  # fmt: skip
+    ("accelerometer", 3),
+    ("velocimeter", 3),
+    ("gyro", 3),
+    ("magnetometer", 3),
+    ("ballangvel_rear", 3),
+    ("ballquat_rear", 9),
+)
 LIDARS = {
     "Goal": ("goal_lidar", "hazards_lidar", "vases_lidar"),
     "Button": ("buttons_lidar", "goal_lidar", "hazards_lidar", "gremlins_lidar"),
@@ -74,7 +81,9 @@ def test_textures_are_read_once_and_the_sky_is_a_gradient(tmp_path):
     for _ in range(3):
         with open(path, encoding="utf-8") as handle:
             table = cached.load(handle, Loader=cached.FullLoader)
-        assert table["textures"]["skybox"]["@builtin"] == "gradient" and table["textures"]["floor"] == {"file": "f.png"}
+        assert table["textures"]["skybox"]["@builtin"] == "gradient" and table["textures"][
+            "floor"
+        ] == {"file": "f.png"}
         table["textures"].clear()  # the package changes what it gets
     assert len(reads) == 1
 
@@ -100,10 +109,14 @@ def test_every_task_runs_with_dsrls_sizes(name):
 
 @pytest.mark.parametrize("name", ["CarGoal1", "CarButton1", "CarPush1"])
 def test_observations_are_in_the_order_of_the_data(name):
-    """gymnasium 1.0.0 sorted dictionary spaces, which silently permutes the vector against every DSRL file."""
+    """gymnasium 1.0.0 sorted dictionary spaces, which silently permutes the vector against every
+    DSRL file.
+    """
     env = make(name)
     expected = [*SENSORS, *((lidar, 16) for lidar in LIDARS[name[3:-1]])]
-    found = [(k, int(np.prod(s.shape))) for k, s in env._env.task.obs_info.obs_space_dict.spaces.items()]
+    found = [
+        (k, int(np.prod(s.shape))) for k, s in env._env.task.obs_info.obs_space_dict.spaces.items()
+    ]
     assert found == expected
     env.reset(seed=3)
     # Turn in place: the gyro's part of the vector, and no other place, holds the turning rate.
@@ -164,8 +177,10 @@ def test_pictures_show_the_scene():
     env.reset(seed=0)
     first = env.render()
     assert first.shape == (120, 160, 3) and first.std() > 10
-    blue, red, green = (int(((first[..., k] > first[..., m] + 40) & (first[..., k] > first[..., n] + 40)).sum())
-                        for k, m, n in ((2, 0, 1), (0, 1, 2), (1, 0, 2)))  # fmt: skip
+    blue, red, green = (
+        int(((first[..., k] > first[..., m] + 40) & (first[..., k] > first[..., n] + 40)).sum())
+        for k, m, n in ((2, 0, 1), (0, 1, 2), (1, 0, 2))
+    )
     assert blue > 100 and red > 5 and green > 30, "hazards, car and goal are to be seen"
     env.reset(seed=1)
     assert not np.array_equal(env.render(), first)

@@ -114,4 +114,6 @@ def test_the_greatest_numbers_make_courses():
 def test_ranges_are_said_in_the_docs(request):
     text = (request.config.rootpath / "docs" / "courses.md").read_text(encoding="utf-8")
     for group in seeds.GO2_RANGES:
-        assert re.search(re.escape(group.purpose), text), f"{group.purpose} is not in docs/courses.md"
+        assert re.search(re.escape(group.purpose), text), (
+            f"{group.purpose} is not in docs/courses.md"
+        )

@@ -1,4 +1,6 @@
-"""Evaluation during training: what is best, what is kept, and that it does not disturb the training."""
+"""Evaluation during training: what is best, what is kept, and that it does not disturb the
+training.
+"""
 
 import csv
 
@@ -46,10 +48,19 @@ def test_best_is_most_successes_then_least_cost(tmp_path):
 
 def test_evaluations_leave_the_training_as_it_is(data, tmp_path):
     for name, every in (("plain", 0), ("watched", 3)):
-        options = Args((data,), tmp_path / name, "bc", seed=1, set=SMALL, evaluate_every=every, evaluate_episodes=2)
+        options = Args(
+            (data,),
+            tmp_path / name,
+            "bc",
+            seed=1,
+            set=SMALL,
+            evaluate_every=every,
+            evaluate_episodes=2,
+        )
         assert train(options)
     plain, watched = (
-        load_policy(tmp_path / name / "policy_last.safetensors")[0].state_dict() for name in ("plain", "watched")
+        load_policy(tmp_path / name / "policy_last.safetensors")[0].state_dict()
+        for name in ("plain", "watched")
     )
     assert all(torch.equal(plain[k], watched[k]) for k in plain)
     rows = read(tmp_path / "watched")
@@ -63,9 +74,14 @@ def test_evaluations_leave_the_training_as_it_is(data, tmp_path):
 
 
 def test_members_have_a_best_each(data, tmp_path):
-    options = Args((data,), tmp_path / "run", "bc", members=2, set=SMALL, evaluate_every=6, evaluate_episodes=2)
+    options = Args(
+        (data,), tmp_path / "run", "bc", members=2, set=SMALL, evaluate_every=6, evaluate_episodes=2
+    )
     assert train(options)
-    assert all((tmp_path / "run" / f"member_{k:02d}" / "policy_best.safetensors").is_file() for k in range(2))
+    assert all(
+        (tmp_path / "run" / f"member_{k:02d}" / "policy_best.safetensors").is_file()
+        for k in range(2)
+    )
 
 
 def test_data_of_another_task_cannot_be_played():

@@ -63,7 +63,9 @@ def test_ratio_counts_transitions_of_safe_expert_and_unsafe_random_episodes(plac
 
 def test_collecting_again_keeps_the_data_and_refuses_another_construction(place, reach_avoid_truth):
     before = (place / "data" / "safe.hdf5").stat().st_mtime
-    args = reach_avoid_data.Args(place / "data", ratio=5, safe=3000, truth=reach_avoid_truth, seed=1)
+    args = reach_avoid_data.Args(
+        place / "data", ratio=5, safe=3000, truth=reach_avoid_truth, seed=1
+    )
     reach_avoid_data.collect(args)
     assert (place / "data" / "safe.hdf5").stat().st_mtime == before
     args.ratio = 7
@@ -91,7 +93,9 @@ def _constant(action):
 
 
 def test_episodes_are_counted_as_they_went():
-    """Straight ahead from three starts: through the hazard and off the map, into the goal, and standing still."""
+    """Straight ahead from three starts: through the hazard and off the map, into the goal, and
+    standing still.
+    """
     starts = torch.tensor([[-2.03, 0.0, 2.0, 0.0], [1.02, 2.2, 1.0, 0.0], [-2.0, -2.0, 0.0, 0.0]])
     found, paths = play.play(_constant([0.0, 0.0]), starts, 1, 0, keep_paths=True)
     assert found.violations.tolist() == [16, 0, 0]  # x = -0.73 ... 0.77
@@ -100,42 +104,68 @@ def test_episodes_are_counted_as_they_went():
     assert [len(p) - 1 for p in paths] == found.steps.tolist()
 
 
-@pytest.mark.parametrize("name", ["sevpo", "fisor", "bc-choice", "bc-safe", "bc", "cpq", "coptidice"])
+@pytest.mark.parametrize(
+    "name", ["sevpo", "fisor", "bc-choice", "bc-safe", "bc", "cpq", "coptidice"]
+)
 def test_any_algorithm_exports_through_the_same_path_and_plays_the_same(place, tmp_path, name):
     run = tmp_path / "run"
     sets = ["cost_limit=0.0"] if name == "bc-safe" else []
-    assert training.train(training.Args((place / "data",), run, name, str(place / "tiny.yaml"), set=sets, candidates=4))
+    assert training.train(
+        training.Args(
+            (place / "data",), run, name, str(place / "tiny.yaml"), set=sets, candidates=4
+        )
+    )
     export_run(ExportArgs(run, tmp_path / "policy.onnx"))
     policy = OnnxPolicy(tmp_path / "policy.onnx")
     assert policy.contract["robot"] == "reach_avoid_vehicle"
     check_contract(policy.contract, task.environment_contract(), name)
     from go2_sevpo.envs.go2.contract import environment_contract
 
-    with pytest.raises(ContractError, match='\'robot\' is "reach_avoid_vehicle", the environment has "unitree_go2"'):
-        check_contract({**environment_contract(), "robot": "reach_avoid_vehicle"}, environment_contract(), name)
+    with pytest.raises(
+        ContractError, match='\'robot\' is "reach_avoid_vehicle", the environment has "unitree_go2"'
+    ):
+        check_contract(
+            {**environment_contract(), "robot": "reach_avoid_vehicle"}, environment_contract(), name
+        )
     obs = load(place / "data").frames[:8].numpy()
     action, value, candidate = policy.act(
         obs, np.random.default_rng(0).normal(size=policy.noise_shape(8)).astype(np.float32)
     )
     assert action.shape == (8, 2)
     assert np.abs(action).max() <= 1
-    assert candidate.max() < policy.candidates == (4 if name in ("sevpo", "fisor", "bc-choice") else 1)
+    assert (
+        candidate.max() < policy.candidates == (4 if name in ("sevpo", "fisor", "bc-choice") else 1)
+    )
 
 
-def test_the_command_resumes_and_leaves_table_json_and_pictures(place, reach_avoid_truth, tmp_path, capsys):
+def test_the_command_resumes_and_leaves_table_json_and_pictures(
+    place, reach_avoid_truth, tmp_path, capsys
+):
     args = figure1.Figure1(
-        out=tmp_path / "f1", truth=reach_avoid_truth, preset=str(place / "tiny.yaml"), ratios=(5,),
-        algorithms=("sevpo", "bc-choice"), members=2, safe=1500, starts=6, paper_repeats=2, candidates=(1, 4),
-    )  # fmt: skip
+        out=tmp_path / "f1",
+        truth=reach_avoid_truth,
+        preset=str(place / "tiny.yaml"),
+        ratios=(5,),
+        algorithms=("sevpo", "bc-choice"),
+        members=2,
+        safe=1500,
+        starts=6,
+        paper_repeats=2,
+        candidates=(1, 4),
+    )
     result = figure1.run(args)
     text = capsys.readouterr().out
     assert "cloning, all data | 1 |" in text
     assert "cloning + Q_c choice | 4 |" in text
-    parts = {p["algorithm"]: p for p in json.loads((args.out / "figure1.json").read_text())["results"]}
+    parts = {
+        p["algorithm"]: p for p in json.loads((args.out / "figure1.json").read_text())["results"]
+    }
     assert set(parts) == {"sevpo", "bc-choice"}
     episodes = parts["sevpo"]["evaluations"]["N4"]["episodes"]
     assert len(episodes) == 2
-    assert len(episodes[0]["feasible"]["violations"]) == len(episodes[0]["feasible"]["outcome"]) == 6
+    assert (
+        len(episodes[0]["feasible"]["violations"]) == len(episodes[0]["feasible"]["outcome"]) == 6
+    )
     for name in ("figure1.png", "figure5.png", "figure1.md"):
         assert (args.out / name).stat().st_size > 300
     before = (args.out / "evaluation" / "ratio_5_sevpo.json").stat().st_mtime
@@ -145,12 +175,20 @@ def test_the_command_resumes_and_leaves_table_json_and_pictures(place, reach_avo
         figure1.run(figure1.Figure1(algorithms=("td3",)))
 
 
-def test_sweep_shares_stage_one_and_tabulates_every_way_of_acting(place, reach_avoid_truth, tmp_path, capsys):
+def test_sweep_shares_stage_one_and_tabulates_every_way_of_acting(
+    place, reach_avoid_truth, tmp_path, capsys
+):
     names = ("default", "b2 = 0.1")
     args = sweep.Sweep(
-        out=tmp_path / "sweep", truth=reach_avoid_truth, preset=str(place / "tiny.yaml"), members=2, safe=1500,
-        starts=4, paper_repeats=2, only=names,
-    )  # fmt: skip
+        out=tmp_path / "sweep",
+        truth=reach_avoid_truth,
+        preset=str(place / "tiny.yaml"),
+        members=2,
+        safe=1500,
+        starts=4,
+        paper_repeats=2,
+        only=names,
+    )
     sweep.run(args)
     (stage_one,) = args.out.glob("stage_one_*.safetensors")
     files = [sweep._stage_one_file(args, sweep._settings(args, n)) for n in (*names, "alpha = 1")]

@@ -29,12 +29,15 @@ def test_least_cost_of_the_example():
 
 
 def test_the_papers_claims_about_s2():
-    """Infeasible for l = 1 and every epsilon below 1; with a larger limit, a small epsilon forces a5."""
+    """Infeasible for l = 1 and every epsilon below 1; with a larger limit, a small epsilon forces
+    a5.
+    """
     rows = example(np.array([0.0, 0.3, 0.9, 1.0]), (1.0, 2.0))
     tight = [r for r in rows if r["limit"] == 1.0]
     assert [r["eq4"] is None for r in tight] == [True, True, True, False]
     assert all(r["eq4"]["p"] >= 1 - r["epsilon"] - 1e-9 for r in rows if r["limit"] == 2.0)
-    # At l = 1, s2 is a safe state (its least cost is 1), so that Eq. 5 constrains it exactly as Eq. 4 does.
+    # At l = 1, s2 is a safe state (its least cost is 1), so that Eq. 5 constrains it exactly as Eq.
+    # 4 does.
     assert [r["eq5"] is None for r in tight] == [True, True, True, False]
 
 

@@ -1,4 +1,6 @@
-"""Figure 4: train, collect with the learned policy, train again on a Safety-Gymnasium task, at a tiny size."""
+"""Figure 4: train, collect with the learned policy, train again on a Safety-Gymnasium task, at a
+tiny size.
+"""
 
 import importlib.util
 import json
@@ -30,9 +32,18 @@ def made(tmp_path_factory):
     patch.setenv("DSRL_DATASET_DIR", str(place / "nothing"))
     (place / "tiny.yaml").write_text(TINY)
     args = figure4.Figure4(
-        out=place / "out", generated_episodes=8, safe_samples=100, rounds=1, collect_episodes=2, safe_enough=1e9,
-        preset=str(place / "tiny.yaml"), seeds=1, episodes=1, evaluate_every=2, evaluate_episodes=1,
-    )  # fmt: skip
+        out=place / "out",
+        generated_episodes=8,
+        safe_samples=100,
+        rounds=1,
+        collect_episodes=2,
+        safe_enough=1e9,
+        preset=str(place / "tiny.yaml"),
+        seeds=1,
+        episodes=1,
+        evaluate_every=2,
+        evaluate_episodes=1,
+    )
     generated(args.out / "data" / "generated_CarGoal1_8.hdf5")
     yield args, figure4.run(args)
     patch.undo()
@@ -55,7 +66,10 @@ def test_every_seed_is_a_loop_of_its_own(made):
     args, _ = made
     first, second = figure4.loop_jobs(replace(args, seeds=2), args.out / "data.hdf5")
     differ = [(a, b) for a, b in zip(first.command, second.command) if a != b]
-    assert [(a[-1], b[-1]) for a, b in differ] == [("0", "1"), ("0", "1")]  # the folder and the seed
+    assert [(a[-1], b[-1]) for a, b in differ] == [
+        ("0", "1"),
+        ("0", "1"),
+    ]  # the folder and the seed
     assert first.log != second.log
 
 
@@ -66,8 +80,18 @@ def test_collected_file_is_the_policys_own_and_says_so(made):
     note = json.loads(path.with_suffix(".json").read_text())
     assert note["note"].startswith("collected with a policy") and note["policy"]["sha256"]
     assert validate(path, find_task("CarGoal1"))["episodes"] == 2
-    assert load(path, origin_of=origin_of_file).manifest["environment"]["name"] == "go2_sevpo/SafetyCarGoal1-v0"
-    again = Collect("CarGoal1", folder / "policy.onnx", args.out / "again.hdf5", episodes=2, seed=note["seed"], processes=1)  # fmt: skip
+    assert (
+        load(path, origin_of=origin_of_file).manifest["environment"]["name"]
+        == "go2_sevpo/SafetyCarGoal1-v0"
+    )
+    again = Collect(
+        "CarGoal1",
+        folder / "policy.onnx",
+        args.out / "again.hdf5",
+        episodes=2,
+        seed=note["seed"],
+        processes=1,
+    )
     dsrl_run(again)
     with h5py.File(path) as a, h5py.File(args.out / "again.hdf5") as b:
         assert all(np.array_equal(a[k][()], b[k][()]) for k in a)
@@ -78,7 +102,9 @@ def test_collected_file_is_the_policys_own_and_says_so(made):
 def test_what_is_not_safe_enough_does_not_collect(made, tmp_path, capfd):
     args, _ = made
     data = args.out / "data" / "figure4_generated_CarGoal1_1_1.hdf5"
-    options = loop.Args((data,), tmp_path / "loop", rounds=1, safe_enough=-1.0, preset=args.preset, play_episodes=1)
+    options = loop.Args(
+        (data,), tmp_path / "loop", rounds=1, safe_enough=-1.0, preset=args.preset, play_episodes=1
+    )
     rounds = loop.run(options)
     assert len(rounds) == 1 and not rounds[0]["may_collect"]
     assert "cost over the limit" in capfd.readouterr().out

@@ -1,4 +1,6 @@
-"""CUDA graphs: which steps are recorded and what the host does around them, with a recorder that simply does the step."""
+"""CUDA graphs: which steps are recorded and what the host does around them, with a recorder that
+simply does the step.
+"""
 
 import pytest
 import torch
@@ -8,10 +10,24 @@ from go2_sevpo.algorithms import sevpo as module
 from go2_sevpo.offline_training.graphs import WARM_UP, GraphedUpdates
 
 SETTINGS = {
-    "actor": "mlp", "width": 16, "depth": 2, "dropout": 0.0, "prediction": "clean", "limit": 0.3, "delta": 0.3, "critic_steps": 8,
-    "policy_steps": 40, "critic_hidden": [16], "critic_batch": 16, "actor_batch": 32, "actor_updates": 2, "unsafe_samples": 8, "warmup": 0.25,
-    "trust_start": 0.5, "critic_decay": True,
-}  # fmt: skip
+    "actor": "mlp",
+    "width": 16,
+    "depth": 2,
+    "dropout": 0.0,
+    "prediction": "clean",
+    "limit": 0.3,
+    "delta": 0.3,
+    "critic_steps": 8,
+    "policy_steps": 40,
+    "critic_hidden": [16],
+    "critic_batch": 16,
+    "actor_batch": 32,
+    "actor_updates": 2,
+    "unsafe_samples": 8,
+    "warmup": 0.25,
+    "trust_start": 0.5,
+    "critic_decay": True,
+}
 
 
 def make(dataset, members=None):
@@ -30,7 +46,9 @@ def weights(algorithm):
 
 
 class Recorder:
-    """Stands for CUDA's recording: the first step of a phase is replayed, with whatever the host has changed since."""
+    """Stands for CUDA's recording: the first step of a phase is replayed, with whatever the host
+    has changed since.
+    """
 
     def __init__(self):
         self.recorded = []
@@ -60,11 +78,17 @@ def test_recorded_phases_train_like_plain_steps(dataset, members):
 
 
 def test_spare_samples_do_not_count(dataset, monkeypatch):
-    """With fixed shapes more states are sampled than are unsafe: the loss must be that of the unsafe ones alone."""
+    """With fixed shapes more states are sampled than are unsafe: the loss must be that of the
+    unsafe ones alone.
+    """
     algorithm, generator = make(dataset)
     for step in range(8):
         algorithm.update("critics", step, dataset, generator)
-    monkeypatch.setattr(module.base, "own_noise", lambda obs, actor, n, g: torch.zeros(*obs.shape[:-1], actor.steps, n))
+    monkeypatch.setattr(
+        module.base,
+        "own_noise",
+        lambda obs, actor, n, g: torch.zeros(*obs.shape[:-1], actor.steps, n),
+    )
     batch = dataset.sample(8, torch.Generator().manual_seed(3))
     v_c, unsafe, found = torch.linspace(0, 1, 8), torch.arange(8) % 4 == 1, []
     for fixed in (False, True):

@@ -11,7 +11,8 @@ import pytest
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 
 CHILD = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
-# What a shell starts in the background ignores SIGINT, and so do its children: the parent takes it up again.
+# What a shell starts in the background ignores SIGINT, and so do its children: the parent takes it
+# up again.
 PARENT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,7 +45,9 @@ def is_alive(pid):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_kill_ends_the_running_part(tmp_path, number):
     log = tmp_path / "part.log"
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, CHILD, str(log)], stderr=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, CHILD, str(log)], stderr=subprocess.PIPE, text=True
+    )
     pid = pid_in(log)
     parent.send_signal(number)
     _, error = parent.communicate(timeout=60)
@@ -55,7 +58,11 @@ def test_a_kill_ends_the_running_part(tmp_path, number):
 def test_a_failed_part_ends_the_others(tmp_path):
     jobs = [
         Job("long", [sys.executable, "-c", CHILD], tmp_path / "long.log"),
-        Job("broken", [sys.executable, "-c", "import sys, time; time.sleep(3); sys.exit(7)"], tmp_path / "broken.log"),
+        Job(
+            "broken",
+            [sys.executable, "-c", "import sys, time; time.sleep(3); sys.exit(7)"],
+            tmp_path / "broken.log",
+        ),
     ]
     with pytest.raises(ValueError, match="broken stopped with status 7; see .*broken.log"):
         run_all(jobs, 2)
@@ -65,14 +72,23 @@ def test_a_failed_part_ends_the_others(tmp_path):
 def test_ray_runs_them_and_reports_like_here(tmp_path, capsys):
     pytest.importorskip("ray")
     jobs = [
-        Job(f"part {k}", [sys.executable, "-c", f"import os; print('result {k}', os.getcwd())"], tmp_path / f"{k}.log")
+        Job(
+            f"part {k}",
+            [sys.executable, "-c", f"import os; print('result {k}', os.getcwd())"],
+            tmp_path / f"{k}.log",
+        )
         for k in range(3)
     ]
     run_all(jobs, 1, "local")
     said = capsys.readouterr().out
-    assert all(f"part {k}: result {k} {os.getcwd()}" in said for k in range(3)) and "0 of 3 left" in said
+    assert (
+        all(f"part {k}: result {k} {os.getcwd()}" in said for k in range(3))
+        and "0 of 3 left" in said
+    )
     broken = Job(
-        "broken", [sys.executable, "-c", "import time, sys; time.sleep(2); sys.exit(7)"], tmp_path / "broken.log"
+        "broken",
+        [sys.executable, "-c", "import time, sys; time.sleep(2); sys.exit(7)"],
+        tmp_path / "broken.log",
     )
     long = Job("long", [sys.executable, "-c", CHILD], tmp_path / "long.log")
     with pytest.raises(ValueError, match="broken stopped with status 7; see .*broken.log"):

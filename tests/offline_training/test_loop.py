@@ -1,4 +1,6 @@
-"""Train-collect-train: the whole loop at a tiny size, and the door that stays shut for unsafe policies."""
+"""Train-collect-train: the whole loop at a tiny size, and the door that stays shut for unsafe
+policies.
+"""
 
 import json
 
@@ -24,9 +26,15 @@ def place(tmp_path_factory):
 
 def options(place, **changes):
     return Args(
-        (place / "data",), place / "out", courses=("simple",), episodes=2, preset=str(place / "tiny.yaml"), play_episodes=2,
-        threads=1, **changes,
-    )  # fmt: skip
+        (place / "data",),
+        place / "out",
+        courses=("simple",),
+        episodes=2,
+        preset=str(place / "tiny.yaml"),
+        play_episodes=2,
+        threads=1,
+        **changes,
+    )
 
 
 def test_unsafe_policies_may_not_collect_safe_ones_may_with_more_noise_if_asked_to(place, capfd):

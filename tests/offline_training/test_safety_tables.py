@@ -1,4 +1,6 @@
-"""Tables 1 to 4: what is trained and how it is judged, the tables' text, and the whole chain of commands at a tiny size."""
+"""Tables 1 to 4: what is trained and how it is judged, the tables' text, and the whole chain of
+commands at a tiny size.
+"""
 
 import importlib.util
 import json
@@ -28,15 +30,22 @@ ccac: {vae_steps: 4, steps: 4, batch: 16, hidden: [16], vae_hidden: 16, latent: 
 
 
 def generated(path, episodes=8, length=30):
-    """A file in the layout of generated CarGoal1 data: half the episodes cost nothing, half more than the limit."""
+    """A file in the layout of generated CarGoal1 data: half the episodes cost nothing, half more
+    than the limit.
+    """
     rng, rows = np.random.default_rng(0), episodes * length
     unsafe = np.repeat(np.arange(episodes) % 2, length)
     end = np.tile(np.arange(length) == length - 1, episodes)
     obs = rng.normal(size=(rows, 72))
     columns = {
-        "observations": obs, "next_observations": np.concatenate([obs[1:], obs[:1]]), "actions": rng.uniform(-1, 1, (rows, 2)),
-        "rewards": rng.normal(size=rows), "costs": unsafe, "terminals": 0 * end, "timeouts": end,
-    }  # fmt: skip
+        "observations": obs,
+        "next_observations": np.concatenate([obs[1:], obs[:1]]),
+        "actions": rng.uniform(-1, 1, (rows, 2)),
+        "rewards": rng.normal(size=rows),
+        "costs": unsafe,
+        "terminals": 0 * end,
+        "timeouts": end,
+    }
     path.parent.mkdir(parents=True)
     with h5py.File(path, "w") as handle:
         for key, value in columns.items():
@@ -46,16 +55,22 @@ def generated(path, episodes=8, length=30):
 def test_tables_train_what_the_paper_compares():
     one = tables.cells(Table1())
     assert len(one) == 2 * 3 * (6 + 1) and {c.limit for c in one} == {10.0}
-    assert len(tables.trainings(one)) == 2 * 3 * 6, "SEVPO is trained once and played with N = 1 and N = 16"
+    assert len(tables.trainings(one)) == 2 * 3 * 6, (
+        "SEVPO is trained once and played with N = 1 and N = 16"
+    )
     assert len({c.played for c in one}) == len(one)
-    both = tables.cells(Table3(tasks=("CarGoal1",), algorithms=("sevpo",), choices=("argmax_reward", "argmin_cost")))
+    both = tables.cells(
+        Table3(tasks=("CarGoal1",), algorithms=("sevpo",), choices=("argmax_reward", "argmin_cost"))
+    )
     assert len({c.label for c in both}) == 2
     two = tables.cells(Table2(tasks=("CarGoal1",), mixes=("1:3",), choices=("first",)))
     assert [c.settings for c in two] == [(), ("trust_region=off",)]
     four = tables.cells(Table4(choices=("first",)))
     assert [(c.limit, c.settings) for c in four] == [
-        (10.0, ()), (20.0, ("episode_limit=20", "episode_delta=20")), (40.0, ("episode_limit=40", "episode_delta=40")),
-    ]  # fmt: skip
+        (10.0, ()),
+        (20.0, ("episode_limit=20", "episode_delta=20")),
+        (40.0, ("episode_limit=40", "episode_delta=40")),
+    ]
     shared = {c.name for c in one} & {c.name for c in tables.cells(Table3())}
     assert len(shared) == 4, "table 3 judges trainings of table 1 again"
 
@@ -69,9 +84,16 @@ def test_settings_that_are_not_understood():
 
 def rows(label, returns, costs, member=0):
     return {
-        "task": "CarGoal1", "mix": "1:1", "algorithm": label, "label": label, "limit": 10.0, "member": member,
-        "choice": "first", "returns": returns, "costs": costs,
-    }  # fmt: skip
+        "task": "CarGoal1",
+        "mix": "1:1",
+        "algorithm": label,
+        "label": label,
+        "limit": 10.0,
+        "member": member,
+        "choice": "first",
+        "returns": returns,
+        "costs": costs,
+    }
 
 
 def test_bold_is_the_safe_method_with_the_highest_reward():
@@ -81,21 +103,30 @@ def test_bold_is_the_safe_method_with_the_highest_reward():
         rows("cpq", [39.0, 40.0], [30.0, 0.0]),
     ]
     result = {
-        "command": "go2-reproduce table1", "settings": {"preset": "safety", "members": 1, "episodes": 2}, "rows": found,
+        "command": "go2-reproduce table1",
+        "settings": {"preset": "safety", "members": 1, "episodes": 2},
+        "rows": found,
         "data": {"CarGoal1 1:1": {"dsrl": False}},
-    }  # fmt: skip
+    }
     text = report.table(result)
     assert "| **SEVPO** | 0.53 [" in text and "**FISOR**" not in text and "**CPQ**" not in text
     assert "generated data (`go2-dsrl generate`), not DSRL's" in text
     score = report.scored(found[:1])
-    assert score["cost"] == pytest.approx(0.6) and score["cost_max"] == 12 and score["failure_rate"] == 0.5
+    assert (
+        score["cost"] == pytest.approx(0.6)
+        and score["cost_max"] == 12
+        and score["failure_rate"] == 0.5
+    )
     worst = report.table(result, worst=True)
     assert "greatest cost" in worst and "cost by seed" not in worst
 
 
 def test_mean_interval_covers_the_mean():
     rng = np.random.default_rng(0)
-    hits = sum(low <= 1.0 <= high for low, high in (report.mean_interval(rng.exponential(size=60)) for _ in range(200)))
+    hits = sum(
+        low <= 1.0 <= high
+        for low, high in (report.mean_interval(rng.exponential(size=60)) for _ in range(200))
+    )
     assert 0.88 <= hits / 200 <= 0.99
 
 
@@ -110,36 +141,60 @@ def test_rewards_are_scaled_by_the_range_of_returns(tmp_path):
         data.scale_rewards(-1)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("safety_gymnasium") is None, reason="Safety-Gymnasium is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("safety_gymnasium") is None, reason="Safety-Gymnasium is not installed"
+)
 @pytest.mark.xdist_group("tables")
 def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
     monkeypatch.setenv("DSRL_DATASET_DIR", str(tmp_path / "nothing"))
     (tmp_path / "tiny.yaml").write_text(TINY)
     args = Table1(
-        out=tmp_path / "out", tasks=("CarGoal1",), generated_episodes=8, safe_samples=100, preset=str(tmp_path / "tiny.yaml"),
-        members=1, episodes=1, candidates=2, algorithms=("sevpo", "ccac"), mixes=("1:1",), evaluate_every=2, evaluate_episodes=1,
-    )  # fmt: skip
+        out=tmp_path / "out",
+        tasks=("CarGoal1",),
+        generated_episodes=8,
+        safe_samples=100,
+        preset=str(tmp_path / "tiny.yaml"),
+        members=1,
+        episodes=1,
+        candidates=2,
+        algorithms=("sevpo", "ccac"),
+        mixes=("1:1",),
+        evaluate_every=2,
+        evaluate_episodes=1,
+    )
     generated(args.out / "data" / "generated_CarGoal1_8.hdf5")
     result = tables.run(args)
     assert [(r["algorithm"], r["choice"], len(r["returns"])) for r in result["rows"]] == [
-        ("sevpo", "first", 1), ("sevpo", "escape", 1), ("ccac", "first", 1),
-    ]  # fmt: skip
+        ("sevpo", "first", 1),
+        ("sevpo", "escape", 1),
+        ("ccac", "first", 1),
+    ]
     assert (
-        result["data"]["CarGoal1 1:1"]["dsrl"] is False and result["data"]["CarGoal1 1:1"]["safe"]["transitions"] >= 100
+        result["data"]["CarGoal1 1:1"]["dsrl"] is False
+        and result["data"]["CarGoal1 1:1"]["safe"]["transitions"] >= 100
     )
     assert {k: [r["step"] for r in c] for k, c in result["curves"].items()} == {
-        "CarGoal1_1_1_sevpo": [2, 4], "CarGoal1_1_1_ccac": [2, 4],
-    }  # fmt: skip
+        "CarGoal1_1_1_sevpo": [2, 4],
+        "CarGoal1_1_1_ccac": [2, 4],
+    }
     assert (args.out / "table1_curves.png").stat().st_size > 10_000
     assert (args.out / "table1.md").read_text().count("| CarGoal1 | 1:1 |") == 3
     for choice, n in (("first", 1), ("preset", 2)):
-        played = json.loads((args.out / "play" / f"CarGoal1_1_1_sevpo_{choice}_00" / "report.json").read_text())
+        played = json.loads(
+            (args.out / "play" / f"CarGoal1_1_1_sevpo_{choice}_00" / "report.json").read_text()
+        )
         assert played["candidates"] == n
     assert "SEVPO among N candidates: escape on CarGoal1." in (args.out / "table1.md").read_text()
     config = json.loads((args.out / "train" / "CarGoal1_1_1_sevpo" / "config.json").read_text())
     assert config["dataset"]["reward_scale"] > 0
-    assert len(tables.play_jobs(replace(args, episodes=2))) == 3, "reports of other lengths are not taken for these"
-    assert not tables.train_jobs(args) and not tables.play_jobs(args) and tables.data_jobs(args) == ([], [])
+    assert len(tables.play_jobs(replace(args, episodes=2))) == 3, (
+        "reports of other lengths are not taken for these"
+    )
+    assert (
+        not tables.train_jobs(args)
+        and not tables.play_jobs(args)
+        and tables.data_jobs(args) == ([], [])
+    )
 
     part = tables.run(replace(args, mixes=("1:1", "1:3"), finished_only=True))
     assert part["rows"] == result["rows"] and list(part["data"]) == ["CarGoal1 1:1"]
@@ -150,11 +205,16 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="nothing of the table is finished"):
         tables.run(replace(args, out=tmp_path / "fresh", finished_only=True))
 
-    # Elsewhere, from the same data: lines of the first table are taken, and only what differs is left to do.
+    # Elsewhere, from the same data: lines of the first table are taken, and only what differs is
+    # left to do.
     other = replace(args, out=tmp_path / "other", reuse=(args.out / "table1.json",))
     shutil.copytree(args.out / "data", other.out / "data")
     known = tables.reusable(other)
-    assert len(known) == 3 and not tables.train_jobs(other, known) and not tables.play_jobs(other, known)
+    assert (
+        len(known) == 3
+        and not tables.train_jobs(other, known)
+        and not tables.play_jobs(other, known)
+    )
     again = tables.run(other)
     assert (
         again["rows"] == result["rows"]
@@ -162,21 +222,32 @@ def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
         and again["configs"] == result["configs"]
     )
     assert (
-        "(same data, settings, seeds and number of episodes): 3 of the lines." in (other.out / "table1.md").read_text()
+        "(same data, settings, seeds and number of episodes): 3 of the lines."
+        in (other.out / "table1.md").read_text()
     )
     assert not (other.out / "train").exists()
     two = Table2(**{k: getattr(other, k) for k in vars(other) if k != "algorithms"})
     known = tables.reusable(two)
-    assert [j.title for j in tables.train_jobs(two, known)] == ["train CarGoal1_1_1_sevpo_trust_regionoff"]
+    assert [j.title for j in tables.train_jobs(two, known)] == [
+        "train CarGoal1_1_1_sevpo_trust_regionoff"
+    ]
     assert len(tables.play_jobs(two, known)) == 2
     for changed in ({"seed": 1}, {"members": 2}, {"episodes": 3}):
         assert not tables.reusable(replace(other, **changed)), changed
-    assert {r.rows[0]["choice"] for r in tables.reusable(replace(other, candidates=4)).values()} == {"first"}
+    assert {
+        r.rows[0]["choice"] for r in tables.reusable(replace(other, candidates=4)).values()
+    } == {"first"}
     (tmp_path / "more.yaml").write_text(TINY.replace("policy_steps: 4", "policy_steps: 5"))
-    assert list(tables.reusable(replace(other, preset=str(tmp_path / "more.yaml")))) == ["CarGoal1_1_1_ccac"]
+    assert list(tables.reusable(replace(other, preset=str(tmp_path / "more.yaml")))) == [
+        "CarGoal1_1_1_ccac"
+    ]
     plain = json.loads((args.out / "table1.json").read_text())
-    (tmp_path / "plain.json").write_text(json.dumps({**plain, "settings": {**plain["settings"], "preset": "paper"}}))
-    assert not tables.reusable(replace(other, reuse=(tmp_path / "plain.json",))), "networks saw another lidar"
+    (tmp_path / "plain.json").write_text(
+        json.dumps({**plain, "settings": {**plain["settings"], "preset": "paper"}})
+    )
+    assert not tables.reusable(replace(other, reuse=(tmp_path / "plain.json",))), (
+        "networks saw another lidar"
+    )
     about = other.out / "data" / "generated_CarGoal1_1_1.json"
     about.write_text(json.dumps({**json.loads(about.read_text()), "sha256": "0"}))
     assert not tables.reusable(other), "other data"

@@ -20,7 +20,12 @@ sevpo: {actor: mlp, width: 16, depth: 2, dropout: 0.0, prediction: clean, limit:
 def test_mixes_hold_what_they_promise():
     args = Table5(scale=0.1)
     paper = {(s["policy"], s["course"]): s["episodes"] for s in table5.sources(args, "paper")}
-    assert paper == {("expert", "simple"): 300, ("expert", "hard"): 300, ("weak", "simple"): 150, ("weak", "hard"): 150}
+    assert paper == {
+        ("expert", "simple"): 300,
+        ("expert", "hard"): 300,
+        ("weak", "simple"): 150,
+        ("weak", "hard"): 150,
+    }
     assert {s["policy"] for s in table5.sources(args, "expert")} == {"expert"}
     for mix, ratio in (("harsh2", 2.0), ("harsh5", 5.0)):
         length = {"expert": table5.EXPERT_LENGTH, "weak": table5.WEAK_LENGTH}
@@ -29,14 +34,26 @@ def test_mixes_hold_what_they_promise():
             steps[s["policy"]] += s["episodes"] * length[s["policy"]][s["course"]]
         assert steps["weak"] / steps["expert"] == pytest.approx(ratio, rel=0.02)
         assert sum(steps.values()) == pytest.approx(0.1 * table5.TRANSITIONS, rel=0.02)
-    with pytest.raises(ValueError, match="unknown mix 'soft', expected some of expert, paper, harsh2, harsh5"):
+    with pytest.raises(
+        ValueError, match="unknown mix 'soft', expected some of expert, paper, harsh2, harsh5"
+    ):
         table5.sources(args, "soft")
 
 
 def test_size_fills_in_what_is_not_given():
     laptop, gpu = Table5(scale=0.3), Table5(size="gpu", harsh_scale=0.2)
-    assert (laptop.scale, laptop.harsh_scale, laptop.preset, laptop.device) == (0.3, 0.3, "laptop", "cpu")
-    assert (gpu.scale, gpu.harsh_scale, gpu.preset, gpu.simulator) == (1.0, 0.2, "paper", "mujoco-warp")
+    assert (laptop.scale, laptop.harsh_scale, laptop.preset, laptop.device) == (
+        0.3,
+        0.3,
+        "laptop",
+        "cpu",
+    )
+    assert (gpu.scale, gpu.harsh_scale, gpu.preset, gpu.simulator) == (
+        1.0,
+        0.2,
+        "paper",
+        "mujoco-warp",
+    )
     assert sum(s["episodes"] for s in table5.sources(gpu, "paper")) == 9000
     harsh = sum(s["episodes"] for s in table5.sources(gpu, "harsh2"))
     assert harsh == sum(s["episodes"] for s in table5.sources(Table5(scale=0.2), "harsh2"))
@@ -61,8 +78,10 @@ def test_a_best_policy_that_is_the_last_is_played_once(tmp_path):
         save_policy(folder / f"policy_{kept}.safetensors", policies[k], torch.zeros(4, 3), {})
     jobs = {j.title: json.loads(j.command[-1]) for j in table5.play_jobs(args)}
     assert sorted(jobs) == [
-        "play paper_bc_best_N1_all_01", "play paper_bc_last_N1_all_00", "play paper_bc_last_N1_all_01"
-    ]  # fmt: skip
+        "play paper_bc_best_N1_all_01",
+        "play paper_bc_last_N1_all_00",
+        "play paper_bc_last_N1_all_01",
+    ]
     for commands in jobs.values():  # one export, then both courses
         assert [c[2] for c in commands] == [
             "go2_sevpo.deploy.export.cli",
@@ -75,7 +94,9 @@ def test_a_best_policy_that_is_the_last_is_played_once(tmp_path):
     assert {j.title: json.loads(j.command[-1]) for j in table5.play_jobs(args)} == jobs
     (report / "report.json").write_text(json.dumps({"episodes": 9}))
     left = {j.title: json.loads(j.command[-1]) for j in table5.play_jobs(args)}
-    assert [c[c.index("--course") + 1] for c in left["play paper_bc_last_N1_all_00"][1:]] == ["hard"]
+    assert [c[c.index("--course") + 1] for c in left["play paper_bc_last_N1_all_00"][1:]] == [
+        "hard"
+    ]
 
 
 def test_every_method_is_played_alone_and_those_that_choose_also_with_candidates():
@@ -104,9 +125,17 @@ def test_the_whole_chain_runs_and_goes_on(tmp_path, capsys):
     preset = tmp_path / "tiny.yaml"
     preset.write_text(TINY)
     args = Table5(
-        tmp_path / "out", scale=0.0005, preset=str(preset), mixes=("harsh2",), algorithms=("sevpo",), courses=("simple",),
-        members=2, episodes=2, candidates=(2,), evaluate_every=0,
-    )  # fmt: skip
+        tmp_path / "out",
+        scale=0.0005,
+        preset=str(preset),
+        mixes=("harsh2",),
+        algorithms=("sevpo",),
+        courses=("simple",),
+        members=2,
+        episodes=2,
+        candidates=(2,),
+        evaluate_every=0,
+    )
     result = table5.run(args)
     assert [len(r["outcome"]) for r in result["rows"]] == [2, 2]
     assert set(result["data"]["harsh2"]) == {"expert on simple", "weak on simple"}
@@ -121,11 +150,15 @@ def test_the_whole_chain_runs_and_goes_on(tmp_path, capsys):
 
 @pytest.mark.xdist_group("tables")
 def test_the_experts_part_is_taken_out_of_the_papers_mix(tmp_path, capsys):
-    args = Table5(tmp_path, scale=0.001, mixes=("paper", "expert"), algorithms=(), courses=("simple",))
+    args = Table5(
+        tmp_path, scale=0.001, mixes=("paper", "expert"), algorithms=(), courses=("simple",)
+    )
     result = table5.run(args)
     assert {k: v["episodes"] for k, v in result["data"]["paper"].items()} == {
         "expert on simple": 6,
         "weak on simple": 3,
     }
-    assert result["data"]["expert"] == {"expert on simple": result["data"]["paper"]["expert on simple"]}
+    assert result["data"]["expert"] == {
+        "expert on simple": result["data"]["paper"]["expert on simple"]
+    }
     assert "collect expert" not in capsys.readouterr().out

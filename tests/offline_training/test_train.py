@@ -55,7 +55,13 @@ def flat(value):
 def test_resumed_equals_uninterrupted_bit_for_bit(dataset, tmp_path, algorithm, dropout, cut):
     critics = {"critic_hidden": [16], "critic_batch": 16}
     values = {
-        "sevpo": {**critics, "critic_steps": 30, "policy_steps": 30, "actor_batch": 16, "limit": 0.05},
+        "sevpo": {
+            **critics,
+            "critic_steps": 30,
+            "policy_steps": 30,
+            "actor_batch": 16,
+            "limit": 0.05,
+        },
         "fisor": {**critics, "steps": 60, "actor_batch": 16},
         "bc-choice": {**critics, "critic_steps": 30, "steps": 30, "batch": 16},
         "bc": {"steps": 60, "batch": 16},
@@ -91,7 +97,13 @@ def test_resumed_equals_uninterrupted_bit_for_bit(dataset, tmp_path, algorithm, 
 def test_command_trains_logs_and_leaves_an_exportable_policy(folder, tmp_path):
     out = tmp_path / "run"
     assert train(Args((folder,), out, set=SETS, log_every=10))
-    for name in ("config.json", "critics.csv", "policy.csv", "checkpoint.safetensors", "policy_last.safetensors"):
+    for name in (
+        "config.json",
+        "critics.csv",
+        "policy.csv",
+        "checkpoint.safetensors",
+        "policy_last.safetensors",
+    ):
         assert (out / name).is_file(), name
     assert list((out / "tensorboard").iterdir())
     header = (out / "policy.csv").read_text().splitlines()[0].split(",")
@@ -112,7 +124,9 @@ def test_members_leave_a_policy_each_and_resume_bit_for_bit(folder, tmp_path, cu
     if cut is not None:
         data = load(folder)
         torch.manual_seed(0)
-        algorithm = make_algorithm("sevpo", make_config("sevpo", settings_of(Args((folder,), out, set=SETS))), data, 2)
+        algorithm = make_algorithm(
+            "sevpo", make_config("sevpo", settings_of(Args((folder,), out, set=SETS))), data, 2
+        )
         info = json.loads((whole / "config.json").read_text())
         out.mkdir()
         assert not Trainer(algorithm, data, out, info, 0).run(cut)
@@ -125,7 +139,9 @@ def test_members_leave_a_policy_each_and_resume_bit_for_bit(folder, tmp_path, cu
             train(Args((folder,), out, set=SETS, members=3, resume=True))
     weights = [load_policy(whole / f"member_{k:02d}" / "policy_last.safetensors") for k in range(2)]
     assert weights[0][2]["member"] == 0
-    assert not torch.equal(weights[0][0].diffusion.denoiser.out.weight, weights[1][0].diffusion.denoiser.out.weight)
+    assert not torch.equal(
+        weights[0][0].diffusion.denoiser.out.weight, weights[1][0].diffusion.denoiser.out.weight
+    )
 
 
 def test_existing_run_is_neither_overwritten_nor_resumed_with_other_settings(folder, tmp_path):
@@ -147,7 +163,9 @@ def test_logs_have_every_step_once_after_a_kill(folder, tmp_path):
     config = make_config("sevpo", settings_of(Args((folder,), out, set=SETS)))
     out.mkdir()
     for done, kept in ((0, 15), (15, 20), (35, 5)):
-        trainer = Trainer(make_algorithm("sevpo", config, data), data, out, {}, 0, 5, 1000, lambda _: None)
+        trainer = Trainer(
+            make_algorithm("sevpo", config, data), data, out, {}, 0, 5, 1000, lambda _: None
+        )
         if done:
             trainer.load()
         assert not trainer.run(kept)
@@ -155,7 +173,9 @@ def test_logs_have_every_step_once_after_a_kill(folder, tmp_path):
         assert not trainer.run(10)
         (out / "checkpoint.safetensors").write_bytes(saved)
     (out / "evaluation.csv").write_text("step,member,success\n10,0,1\n25,0,1\n")
-    trainer = Trainer(make_algorithm("sevpo", config, data), data, out, {}, 0, 5, 1000, lambda _: None)
+    trainer = Trainer(
+        make_algorithm("sevpo", config, data), data, out, {}, 0, 5, 1000, lambda _: None
+    )
     trainer.load()
     assert (out / "evaluation.csv").read_text().splitlines() == ["step,member,success", "10,0,1"]
     assert trainer.run()
@@ -165,13 +185,17 @@ def test_logs_have_every_step_once_after_a_kill(folder, tmp_path):
 
 
 def test_two_trainings_in_one_folder_are_refused(folder, tmp_path):
-    with sole_writer(tmp_path / "run"), pytest.raises(BusyError, match="run is being written by another process"):
+    with sole_writer(tmp_path / "run"), pytest.raises(
+        BusyError, match="run is being written by another process"
+    ):
         train(Args((folder,), tmp_path / "run", set=SETS))
     assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_safe_cloning_never_sees_an_unsafe_episode(dataset):
-    algorithm = make_algorithm("bc-safe", make_config("bc-safe", {"steps": 1, "cost_limit": 0.5, "width": 8}), dataset)
+    algorithm = make_algorithm(
+        "bc-safe", make_config("bc-safe", {"steps": 1, "cost_limit": 0.5, "width": 8}), dataset
+    )
     assert algorithm.rows.tolist() == list(range(20, 50))
     with pytest.raises(ValueError, match="no episode without a fall"):
         make_algorithm("bc-safe", make_config("bc-safe", {"steps": 1, "cost_limit": -1.0}), dataset)
@@ -179,7 +203,16 @@ def test_safe_cloning_never_sees_an_unsafe_episode(dataset):
 
 def test_paper_preset_is_table_8():
     config = make_config("sevpo", settings_of(Args((), Path("o"), preset="paper")))
-    found = (config.tau, config.gamma, config.alpha, config.mu1, config.mu2, config.b1, config.b2, config.ema)
+    found = (
+        config.tau,
+        config.gamma,
+        config.alpha,
+        config.mu1,
+        config.mu2,
+        config.b1,
+        config.b2,
+        config.ema,
+    )
     assert found == (0.9, 0.99, 0.99, 3.0, 5.0, 1.0, 3.0, 0.001)
     assert (config.diffusion_steps, config.policy_steps, config.trust_interval) == (5, 1000000, 5)
     assert config.trust_start * config.policy_steps == 500000
@@ -192,9 +225,19 @@ def test_options_named_off_are_not_truth_values(tmp_path):
     values = settings_of(Args((), Path("o"), preset=str(preset)))
     assert values == {"trust_region": "off", "floor": True, "unsafe_objective": "none"}
     given = settings_of(
-        Args((), Path("o"), preset="safety", set=("trust_region=off", "floor=False", "b2=0.5", "limit=1"))
+        Args(
+            (),
+            Path("o"),
+            preset="safety",
+            set=("trust_region=off", "floor=False", "b2=0.5", "limit=1"),
+        )
     )
-    assert given["trust_region"] == "off" and given["floor"] is False and given["b2"] == 0.5 and given["limit"] == 1
+    assert (
+        given["trust_region"] == "off"
+        and given["floor"] is False
+        and given["b2"] == 0.5
+        and given["limit"] == 1
+    )
     assert make_config("sevpo", given).trust_region == "off"
 
 
@@ -204,7 +247,9 @@ def test_the_safety_preset_depends_on_whether_the_task_has_a_lidar(tmp_path):
         path = tmp_path / f"{name}.hdf5"
         path.write_bytes(b"")
         path.with_suffix(".json").write_text(f'{{"task": "{name}"}}')
-        config = make_config("sevpo", settings_of(Args((path,), tmp_path, preset="safety", set=["mu1=2"])))
+        config = make_config(
+            "sevpo", settings_of(Args((path,), tmp_path, preset="safety", set=["mu1=2"]))
+        )
         found[name] = (config.unsafe_objective, config.b2, config.choice, config.mu1)
     assert found == {
         "CarGoal1": ("search", 1.0, "escape", 2),

@@ -1,7 +1,8 @@
 """Obstacle courses: oriented boxes over a pit, waypoints, a start and a destination.
 
-A :class:`Course` is the one source for the MJCF geoms, the triangle mesh of other simulators, the height scan and
-the pictures. Frame: x along the course, y to the left, z up, metres; the start platform's top is at z = 0.
+A :class:`Course` is the one source for the MJCF geoms, the triangle mesh of other simulators, the
+height scan and the pictures. Frame: x along the course, y to the left, z up, metres; the start
+platform's top is at z = 0.
 
 Courses at difficulty d in [0, 1] (``full`` is d = 1; ranges widen linearly from the easy end):
 
@@ -13,8 +14,9 @@ simple     7, 1.0-1.5              0.25-0.45            0                   0   
 hard       7, 0.8-1.2              0.25-0.50            20-40, alternating  0.10-0.25     1.2
 =========  ======================  ===================  ==================  ============  =========
 
-A tilted stone that lies to the left faces right and the other way round, so the way runs from wall to wall.
-The pit is 1.2 m deep from d = 0.5 on (no Go2 climbs out); below that it is shallower, for the curriculum.
+A tilted stone that lies to the left faces right and the other way round, so the way runs from wall
+to wall. The pit is 1.2 m deep from d = 0.5 on (no Go2 climbs out); below that it is shallower, for
+the curriculum.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class Box:
 
 @dataclass(frozen=True)
 class Shape:
-    """Departures from a kind's definition, for measuring limits: tilt (degrees) and gap (m) ranges, friction coefficient."""
+    """Departures from a kind's definition, for measuring limits: tilt (degrees) and gap (m) ranges,
+    friction coefficient.
+    """
 
     tilt: Optional[Tuple[float, float]] = None
     gap: Optional[Tuple[float, float]] = None
@@ -77,7 +81,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Course:
-    """One course. ``waypoints`` is (W, 3), the last one being the destination; ``floor`` is the pit's bottom."""
+    """One course.
+
+    ``waypoints`` is (W, 3), the last one being the destination; ``floor`` is the pit's bottom.
+    """
 
     kind: str
     difficulty: float
@@ -96,7 +103,9 @@ class Course:
         return self.waypoints[-1]
 
 
-def _range(difficulty: float, easy: Tuple[float, float], full: Tuple[float, float]) -> Tuple[float, float]:
+def _range(
+    difficulty: float, easy: Tuple[float, float], full: Tuple[float, float]
+) -> Tuple[float, float]:
     return tuple(e + difficulty * (f - e) for e, f in zip(easy, full))  # type: ignore[return-value]
 
 
@@ -104,8 +113,11 @@ def _pit_depth(difficulty: float) -> float:
     return PIT_DEPTH if difficulty >= 0.5 else 0.04 + 0.5 * difficulty
 
 
-def make_course(kind: str, difficulty: float = 1.0, seed: int = 0, shape: Shape = Shape()) -> Course:  # noqa: B008
-    """Build the course ``kind`` at ``difficulty`` from ``seed``; ``shape`` replaces parts of the kind's definition.
+def make_course(
+    kind: str, difficulty: float = 1.0, seed: int = 0, shape: Shape = Shape()
+) -> Course:  # noqa: B008
+    """Build the course ``kind`` at ``difficulty`` from ``seed``; ``shape`` replaces parts of the
+    kind's definition.
 
     Raises:
         ValueError: unknown ``kind``, or ``difficulty`` outside [0, 1].
@@ -122,8 +134,13 @@ def make_course(kind: str, difficulty: float = 1.0, seed: int = 0, shape: Shape 
 
 def _flat(difficulty: float, seed: int, shape: Shape) -> Course:
     box = Box((6.5, 0.0, -BOX_THICKNESS / 2), (8.5, 1.5, BOX_THICKNESS / 2))
-    ways = np.array([[2.0, 0, 0], [4.0, 0, 0], [6.0, 0, 0], [8.0, 0, 0], [10.0, 0, 0], [11.5, 0, 0]], dtype=np.float64)
-    return Course("flat", difficulty, seed, (box,), ways, -_pit_depth(difficulty), shape.friction or 0.8)
+    ways = np.array(
+        [[2.0, 0, 0], [4.0, 0, 0], [6.0, 0, 0], [8.0, 0, 0], [10.0, 0, 0], [11.5, 0, 0]],
+        dtype=np.float64,
+    )
+    return Course(
+        "flat", difficulty, seed, (box,), ways, -_pit_depth(difficulty), shape.friction or 0.8
+    )
 
 
 def _stones(kind: str, d: float, seed: int, rng: np.random.Generator, shape: Shape) -> Course:
@@ -134,7 +151,9 @@ def _stones(kind: str, d: float, seed: int, rng: np.random.Generator, shape: Sha
     gaps: List[Tuple[float, float]] = []
     start_half = (1.2 + START_LENGTH - 0.4) / 2
     edge = START_LENGTH - 0.4
-    boxes.append(Box((edge - start_half, 0.0, -BOX_THICKNESS / 2), (start_half, 0.8, BOX_THICKNESS / 2)))
+    boxes.append(
+        Box((edge - start_half, 0.0, -BOX_THICKNESS / 2), (start_half, 0.8, BOX_THICKNESS / 2))
+    )
     gap_range = shape.gap or _range(d, (0.05, 0.10), (0.25, 0.50) if hard else (0.25, 0.45))
     tilt_range = shape.tilt or _range(d, (0.0, 6.0), (20.0, 40.0))
     friction = shape.friction or (1.2 if hard else 0.8)
@@ -149,7 +168,8 @@ def _stones(kind: str, d: float, seed: int, rng: np.random.Generator, shape: Sha
         if hard:
             tilt = math.radians(rng.uniform(*tilt_range))
             offset = side * rng.uniform(*_range(d, (0.0, 0.05), (0.10, 0.25)))
-            # Left (offset > 0) faces right: its left edge is the higher one, a positive turn about x.
+            # Left (offset > 0) faces right: its left edge is the higher one, a positive turn about
+            # x.
             angle, width = side * tilt, 1.1
             side = -side
         else:
@@ -164,15 +184,24 @@ def _stones(kind: str, d: float, seed: int, rng: np.random.Generator, shape: Sha
     gap = rng.uniform(*gap_range)
     gaps.append((edge, edge + gap))
     edge += gap
-    boxes.append(Box((edge + END_LENGTH / 2, 0.0, -BOX_THICKNESS / 2), (END_LENGTH / 2, 0.8, BOX_THICKNESS / 2)))
+    boxes.append(
+        Box(
+            (edge + END_LENGTH / 2, 0.0, -BOX_THICKNESS / 2),
+            (END_LENGTH / 2, 0.8, BOX_THICKNESS / 2),
+        )
+    )
     ways.append((edge + 0.9, 0.0, 0.0))
     return Course(kind, d, seed, tuple(boxes), np.array(ways), -depth, friction, gaps=tuple(gaps))
 
 
 def _box_top(box: Box, points: np.ndarray) -> np.ndarray:
-    """Height at which vertical lines through ``points`` (..., 2) leave ``box``; -inf where they miss it (slabs)."""
+    """Height at which vertical lines through ``points`` (..., 2) leave ``box``; -inf where they
+    miss it (slabs).
+    """
     rot, half = box.rotation(), np.array(box.half_size)
-    origin = np.concatenate([points, np.zeros((*points.shape[:-1], 1))], axis=-1) - np.array(box.position)
+    origin = np.concatenate([points, np.zeros((*points.shape[:-1], 1))], axis=-1) - np.array(
+        box.position
+    )
     o = origin @ rot  # box frame
     direction = rot[2]  # world z seen from the box
     low, high = np.full(points.shape[:-1], -np.inf), np.full(points.shape[:-1], np.inf)
@@ -187,7 +216,9 @@ def _box_top(box: Box, points: np.ndarray) -> np.ndarray:
 
 
 def top_height(course: Course, points: np.ndarray) -> np.ndarray:
-    """Height of the highest surface under ``points`` (..., 2) in m; the floor where there is no stone."""
+    """Height of the highest surface under ``points`` (..., 2) in m; the floor where there is no
+    stone.
+    """
     points = np.asarray(points, dtype=np.float64)
     best = np.full(points.shape[:-1], course.floor)
     for box in course.boxes:
@@ -211,8 +242,8 @@ def _raster(course: Course, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
 def height_maps(course: Course) -> Dict[str, np.ndarray]:
     """Rasterise the course: ``height`` and ``rim``, both (nx, ny) float32, metres.
 
-    ``height`` is the true surface (floor in gaps). ``rim`` continues the nearest stone's surface over the gaps:
-    the height a foot or the base should not sink below. Cell (i, j) is centred at
+    ``height`` is the true surface (floor in gaps). ``rim`` continues the nearest stone's surface
+    over the gaps: the height a foot or the base should not sink below. Cell (i, j) is centred at
     ``MAP_X0 + (i + 0.5) * MAP_RESOLUTION``, ``MAP_Y0 + (j + 0.5) * MAP_RESOLUTION``.
     """
     nx, ny = round(MAP_LENGTH / MAP_RESOLUTION), round(MAP_WIDTH / MAP_RESOLUTION)
@@ -220,11 +251,14 @@ def height_maps(course: Course) -> Dict[str, np.ndarray]:
     ys = MAP_Y0 + (np.arange(ny) + 0.5) * MAP_RESOLUTION
     height = _raster(course, xs, ys)
     solid = height > course.floor + 1e-6
-    # Nearest stone along x within the row, then the nearest row that has one: exact for courses that run along x.
+    # Nearest stone along x within the row, then the nearest row that has one: exact for courses
+    # that run along x.
     index = np.arange(nx)[:, None]
     before = np.maximum.accumulate(np.where(solid, index, -1), axis=0)
     after = np.minimum.accumulate(np.where(solid, index, nx)[::-1], axis=0)[::-1]
-    nearest = np.where((before >= 0) & ((index - before <= after - index) | (after >= nx)), before, after)
+    nearest = np.where(
+        (before >= 0) & ((index - before <= after - index) | (after >= nx)), before, after
+    )
     has_stone = solid.any(axis=0)
     rows = np.flatnonzero(has_stone)
     columns = rows[np.abs(np.arange(ny)[:, None] - rows).argmin(axis=1)]

@@ -14,10 +14,16 @@ def rotation_matrix(q: torch.Tensor) -> torch.Tensor:
     """Rotation matrices (..., 3, 3) of unit quaternions (..., 4)."""
     w, x, y, z = q.unbind(-1)
     rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
-        2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),
-        2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - z * w),
+        2 * (x * z + y * w),
+        2 * (x * y + z * w),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - x * w),
+        2 * (x * z - y * w),
+        2 * (y * z + x * w),
+        1 - 2 * (x * x + y * y),
+    ]
     return torch.stack(rows, dim=-1).reshape(*q.shape[:-1], 3, 3)
 
 
@@ -35,7 +41,12 @@ def yaw_cos_sin(rotation: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
 
 def from_roll_yaw(roll: torch.Tensor, yaw: torch.Tensor) -> torch.Tensor:
     """Quaternions (N, 4) of a yaw about world z after a roll about body x."""
-    cr, sr, cy, sy = torch.cos(roll / 2), torch.sin(roll / 2), torch.cos(yaw / 2), torch.sin(yaw / 2)
+    cr, sr, cy, sy = (
+        torch.cos(roll / 2),
+        torch.sin(roll / 2),
+        torch.cos(yaw / 2),
+        torch.sin(yaw / 2),
+    )
     return torch.stack([cy * cr, cy * sr, sy * sr, sy * cr], dim=-1)
 
 
@@ -47,7 +58,9 @@ def _origins(device: torch.device) -> Tuple[torch.Tensor, torch.Tensor]:
 
 
 def foot_positions(joint_position: torch.Tensor) -> torch.Tensor:
-    """Foot sphere centres (N, 4, 3) in the base frame, m, from canonical joint positions (N, 12), rad."""
+    """Foot sphere centres (N, 4, 3) in the base frame, m, from canonical joint positions (N, 12),
+    rad.
+    """
     q0, q1, q2 = joint_position.reshape(-1, 4, 3).unbind(-1)
     length, (fx, _, fz) = r.LINK_LENGTH, r.FOOT_OFFSET
     theta = q1 + q2

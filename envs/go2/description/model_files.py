@@ -1,8 +1,9 @@
 """Writes the Go2 MJCF and URDF from the table in :mod:`go2_sevpo.envs.go2.description.robot`.
 
-Run ``python -m go2_sevpo.envs.go2.description.model_files`` to rewrite ``assets/go2/go2.xml`` and ``assets/go2/go2.urdf``.
-The feet's mass is merged into the calves of the MJCF (an explicit inertial makes MuJoCo ignore geom masses);
-the URDF keeps feet as links, as Isaac Gym needs them for contact forces.
+Run ``python -m go2_sevpo.envs.go2.description.model_files`` to rewrite ``assets/go2/go2.xml`` and
+``assets/go2/go2.urdf``. The feet's mass is merged into the calves of the MJCF (an explicit inertial
+makes MuJoCo ignore geom masses); the URDF keeps feet as links, as Isaac Gym needs them for contact
+forces.
 """
 
 from __future__ import annotations
@@ -30,13 +31,18 @@ def _base_visuals() -> List[str]:
     g = '<geom class="visual" '
     return [
         g + 'type="box" size="0.17 0.075 0.04" pos="0 0 0.005" material="shell"/>',
-        g + 'type="capsule" size="0.035" fromto="-0.15 0.045 0.03 0.15 0.045 0.03" material="shell"/>',
-        g + 'type="capsule" size="0.035" fromto="-0.15 -0.045 0.03 0.15 -0.045 0.03" material="shell"/>',
+        g
+        + 'type="capsule" size="0.035" fromto="-0.15 0.045 0.03 0.15 0.045 0.03" material="shell"/>',
+        g
+        + 'type="capsule" size="0.035" fromto="-0.15 -0.045 0.03 0.15 -0.045 0.03" material="shell"/>',
         g + 'type="box" size="0.16 0.045 0.05" pos="0 0 -0.012" material="dark"/>',
-        g + 'type="cylinder" size="0.047 0.014" pos="0.1934 0 0" euler="0 1.5708 0" material="dark"/>',
-        g + 'type="cylinder" size="0.047 0.014" pos="-0.1934 0 0" euler="0 1.5708 0" material="dark"/>',
+        g
+        + 'type="cylinder" size="0.047 0.014" pos="0.1934 0 0" euler="0 1.5708 0" material="dark"/>',
+        g
+        + 'type="cylinder" size="0.047 0.014" pos="-0.1934 0 0" euler="0 1.5708 0" material="dark"/>',
         g + 'type="ellipsoid" size="0.075 0.05 0.042" pos="0.262 0 0.03" material="shell"/>',
-        g + 'type="box" size="0.035 0.04 0.016" pos="0.275 0 0.06" euler="0 0.2 0" material="shell"/>',
+        g
+        + 'type="box" size="0.035 0.04 0.016" pos="0.275 0 0.06" euler="0 0.2 0" material="shell"/>',
         g + 'type="ellipsoid" size="0.042 0.042 0.032" pos="0.298 0 -0.055" material="dark"/>',
         g + 'type="cylinder" size="0.034 0.018" pos="0.298 0 -0.03" material="dark"/>',
         g + 'type="box" size="0.004 0.03 0.008" pos="0.333 0 0.035" material="lamp"/>',
@@ -50,14 +56,18 @@ def _leg_visuals(leg: str, segment: str) -> List[str]:
     g = '<geom class="visual" '
     if segment == "hip":
         return [
-            g + f'type="cylinder" size="0.046 0.02" pos="0 {0.03 * s:.4g} 0" euler="1.5708 0 0" material="shell"/>',
-            g + f'type="cylinder" size="0.042 0.024" pos="{-0.03 * f:.4g} 0 0" euler="0 1.5708 0" material="dark"/>',
-            g + f'type="cylinder" size="0.044 0.018" pos="0 {0.07 * s:.4g} 0" euler="1.5708 0 0" material="dark"/>',
+            g
+            + f'type="cylinder" size="0.046 0.02" pos="0 {0.03 * s:.4g} 0" euler="1.5708 0 0" material="shell"/>',
+            g
+            + f'type="cylinder" size="0.042 0.024" pos="{-0.03 * f:.4g} 0 0" euler="0 1.5708 0" material="dark"/>',
+            g
+            + f'type="cylinder" size="0.044 0.018" pos="0 {0.07 * s:.4g} 0" euler="1.5708 0 0" material="dark"/>',
         ]
     if segment == "thigh":
         return [
             g + 'type="cylinder" size="0.045 0.02" euler="1.5708 0 0" material="shell"/>',
-            g + 'type="capsule" size="0.026" fromto="-0.01 0 -0.03 -0.012 0 -0.11" material="shell"/>',
+            g
+            + 'type="capsule" size="0.026" fromto="-0.01 0 -0.03 -0.012 0 -0.11" material="shell"/>',
             g + 'type="capsule" size="0.019" fromto="-0.012 0 -0.1 0 0 -0.205" material="shell"/>',
             g
             + f'type="cylinder" size="0.022 0.014" pos="0 {0.006 * s:.4g} -0.213" euler="1.5708 0 0" material="dark"/>',
@@ -72,8 +82,16 @@ def _leg_visuals(leg: str, segment: str) -> List[str]:
 def _leg_mjcf(leg: str, visuals: bool) -> List[str]:
     out: List[str] = []
     calf = r.combine(r.link_inertial(leg, "calf"), r.FOOT, (0.0, 0.0, -r.LINK_LENGTH))
-    origins = {"hip": r.hip_origin(leg), "thigh": r.thigh_origin(leg), "calf": (0.0, 0.0, -r.LINK_LENGTH)}
-    inertials = {"hip": r.link_inertial(leg, "hip"), "thigh": r.link_inertial(leg, "thigh"), "calf": calf}
+    origins = {
+        "hip": r.hip_origin(leg),
+        "thigh": r.thigh_origin(leg),
+        "calf": (0.0, 0.0, -r.LINK_LENGTH),
+    }
+    inertials = {
+        "hip": r.link_inertial(leg, "hip"),
+        "thigh": r.link_inertial(leg, "thigh"),
+        "calf": calf,
+    }
     half = r.THIGH_BOX[1] / 2
     for depth, seg in enumerate(r.SEGMENTS):
         pad = "  " * (depth + 3)
@@ -81,7 +99,9 @@ def _leg_mjcf(leg: str, visuals: bool) -> List[str]:
         out.append(f'{pad}<body name="{leg}_{seg}" pos="{_v(origins[seg])}">')
         out.append(f"{pad}  {_inertial(inertials[seg])}")
         axis = "1 0 0" if seg == "hip" else "0 1 0"
-        out.append(f'{pad}  <joint name="{leg}_{seg}_joint" axis="{axis}" range="{lim.lower:g} {lim.upper:g}"/>')
+        out.append(
+            f'{pad}  <joint name="{leg}_{seg}_joint" axis="{axis}" range="{lim.lower:g} {lim.upper:g}"/>'
+        )
         if visuals:
             out.extend(pad + "  " + x for x in _leg_visuals(leg, seg))
         if seg == "thigh":
@@ -97,7 +117,9 @@ def _leg_mjcf(leg: str, visuals: bool) -> List[str]:
             out.append(
                 f'{pad}  <geom name="{leg}_calf" class="collision" type="capsule" size="0.013" fromto="{fromto}"/>'
             )
-            out.append(f'{pad}  <site name="{leg}_calf" class="touch" type="capsule" size="0.023" fromto="{fromto}"/>')
+            out.append(
+                f'{pad}  <site name="{leg}_calf" class="touch" type="capsule" size="0.023" fromto="{fromto}"/>'
+            )
             out.append(
                 f'{pad}  <geom name="{leg}_foot" class="collision" type="sphere" size="{r.FOOT_RADIUS}" pos="{_v(r.FOOT_OFFSET)}"/>'
             )
@@ -109,17 +131,27 @@ def _leg_mjcf(leg: str, visuals: bool) -> List[str]:
 
 
 def mjcf(visuals: bool = True, assets: str = "", world: str = "") -> str:
-    """Return the robot's MJCF; ``assets`` and ``world`` are XML added to ``<asset>`` and ``<worldbody>``.
+    """Return the robot's MJCF; ``assets`` and ``world`` are XML added to ``<asset>`` and
+    ``<worldbody>``.
 
-    Robot geoms have contype 0 and conaffinity 1: they touch the course (contype 1), never each other.
-    The PD law is the position actuators' (gain kp, bias -kp q - kd qdot, clipped at the torque limit), so it
-    runs at the physics rate. Touch sensors report the normal contact force of each foot and listed body.
+    Robot geoms have contype 0 and conaffinity 1: they touch the course (contype 1), never each
+    other. The PD law is the position actuators' (gain kp, bias -kp q - kd qdot, clipped at the
+    torque limit), so it runs at the physics rate. Touch sensors report the normal contact force of
+    each foot and listed body.
     """
-    o: List[str] = [f"<!-- {_HEADER} -->", '<mujoco model="go2">', '  <compiler angle="radian" autolimits="true"/>']
-    o.append(f'  <option timestep="{r.PHYSICS_DT}" integrator="implicitfast" cone="pyramidal" iterations="50"/>')
+    o: List[str] = [
+        f"<!-- {_HEADER} -->",
+        '<mujoco model="go2">',
+        '  <compiler angle="radian" autolimits="true"/>',
+    ]
+    o.append(
+        f'  <option timestep="{r.PHYSICS_DT}" integrator="implicitfast" cone="pyramidal" iterations="50"/>'
+    )
     o.append("  <default>")
     o.append(f'    <joint armature="{r.ARMATURE}" frictionloss="{r.FRICTION_LOSS}"/>')
-    o.append('    <default class="visual"><geom contype="0" conaffinity="0" group="2" mass="0"/></default>')
+    o.append(
+        '    <default class="visual"><geom contype="0" conaffinity="0" group="2" mass="0"/></default>'
+    )
     o.append(
         '    <default class="collision"><geom contype="0" conaffinity="1" group="3" condim="3" solref="0.01 1" rgba="0.6 0.3 0.3 0.4"/></default>'
     )
@@ -147,7 +179,9 @@ def mjcf(visuals: bool = True, assets: str = "", world: str = "") -> str:
     o.append(
         f'      <geom name="head_lower" class="collision" type="sphere" size="{low["radius"]}" pos="{_v(low["pos"])}"/>'
     )
-    o.append('      <site name="base" class="touch" type="box" size="0.36 0.12 0.13" pos="0.075 0 -0.02"/>')
+    o.append(
+        '      <site name="base" class="touch" type="box" size="0.36 0.12 0.13" pos="0.075 0 -0.02"/>'
+    )
     for leg in r.LEGS:
         o.extend(_leg_mjcf(leg, visuals))
     o.append("    </body>")
@@ -171,7 +205,11 @@ def mjcf(visuals: bool = True, assets: str = "", world: str = "") -> str:
 
 def _urdf_link(name: str, inertial: r.Inertial, shapes: List[str]) -> List[str]:
     xx, yy, zz, xy, xz, yz = inertial.inertia
-    out = [f'  <link name="{name}">', "    <inertial>", f'      <origin xyz="{_v(inertial.com)}" rpy="0 0 0"/>']
+    out = [
+        f'  <link name="{name}">',
+        "    <inertial>",
+        f'      <origin xyz="{_v(inertial.com)}" rpy="0 0 0"/>',
+    ]
     out.append(f'      <mass value="{inertial.mass:.9g}"/>')
     out.append(
         f'      <inertia ixx="{xx:.9g}" ixy="{xy:.9g}" ixz="{xz:.9g}" iyy="{yy:.9g}" iyz="{yz:.9g}" izz="{zz:.9g}"/>'
@@ -197,13 +235,27 @@ def _urdf_leg(leg: str) -> List[str]:
                 (math.pi / 2, 0, 0),
             )
         ],
-        "thigh": [_shape(f'<box size="{box[2]} {box[0]} {box[1]}"/>', (0, 0, -box[2] / 2), (0, math.pi / 2, 0))],
+        "thigh": [
+            _shape(
+                f'<box size="{box[2]} {box[0]} {box[1]}"/>',
+                (0, 0, -box[2] / 2),
+                (0, math.pi / 2, 0),
+            )
+        ],
         "calf": [
-            _shape(f'<cylinder radius="{c["radius"]}" length="{c["length"]}"/>', c["pos"], (0, c["pitch"], 0))
+            _shape(
+                f'<cylinder radius="{c["radius"]}" length="{c["length"]}"/>',
+                c["pos"],
+                (0, c["pitch"], 0),
+            )
             for c in r.CALF_CYLINDERS
         ],
     }
-    origins = {"hip": r.hip_origin(leg), "thigh": r.thigh_origin(leg), "calf": (0.0, 0.0, -r.LINK_LENGTH)}
+    origins = {
+        "hip": r.hip_origin(leg),
+        "thigh": r.thigh_origin(leg),
+        "calf": (0.0, 0.0, -r.LINK_LENGTH),
+    }
     parents = {"hip": "base", "thigh": f"{leg}_hip", "calf": f"{leg}_thigh"}
     out: List[str] = []
     for seg in r.SEGMENTS:

@@ -1,8 +1,9 @@
 """The Unitree Go2 as one table of constants.
 
-Every model file (MJCF, URDF), the PD law, the observation layout and the policy contract are made from
-this table. SI units: metres, kilograms, radians, newton metres. Source: Unitree's published
-``go2_description`` and data sheet (see NOTICE). Inertias are about the link's centre of mass, in link axes.
+Every model file (MJCF, URDF), the PD law, the observation layout and the policy contract are made
+from this table. SI units: metres, kilograms, radians, newton metres. Source: Unitree's published
+``go2_description`` and data sheet (see NOTICE). Inertias are about the link's centre of mass, in
+link axes.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ SEGMENTS: Tuple[str, ...] = ("hip", "thigh", "calf")
 JOINT_NAMES: Tuple[str, ...] = tuple(f"{leg}_{seg}_joint" for leg in LEGS for seg in SEGMENTS)
 """Canonical joint order; every back end maps to it by name."""
 
-SDK_JOINT_NAMES: Tuple[str, ...] = tuple(f"{leg}_{seg}_joint" for leg in ("FR", "FL", "RR", "RL") for seg in SEGMENTS)
+SDK_JOINT_NAMES: Tuple[str, ...] = tuple(
+    f"{leg}_{seg}_joint" for leg in ("FR", "FL", "RR", "RL") for seg in SEGMENTS
+)
 """Motor order of Unitree's SDK."""
 
-CONTACT_BODIES: Tuple[str, ...] = ("base",) + tuple(f"{leg}_{seg}" for leg in LEGS for seg in ("thigh", "calf"))
+CONTACT_BODIES: Tuple[str, ...] = ("base",) + tuple(
+    f"{leg}_{seg}" for leg in LEGS for seg in ("thigh", "calf")
+)
 """Bodies other than feet whose contacts are reported, in this order."""
 
 
@@ -48,10 +53,20 @@ class Inertial:
         return Inertial(self.mass, com, (xx, yy, zz, sx * sy * xy, sx * xz, sy * yz))
 
 
-BASE = Inertial(6.921, (0.021112, 0.0, -0.005366), (0.02448, 0.098077, 0.107, 0.00012166, 0.0014849, -3.12e-05))
-_HIP_FL = Inertial(0.678, (-0.0054, 0.00194, -0.000105), (0.00048, 0.000884, 0.000596, -3.01e-06, 1.11e-06, -1.42e-06))
-_THIGH_L = Inertial(1.152, (-0.00374, -0.0223, -0.0327), (0.00584, 0.0058, 0.00103, 8.72e-05, -0.000289, 0.000808))
-_CALF_L = Inertial(0.154, (0.00548, -0.000975, -0.115), (0.00108, 0.0011, 3.29e-05, 3.4e-07, 1.72e-05, 8.28e-06))
+BASE = Inertial(
+    6.921, (0.021112, 0.0, -0.005366), (0.02448, 0.098077, 0.107, 0.00012166, 0.0014849, -3.12e-05)
+)
+_HIP_FL = Inertial(
+    0.678,
+    (-0.0054, 0.00194, -0.000105),
+    (0.00048, 0.000884, 0.000596, -3.01e-06, 1.11e-06, -1.42e-06),
+)
+_THIGH_L = Inertial(
+    1.152, (-0.00374, -0.0223, -0.0327), (0.00584, 0.0058, 0.00103, 8.72e-05, -0.000289, 0.000808)
+)
+_CALF_L = Inertial(
+    0.154, (0.00548, -0.000975, -0.115), (0.00108, 0.0011, 3.29e-05, 3.4e-07, 1.72e-05, 8.28e-06)
+)
 FOOT = Inertial(0.04, (0.0, 0.0, 0.0), (9.6e-06, 9.6e-06, 9.6e-06, 0.0, 0.0, 0.0))
 TOTAL_MASS = 15.02
 
@@ -74,7 +89,9 @@ CALF_CYLINDERS = (
 ARMATURE = 0.01
 FRICTION_LOSS = 0.2
 NOMINAL_BASE_HEIGHT = 0.33
-"""Height of the base above flat ground in the default pose, m (set by the pose below and the foot radius)."""
+"""Height of the base above flat ground in the default pose, m (set by the pose below and the foot
+radius).
+"""
 
 
 @dataclass(frozen=True)
@@ -90,8 +107,8 @@ class JointLimits:
 def joint_limits(name: str) -> JointLimits:
     """Limits of the joint called ``name``.
 
-    The calf uses the data sheet's 45.43 N m and 15.70 rad/s; some published simulation files say 35.55 N m
-    and 20.07 rad/s instead.
+    The calf uses the data sheet's 45.43 N m and 15.70 rad/s; some published simulation files say
+    35.55 N m and 20.07 rad/s instead.
 
     Raises:
         KeyError: ``name`` is not a Go2 joint.
@@ -102,7 +119,11 @@ def joint_limits(name: str) -> JointLimits:
     if seg == "hip":
         return JointLimits(-1.0472, 1.0472, 23.7, 30.1)
     if seg == "thigh":
-        return JointLimits(-1.5708, 3.4907, 23.7, 30.1) if leg[0] == "F" else JointLimits(-0.5236, 4.5379, 23.7, 30.1)
+        return (
+            JointLimits(-1.5708, 3.4907, 23.7, 30.1)
+            if leg[0] == "F"
+            else JointLimits(-0.5236, 4.5379, 23.7, 30.1)
+        )
     return JointLimits(-2.7227, -0.83776, 45.43, 15.70)
 
 
@@ -112,9 +133,11 @@ LOWER_LIMITS = tuple(joint_limits(n).lower for n in JOINT_NAMES)
 UPPER_LIMITS = tuple(joint_limits(n).upper for n in JOINT_NAMES)
 
 DEFAULT_POSE: Dict[str, float] = {
-    f"{leg}_{seg}_joint": {"hip": 0.1 if leg[1] == "L" else -0.1, "thigh": 0.8 if leg[0] == "F" else 1.0, "calf": -1.5}[
-        seg
-    ]
+    f"{leg}_{seg}_joint": {
+        "hip": 0.1 if leg[1] == "L" else -0.1,
+        "thigh": 0.8 if leg[0] == "F" else 1.0,
+        "calf": -1.5,
+    }[seg]
     for leg in LEGS
     for seg in SEGMENTS
 }
@@ -139,7 +162,9 @@ def thigh_origin(leg: str) -> Tuple[float, float, float]:
 
 
 def link_inertial(leg: str, segment: str) -> Inertial:
-    """Inertial of one leg link (``hip``, ``thigh``, ``calf`` without the foot), mirrored for its leg."""
+    """Inertial of one leg link (``hip``, ``thigh``, ``calf`` without the foot), mirrored for its
+    leg.
+    """
     right, rear = leg[1] == "R", leg[0] == "R"
     if segment == "hip":
         return _HIP_FL.mirrored(x=rear, y=right)

@@ -1,4 +1,6 @@
-"""MJCF of one world: the robot on a course, for physics (bare) or for pictures (visuals, lights, sky)."""
+"""MJCF of one world: the robot on a course, for physics (bare) or for pictures (visuals, lights,
+sky).
+"""
 
 from __future__ import annotations
 
@@ -26,29 +28,36 @@ _LIGHTS = """
 
 
 def course_boxes(course: Course) -> List[Box]:
-    """The course's boxes padded to :data:`MAX_BOXES`; the padding lies far below the pit, out of reach.
+    """The course's boxes padded to :data:`MAX_BOXES`; the padding lies far below the pit, out of
+    reach.
 
     Raises:
         ValueError: the course has too many boxes.
     """
     if len(course.boxes) > MAX_BOXES:
         raise ValueError(f"course has {len(course.boxes)} boxes, expected at most {MAX_BOXES}")
-    spare = [Box((0.0, 0.0, -20.0 - i), (0.1, 0.1, 0.1)) for i in range(MAX_BOXES - len(course.boxes))]
+    spare = [
+        Box((0.0, 0.0, -20.0 - i), (0.1, 0.1, 0.1)) for i in range(MAX_BOXES - len(course.boxes))
+    ]
     return list(course.boxes) + spare
 
 
 def scene_xml(course: Course, visuals: bool = False) -> str:
     """Return the MJCF of ``course`` with the robot at its start.
 
-    Course geoms have the higher contact priority, so the friction of a contact is the course's alone
-    (PhysX would average, MuJoCo would take the larger: here the rule is explicit).
+    Course geoms have the higher contact priority, so the friction of a contact is the course's
+    alone (PhysX would average, MuJoCo would take the larger: here the rule is explicit).
     """
     f = f'friction="{course.friction:g} 0.005 0.0001" priority="1" contype="1" conaffinity="0" solref="{CONTACT_SOLREF}"'
     world: List[str] = [""]
-    world.append(f'    <geom name="pit" type="plane" size="40 40 1" pos="0 0 {course.floor:g}" material="pit" {f}/>')
+    world.append(
+        f'    <geom name="pit" type="plane" size="40 40 1" pos="0 0 {course.floor:g}" material="pit" {f}/>'
+    )
     last = len(course.boxes) - 1
     for i, box in enumerate(course_boxes(course)):
-        pos, half, quat = (" ".join(f"{x:.9g}" for x in v) for v in (box.position, box.half_size, box.quaternion))
+        pos, half, quat = (
+            " ".join(f"{x:.9g}" for x in v) for v in (box.position, box.half_size, box.quaternion)
+        )
         material = "end" if i in (0, last) else "stone"
         world.append(
             f'    <geom name="course_{i}" type="box" pos="{pos}" size="{half}" quat="{quat}" material="{material}" {f}/>'
@@ -62,7 +71,9 @@ def scene_xml(course: Course, visuals: bool = False) -> str:
         )
         return mjcf(True, _ASSETS, "\n".join(world) + "\n")
     bare = [
-        line.replace('material="pit" ', "").replace('material="stone" ', "").replace('material="end" ', "")
+        line.replace('material="pit" ', "")
+        .replace('material="stone" ', "")
+        .replace('material="end" ', "")
         for line in world
     ]
     return mjcf(False, "", "\n".join(bare) + "\n")

@@ -11,7 +11,9 @@ from go2_sevpo.envs.go2.description import course as c
 
 
 class TerrainMaps:
-    """The ``height`` and ``rim`` maps of several courses as one tensor each, (courses, nx * ny) float32, m."""
+    """The ``height`` and ``rim`` maps of several courses as one tensor each, (courses, nx * ny)
+    float32, m.
+    """
 
     def __init__(self, courses: Sequence[c.Course], device: torch.device) -> None:
         maps = [c.height_maps(course) for course in courses]
@@ -23,7 +25,9 @@ class TerrainMaps:
         return torch.from_numpy(np.stack(grids)).reshape(-1).to(device)
 
     def cells(self, course_ids: torch.Tensor, xy: torch.Tensor) -> torch.Tensor:
-        """Flat cell numbers (N, P) of points ``xy`` (N, P, 2), m, on courses (N,); points outside use the border."""
+        """Flat cell numbers (N, P) of points ``xy`` (N, P, 2), m, on courses (N,); points outside
+        use the border.
+        """
         i = ((xy[..., 0] - c.MAP_X0) / c.MAP_RESOLUTION).long().clamp_(0, self.nx - 1)
         j = ((xy[..., 1] - c.MAP_Y0) / c.MAP_RESOLUTION).long().clamp_(0, self.ny - 1)
         return (course_ids[:, None] * self.nx + i) * self.ny + j

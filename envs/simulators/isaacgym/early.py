@@ -1,6 +1,9 @@
-"""What must be imported before torch. Entry points call :func:`prepare` before they import anything else of the project.
+"""What must be imported before torch.
 
-Isaac Gym refuses to be imported after torch, so the command line is looked at first. This module imports nothing heavy.
+Entry points call :func:`prepare` before they import anything else of the project.
+
+Isaac Gym refuses to be imported after torch, so the command line is looked at first. This module
+imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -18,12 +21,15 @@ def wants_isaacgym(arguments: List[str]) -> bool:
     """Whether a command line asks for Isaac Gym."""
     following = arguments[1:] + [""]
     return any(
-        a == "--simulator=isaacgym" or (a == "--simulator" and b == "isaacgym") for a, b in zip(arguments, following)
+        a == "--simulator=isaacgym" or (a == "--simulator" and b == "isaacgym")
+        for a, b in zip(arguments, following)
     )
 
 
 def prepare(arguments: Optional[List[str]] = None) -> None:
-    """Import Isaac Gym if the command line asks for it; ends the program with one line if that fails."""
+    """Import Isaac Gym if the command line asks for it; ends the program with one line if that
+    fails.
+    """
     if not wants_isaacgym(sys.argv[1:] if arguments is None else arguments):
         return
     try:

@@ -1,12 +1,16 @@
-"""Isaac Gym Preview 4: the simulator protocol on its tensor API. Exercised against a stand-in, not yet run on real Isaac Gym.
+"""Isaac Gym Preview 4: the simulator protocol on its tensor API.
 
-All courses stand side by side as triangle meshes in one scene, each in a cell of a grid; a world "is on" a course when its robot
-is put into that cell (collision groups keep worlds apart). Positions are reported relative to the course.
+Exercised against a stand-in, not yet run on real Isaac Gym.
 
-The API's rules that shape this file: tensors are stale until refreshed; each indexed setter runs at most once between two
-``simulate`` calls, so writes, pushes and put-backs are gathered in the wrapped tensors and flushed once; indices are int32;
-forces act for one physics step; friction of a contact is the mean of the two materials. Items marked [check] are inferred
-from public sources and are settled by ``go2-doctor --isaacgym``.
+All courses stand side by side as triangle meshes in one scene, each in a cell of a grid; a world
+"is on" a course when its robot is put into that cell (collision groups keep worlds apart).
+Positions are reported relative to the course.
+
+The API's rules that shape this file: tensors are stale until refreshed; each indexed setter runs at
+most once between two ``simulate`` calls, so writes, pushes and put-backs are gathered in the
+wrapped tensors and flushed once; indices are int32; forces act for one physics step; friction of a
+contact is the mean of the two materials. Items marked [check] are inferred from public sources and
+are settled by ``go2-doctor --isaacgym``.
 """
 
 from __future__ import annotations
@@ -32,9 +36,22 @@ _EFFORT = 3
 """gymapi's drive mode in which torques are given."""
 _CUBE = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float64)
 _FACES = np.array(
-    [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]],
+    [
+        [0, 1, 3],
+        [0, 3, 2],
+        [4, 6, 7],
+        [4, 7, 5],
+        [0, 4, 5],
+        [0, 5, 1],
+        [2, 3, 7],
+        [2, 7, 6],
+        [0, 2, 6],
+        [0, 6, 4],
+        [1, 5, 7],
+        [1, 7, 3],
+    ],
     dtype=np.uint32,
-)  # fmt: skip
+)
 """Twelve triangles of a box with the corners of :data:`_CUBE`, counter-clockwise seen from outside."""
 
 
@@ -65,13 +82,18 @@ def load_isaacgym() -> Tuple[Any, Any]:
 
 def box_mesh(boxes: Sequence[Box], shift: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
     """Vertices (V, 3) float32 and triangles (T, 3) uint32 of boxes moved by ``shift`` (3,)."""
-    vertices = [(_CUBE * np.array(b.half_size)) @ b.rotation().T + np.array(b.position) + shift for b in boxes]
+    vertices = [
+        (_CUBE * np.array(b.half_size)) @ b.rotation().T + np.array(b.position) + shift
+        for b in boxes
+    ]
     triangles = [_FACES + 8 * k for k in range(len(boxes))]
     return np.concatenate(vertices).astype(np.float32), np.concatenate(triangles).astype(np.uint32)
 
 
 def cell_origins(n: int) -> np.ndarray:
-    """Origins (n, 3) of the courses' cells, m, on a nearly square grid (small numbers keep float32 precise)."""
+    """Origins (n, 3) of the courses' cells, m, on a nearly square grid (small numbers keep float32
+    precise).
+    """
     rows = max(1, round(math.sqrt(n * CELL_WIDTH / CELL_LENGTH)))
     k = np.arange(n)
     return np.stack([(k % rows) * CELL_LENGTH, (k // rows) * CELL_WIDTH, np.zeros(n)], axis=1)
@@ -85,24 +107,34 @@ class IsaacGymSimulator:
         courses: the courses worlds can be given; world i starts on course ``i % len(courses)``.
         threads: PhysX threads on the CPU; 0 means its default.
         physics_dt: physics step, s.
-        payload: kg on each world's base, (num_envs,): masses cannot be changed once the simulation runs.
-        device: ``cuda:0`` (PhysX and tensors on the GPU) or ``cpu``; the GPU by default where torch sees one.
+        payload: kg on each world's base, (num_envs,): masses cannot be changed once the simulation
+            runs.
+        device: ``cuda:0`` (PhysX and tensors on the GPU) or ``cpu``; the GPU by default where torch
+            sees one.
         viewer: open Isaac Gym's viewer (``window``), which follows world 0.
 
     Raises:
-        ValueError: Isaac Gym is absent or was imported too late; no course, no world, or a physics step that does not
-            divide the control step.
+        ValueError: Isaac Gym is absent or was imported too late; no course, no world, or a physics
+            step that does not divide the control step.
     """
 
     def __init__(
-        self, num_envs: int, courses: Sequence[Course], threads: int = 0, physics_dt: float = r.PHYSICS_DT,
-        payload: Optional[torch.Tensor] = None, device: Optional[str] = None, viewer: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        num_envs: int,
+        courses: Sequence[Course],
+        threads: int = 0,
+        physics_dt: float = r.PHYSICS_DT,
+        payload: Optional[torch.Tensor] = None,
+        device: Optional[str] = None,
+        viewer: bool = False,
+    ) -> None:
         self._api, self._gymtorch = load_isaacgym()
         self._substeps = physics_steps(num_envs, courses, physics_dt)
         self.num_envs, self.courses = num_envs, list(courses)
         self.device = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
-        self.fixed_payload = (torch.zeros(num_envs) if payload is None else payload).float().to(self.device)
+        self.fixed_payload = (
+            (torch.zeros(num_envs) if payload is None else payload).float().to(self.device)
+        )
         self._gpu = self.device.type == "cuda"
         self._gym = self._api.acquire_gym()
         self._sim = self._make_sim(threads, physics_dt, viewer)
@@ -128,13 +160,20 @@ class IsaacGymSimulator:
         self.assign(torch.arange(n), self._course_of.clone())
         zeros = torch.zeros(n, 3)
         height = torch.tensor([0.0, 0.0, r.NOMINAL_BASE_HEIGHT]).repeat(n, 1)
-        upright, still = torch.tensor([1.0, 0, 0, 0]).repeat(n, 1), torch.zeros(n, len(r.JOINT_NAMES))
+        upright, still = (
+            torch.tensor([1.0, 0, 0, 0]).repeat(n, 1),
+            torch.zeros(n, len(r.JOINT_NAMES)),
+        )
         pose = torch.tensor(r.DEFAULT_JOINT_POSITIONS).repeat(n, 1)
         self.write(
-            torch.arange(n), RobotState(height, upright, zeros, zeros, pose, still, still, still[:, :4], still[:, :9])
+            torch.arange(n),
+            RobotState(
+                height, upright, zeros, zeros, pose, still, still, still[:, :4], still[:, :9]
+            ),
         )
 
-    # ---- construction --------------------------------------------------------------------------------------
+    # ---- construction
+    # --------------------------------------------------------------------------------------
 
     def _make_sim(self, threads: int, physics_dt: float, viewer: bool) -> Any:
         api, params = self._api, self._api.SimParams()
@@ -157,10 +196,15 @@ class IsaacGymSimulator:
         return sim
 
     def _add_courses(self, origins: np.ndarray) -> None:
-        """One triangle mesh per friction coefficient, with the pit's floor as a slab under each course."""
+        """One triangle mesh per friction coefficient, with the pit's floor as a slab under each
+        course.
+        """
         groups: Dict[float, List[Tuple[np.ndarray, np.ndarray]]] = {}
         for course, origin in zip(self.courses, origins):
-            slab = Box((CELL_LENGTH / 2 - 2.0, 0.0, course.floor - 0.5), (CELL_LENGTH / 2, CELL_WIDTH / 2, 0.5))
+            slab = Box(
+                (CELL_LENGTH / 2 - 2.0, 0.0, course.floor - 0.5),
+                (CELL_LENGTH / 2, CELL_WIDTH / 2, 0.5),
+            )
             groups.setdefault(course.friction, []).append(box_mesh([*course.boxes, slab], origin))
         for friction, meshes in groups.items():
             counts = np.cumsum([0] + [len(v) for v, _ in meshes[:-1]])
@@ -188,17 +232,23 @@ class IsaacGymSimulator:
         for k, name in enumerate(self._dof_names):
             limits = r.joint_limits(name)
             dofs["driveMode"][k], dofs["stiffness"][k], dofs["damping"][k] = _EFFORT, 0.0, 0.0
-            dofs["velocity"][k], dofs["effort"][k] = limits.velocity, limits.torque * 2.0  # motor strength may exceed 1
+            dofs["velocity"][k], dofs["effort"][k] = (
+                limits.velocity,
+                limits.torque * 2.0,
+            )  # motor strength may exceed 1
             dofs["friction"][k], dofs["armature"][k] = r.FRICTION_LOSS, r.ARMATURE
         base = self._body_names.index("base")
         self._envs, self._actors = [], []
         per_row = max(1, round(math.sqrt(self.num_envs)))
         for i in range(self.num_envs):
-            env = gym.create_env(self._sim, api.Vec3(0.0, 0.0, 0.0), api.Vec3(0.0, 0.0, 0.0), per_row)
+            env = gym.create_env(
+                self._sim, api.Vec3(0.0, 0.0, 0.0), api.Vec3(0.0, 0.0, 0.0), per_row
+            )
             pose = api.Transform()
             x, y, _ = self._origin[self._course_of[i]].tolist()
             pose.p = api.Vec3(x, y, r.NOMINAL_BASE_HEIGHT)
-            # Group i isolates the world; filter 1 switches self-collision off, as in the MuJoCo model.
+            # Group i isolates the world; filter 1 switches self-collision off, as in the MuJoCo
+            # model.
             actor = gym.create_actor(env, asset, pose, "go2", i, 1, 0)
             gym.set_actor_dof_properties(env, actor, dofs)
             bodies = gym.get_actor_rigid_body_properties(env, actor)
@@ -213,22 +263,36 @@ class IsaacGymSimulator:
         n = self.num_envs
         self._root = wrap(gym.acquire_actor_root_state_tensor(sim)).view(n, 13)
         self._dof = wrap(gym.acquire_dof_state_tensor(sim)).view(n, len(self._dof_names), 2)
-        self._contact = wrap(gym.acquire_net_contact_force_tensor(sim)).view(n, len(self._body_names), 3)
+        self._contact = wrap(gym.acquire_net_contact_force_tensor(sim)).view(
+            n, len(self._body_names), 3
+        )
         gym.refresh_actor_root_state_tensor(sim)
         gym.refresh_dof_state_tensor(sim)
         gym.refresh_net_contact_force_tensor(sim)
         dev = self.device
-        self._joint = torch.tensor([self._dof_names.index(name) for name in r.JOINT_NAMES], device=dev)
-        self._feet = torch.tensor([self._body_names.index(f"{leg}_foot") for leg in r.LEGS], device=dev)
-        self._bodies = torch.tensor([self._body_names.index(name) for name in r.CONTACT_BODIES], device=dev)
+        self._joint = torch.tensor(
+            [self._dof_names.index(name) for name in r.JOINT_NAMES], device=dev
+        )
+        self._feet = torch.tensor(
+            [self._body_names.index(f"{leg}_foot") for leg in r.LEGS], device=dev
+        )
+        self._bodies = torch.tensor(
+            [self._body_names.index(name) for name in r.CONTACT_BODIES], device=dev
+        )
 
-    # ---- protocol ------------------------------------------------------------------------------------------
+    # ---- protocol
+    # ------------------------------------------------------------------------------------------
 
-    def assign(self, env_ids: torch.Tensor, course_ids: torch.Tensor, dynamics: Optional[Dynamics] = None) -> None:
-        """See :class:`Simulator`. The payload of ``dynamics`` is ignored: it is :attr:`fixed_payload` for good.
+    def assign(
+        self, env_ids: torch.Tensor, course_ids: torch.Tensor, dynamics: Optional[Dynamics] = None
+    ) -> None:
+        """See :class:`Simulator`.
 
-        PhysX averages the materials of robot and ground, so the robot's coefficient is set to 2 f g - g, where g is the course's
-        coefficient and f the factor asked for; their mean is then f g. Factors below 0.5 are not possible.
+        The payload of ``dynamics`` is ignored: it is :attr:`fixed_payload` for good.
+
+        PhysX averages the materials of robot and ground, so the robot's coefficient is set to 2 f g
+        - g, where g is the course's coefficient and f the factor asked for; their mean is then f g.
+        Factors below 0.5 are not possible.
 
         Raises:
             ValueError: a friction factor below 0.5.
@@ -240,7 +304,9 @@ class IsaacGymSimulator:
             factor = dynamics.friction.to(self.device)
             self._strength[ids] = dynamics.motor_strength.to(self.device)
         if len(ids) and float(factor.min()) < 0.5:
-            raise ValueError(f"friction factor is {float(factor.min()):g}, expected at least 0.5 on Isaac Gym")
+            raise ValueError(
+                f"friction factor is {float(factor.min()):g}, expected at least 0.5 on Isaac Gym"
+            )
         robot = (2.0 * factor - 1.0) * self._ground[courses]
         for i, value in zip(ids.tolist(), robot.tolist()):
             shapes = self._gym.get_actor_rigid_shape_properties(self._envs[i], self._actors[i])
@@ -254,7 +320,9 @@ class IsaacGymSimulator:
         s = {k: v.to(self.device) for k, v in vars(state).items()}
         w, xyz = s["base_quaternion"][:, :1], s["base_quaternion"][:, 1:]
         position = s["base_position"] + self._origin[self._course_of[i]]
-        self._root[i] = torch.cat([position, xyz, w, s["base_linear_velocity"], s["base_angular_velocity"]], dim=1)
+        self._root[i] = torch.cat(
+            [position, xyz, w, s["base_linear_velocity"], s["base_angular_velocity"]], dim=1
+        )
         dof = torch.zeros(len(i), len(self._dof_names), 2, device=self.device)
         dof[:, self._joint, 0], dof[:, self._joint, 1] = s["joint_position"], s["joint_velocity"]
         self._dof[i] = dof
@@ -288,11 +356,17 @@ class IsaacGymSimulator:
         """See :class:`Simulator`. Worlds that are not active are computed and put back."""
         gym, sim, targets = self._gym, self._sim, joint_targets.to(self.device)
         kept = [x.clone() for x in self._own()] if active is not None else []
-        wait = None if delay is None else torch.round(delay.to(self.device) * self._substeps / r.CONTROL_DT)
+        wait = (
+            None
+            if delay is None
+            else torch.round(delay.to(self.device) * self._substeps / r.CONTROL_DT)
+        )
         strength, limit = self._strength[:, None], self._limit * self._strength[:, None]
         body = torch.zeros_like(self._body)
         for k in range(self._substeps):
-            now = targets if wait is None else torch.where((k < wait)[:, None], self._target, targets)
+            now = (
+                targets if wait is None else torch.where((k < wait)[:, None], self._target, targets)
+            )
             q, qd = self._dof[:, self._joint, 0], self._dof[:, self._joint, 1]
             torque = (strength * (r.KP * (now - q) - r.KD * qd)).clamp(-limit, limit)
             self._force[:, self._joint] = torque
@@ -349,7 +423,10 @@ class IsaacGymSimulator:
         )
 
     def state_dict(self) -> Dict[str, Any]:
-        """See :class:`Simulator`. PhysX keeps contacts of its own, so going on is close but not bit for bit."""
+        """See :class:`Simulator`.
+
+        PhysX keeps contacts of its own, so going on is close but not bit for bit.
+        """
         names = ("root", "dof", "target", "torque", "foot", "body")
         return {name: getattr(self, f"_{name}").cpu().clone() for name in names}
 
@@ -362,11 +439,18 @@ class IsaacGymSimulator:
     def visual_state(self, env_id: int) -> Any:
         """Return ``(course, qpos)`` of one world in MuJoCo's order, for a viewer."""
         s = self.read()
-        row = torch.cat([s.base_position[env_id], s.base_quaternion[env_id], s.joint_position[env_id]])
+        row = torch.cat(
+            [s.base_position[env_id], s.base_quaternion[env_id], s.joint_position[env_id]]
+        )
         return self.courses[int(self._course_of[env_id])], row.cpu().numpy().astype(np.float64)
 
-    def render(self, env_id: int, width: int = 640, height: int = 360, camera: Any = None) -> np.ndarray:
-        """See :class:`Simulator`. Drawn by MuJoCo, so that pictures look alike on every back end."""
+    def render(
+        self, env_id: int, width: int = 640, height: int = 360, camera: Any = None
+    ) -> np.ndarray:
+        """See :class:`Simulator`.
+
+        Drawn by MuJoCo, so that pictures look alike on every back end.
+        """
         return self._pictures.render(*self.visual_state(env_id), width, height, camera)
 
     def close(self) -> None:

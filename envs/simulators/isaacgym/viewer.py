@@ -19,10 +19,14 @@ class Window:
         self._gym, self._api, self._sim = gym, api, sim
         self._viewer = gym.create_viewer(sim, api.CameraProperties())
         if self._viewer is None:
-            raise ValueError("Isaac Gym could not open a viewer (no screen, or no Vulkan driver); use --video instead")
+            raise ValueError(
+                "Isaac Gym could not open a viewer (no screen, or no Vulkan driver); use --video instead"
+            )
 
     def draw(self, position: Sequence[float]) -> None:
-        """Draw the present state with the robot at ``position`` (3,), m, in the middle; waits until the simulation's clock is the wall's."""
+        """Draw the present state with the robot at ``position`` (3,), m, in the middle; waits until
+        the simulation's clock is the wall's.
+        """
         x, y, z = position
         camera = self._api.Vec3(x + OFFSET[0], y + OFFSET[1], z + OFFSET[2])
         self._gym.viewer_camera_look_at(self._viewer, None, camera, self._api.Vec3(x, y, z))

@@ -22,14 +22,20 @@ def read_dsrl(path: Path) -> Episodes:
         with h5py.File(path, "r") as handle:
             missing = [k for k in shards.KEYS if k not in handle]
             if missing:
-                raise DatasetError(f"{path}: keys {', '.join(missing)} are missing, expected {', '.join(shards.KEYS)}")
-            columns: Dict[str, np.ndarray] = {k: np.asarray(handle[k][()], dtype=np.float32) for k in shards.KEYS}
+                raise DatasetError(
+                    f"{path}: keys {', '.join(missing)} are missing, expected {', '.join(shards.KEYS)}"
+                )
+            columns: Dict[str, np.ndarray] = {
+                k: np.asarray(handle[k][()], dtype=np.float32) for k in shards.KEYS
+            }
     except OSError as error:
         raise DatasetError(f"{path} is not a complete HDF5 file: {error}") from error
     done = (columns["terminals"] + columns["timeouts"]) > 0
     ends = np.flatnonzero(done)
     if not len(ends):
-        raise DatasetError(f"{path}: no terminal or timeout, expected the end of at least one episode")
+        raise DatasetError(
+            f"{path}: no terminal or timeout, expected the end of at least one episode"
+        )
     columns = {k: v[: ends[-1] + 1] for k, v in columns.items()}
     starts = np.concatenate([[0], ends[:-1] + 1])
     episodes = {

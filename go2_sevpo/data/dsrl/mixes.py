@@ -1,4 +1,6 @@
-"""Mixes of DSRL's trajectories: how many safe ones to how many unsafe ones, as the paper's tables ask for."""
+"""Mixes of DSRL's trajectories: how many safe ones to how many unsafe ones, as the paper's tables
+ask for.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,24 @@ from go2_sevpo.runs.files import atomic_path, write_atomically
 
 @dataclass(frozen=True)
 class Mix:
-    """Whole trajectories by number, with repetition, and how many different ones there were to draw from."""
+    """Whole trajectories by number, with repetition, and how many different ones there were to draw
+    from.
+    """
 
     safe: np.ndarray
     unsafe: np.ndarray
     available: Tuple[int, int]
 
 
-def draw_mix(data: Episodes, limit: float, safe_to_unsafe: float, safe_samples: int, seed: int) -> Mix:
-    """Trajectories for about ``safe_samples`` safe transitions and that many over ``safe_to_unsafe`` unsafe ones.
+def draw_mix(
+    data: Episodes, limit: float, safe_to_unsafe: float, safe_samples: int, seed: int
+) -> Mix:
+    """Trajectories for about ``safe_samples`` safe transitions and that many over
+    ``safe_to_unsafe`` unsafe ones.
 
-    Safe: episode cost at most ``limit``. Each kind is drawn in a seeded random order without repetition; only when all of a kind are
-    used is the order gone through again (the paper duplicates unsafe ones).
+    Safe: episode cost at most ``limit``. Each kind is drawn in a seeded random order without
+    repetition; only when all of a kind are used is the order gone through again (the paper
+    duplicates unsafe ones).
 
     Raises:
         DatasetError: a kind is asked for that the data do not have.
@@ -36,7 +44,10 @@ def draw_mix(data: Episodes, limit: float, safe_to_unsafe: float, safe_samples: 
     length, cost = np.asarray(data.episodes["length"]), np.asarray(data.episodes["cost"])
     rng = np.random.default_rng(seed)
     drawn: List[np.ndarray] = []
-    kinds = (("safe", cost <= limit, safe_samples), ("unsafe", cost > limit, safe_samples / safe_to_unsafe))
+    kinds = (
+        ("safe", cost <= limit, safe_samples),
+        ("unsafe", cost > limit, safe_samples / safe_to_unsafe),
+    )
     for name, mask, wanted in kinds:
         pool = np.flatnonzero(mask)
         if not len(pool):
@@ -56,26 +67,35 @@ def draw_mix(data: Episodes, limit: float, safe_to_unsafe: float, safe_samples: 
 
 
 def write_mix(data: Episodes, mix: Mix, out: Path, info: Dict[str, Any]) -> Dict[str, Any]:
-    """Write the mix as one file in DSRL's layout and ``NAME.json`` beside it, which says how it was made."""
+    """Write the mix as one file in DSRL's layout and ``NAME.json`` beside it, which says how it was
+    made.
+    """
     ends = np.cumsum(np.asarray(data.episodes["length"], dtype=np.int64))
     order = np.concatenate([mix.safe, mix.unsafe])
-    rows = np.concatenate([np.arange(ends[k] - data.episodes["length"][k], ends[k]) for k in order]).astype(np.int64)
+    rows = np.concatenate(
+        [np.arange(ends[k] - data.episodes["length"][k], ends[k]) for k in order]
+    ).astype(np.int64)
     with atomic_path(out) as temporary, h5py.File(temporary, "w") as handle:
         for key in shards.KEYS:
             handle.create_dataset(
-                key, data=data.columns[key][rows].astype(np.float32), compression="gzip", compression_opts=1
+                key,
+                data=data.columns[key][rows].astype(np.float32),
+                compression="gzip",
+                compression_opts=1,
             )
     length = np.asarray(data.episodes["length"])
     made = {
         **info,
         **{
             name: {
-                "trajectories": len(part), "different": len(set(part.tolist())), "available": mix.available[k],
+                "trajectories": len(part),
+                "different": len(set(part.tolist())),
+                "available": mix.available[k],
                 "transitions": int(length[part].sum()),
             }
             for k, (name, part) in enumerate((("safe", mix.safe), ("unsafe", mix.unsafe)))
         },
         "sha256": shards.sha256(out),
-    }  # fmt: skip
+    }
     write_atomically(out.with_suffix(".json"), json.dumps(made, indent=1))
     return made

@@ -1,8 +1,8 @@
 """Table 5: SEVPO, FISOR and cloning on Go2 data of several qualities (``go2-reproduce table5``).
 
-Every step is one of the project's own commands in a process of its own, so that any of them can be repeated by hand: collect a mix,
-train (several seeds side by side), export, play. Finished parts are not done again, and a best policy that is the last one is not
-played twice.
+Every step is one of the project's own commands in a process of its own, so that any of them can be
+repeated by hand: collect a mix, train (several seeds side by side), export, play. Finished parts
+are not done again, and a best policy that is the last one is not played twice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.processes import module
 
 TRANSITIONS = 2_666_050
-"""Transitions of the paper-size mix (6000 expert and 3000 failure episodes) as collected with the shipped policies."""
+"""Transitions of the paper-size mix (6000 expert and 3000 failure episodes) as collected with the
+shipped policies.
+"""
 EXPERT_LENGTH = {"simple": 450, "hard": 370}
 WEAK_LENGTH = {"simple": 64, "hard": 75}
 """Mean episode lengths of the shipped policies, from which the harsh mixes' episode counts are set."""
@@ -33,21 +35,36 @@ CHOOSING = ("sevpo", "fisor", "bc-choice")
 """Algorithms that can choose among candidates."""
 CHOICES = {"sevpo": "argmin_cost", "fisor": "argmin_cost", "bc-choice": "argmin_cost"}
 SIZES: Dict[str, Dict[str, Any]] = {
-    "laptop": {"scale": 0.1, "preset": "laptop", "device": "cpu", "simulator": "mujoco", "evaluate_every": 2000},
-    "gpu": {"scale": 1.0, "preset": "paper", "device": "cuda", "simulator": "mujoco-warp", "evaluate_every": 100000},
+    "laptop": {
+        "scale": 0.1,
+        "preset": "laptop",
+        "device": "cpu",
+        "simulator": "mujoco",
+        "evaluate_every": 2000,
+    },
+    "gpu": {
+        "scale": 1.0,
+        "preset": "paper",
+        "device": "cuda",
+        "simulator": "mujoco-warp",
+        "evaluate_every": 100000,
+    },
 }
 """What ``--size`` sets where nothing else is given."""
 
 
 @dataclass
 class Table5:
-    """Train every method on Go2 data of several qualities, play each over both courses, write the table."""
+    """Train every method on Go2 data of several qualities, play each over both courses, write the
+    table.
+    """
 
     out: Path = Path("runs/table5")
     """Working folder: data, runs, reports. Finished parts are not done again."""
     size: str = "laptop"
-    """laptop, or gpu (the paper's amount of data, Table 8's networks and steps, CUDA, MuJoCo Warp): sets scale, preset, device, simulator
-    and evaluate-every where these are not given."""
+    """laptop, or gpu (the paper's amount of data, Table 8's networks and steps, CUDA, MuJoCo Warp):
+    sets scale, preset, device, simulator and evaluate-every where these are not given.
+    """
     scale: Optional[float] = None
     """Share of the paper's amount of data; 1 is the paper's size."""
     harsh_scale: Optional[float] = None
@@ -69,7 +86,10 @@ class Table5:
     evaluate_episodes: int = 60
     processes: int = 2
     ray: Optional[str] = None
-    """Run on a Ray cluster instead: its address, auto, or local. Its machines must share this folder and installation."""
+    """Run on a Ray cluster instead: its address, auto, or local.
+
+    Its machines must share this folder and installation.
+    """
     device: Optional[str] = None
     """Where to train."""
     simulator: Optional[str] = None
@@ -125,7 +145,10 @@ def _run(args: Table5, mix: str, algorithm: str) -> Path:
 
 
 def data_jobs(args: Table5) -> List[Job]:
-    """Collections that are missing. The expert-only mix is part of the paper's, if both are wanted, and not simulated again."""
+    """Collections that are missing.
+
+    The expert-only mix is part of the paper's, if both are wanted, and not simulated again.
+    """
     found = []
     for mix in args.mixes:
         wanted, folder = sources(args, mix), args.out / "data" / mix
@@ -134,9 +157,18 @@ def data_jobs(args: Table5) -> List[Job]:
         recipe = args.out / f"mix_{mix}.yaml"
         write_atomically(recipe, yaml.safe_dump({"sources": wanted}))
         command = module(
-            "go2_sevpo.data_collection.collect", "--out", folder, "--mix", recipe, "--seed", args.seed, "--threads", 1,
-            "--simulator", args.simulator,
-        )  # fmt: skip
+            "go2_sevpo.data_collection.collect",
+            "--out",
+            folder,
+            "--mix",
+            recipe,
+            "--seed",
+            args.seed,
+            "--threads",
+            1,
+            "--simulator",
+            args.simulator,
+        )
         found.append(Job(f"collect {mix}", command, args.out / f"collect_{mix}.log"))
     return found
 
@@ -167,11 +199,32 @@ def train_jobs(args: Table5) -> List[Job]:
             if (run / "finished").is_file():
                 continue
             command = module(
-                "go2_sevpo.offline_training.train_job", args.out / "data" / mix, "--out", run, "--algorithm", algorithm,
-                "--preset", args.preset, "--seed", args.seed, "--members", args.members, "--device", args.device,
-                "--evaluate-every", args.evaluate_every, "--evaluate-episodes", args.evaluate_episodes,
-            )  # fmt: skip
-            found.append(Job(f"train {algorithm} on {mix}", command, args.out / f"train_{mix}_{algorithm}.log"))
+                "go2_sevpo.offline_training.train_job",
+                args.out / "data" / mix,
+                "--out",
+                run,
+                "--algorithm",
+                algorithm,
+                "--preset",
+                args.preset,
+                "--seed",
+                args.seed,
+                "--members",
+                args.members,
+                "--device",
+                args.device,
+                "--evaluate-every",
+                args.evaluate_every,
+                "--evaluate-episodes",
+                args.evaluate_episodes,
+            )
+            found.append(
+                Job(
+                    f"train {algorithm} on {mix}",
+                    command,
+                    args.out / f"train_{mix}_{algorithm}.log",
+                )
+            )
     return found
 
 
@@ -211,13 +264,20 @@ def _report(args: Table5, e: Dict[str, Any]) -> Path:
 
 
 def _is_played(args: Table5, e: Dict[str, Any]) -> bool:
-    """Whether the report is there and of as many episodes as asked for: another number would pass for what the table says."""
+    """Whether the report is there and of as many episodes as asked for: another number would pass
+    for what the table says.
+    """
     report = _report(args, e)
-    return report.is_file() and json.loads(report.read_text(encoding="utf-8"))["episodes"] == episodes_of(args, e)
+    return report.is_file() and json.loads(report.read_text(encoding="utf-8"))[
+        "episodes"
+    ] == episodes_of(args, e)
 
 
 def _policy_file(args: Table5, e: Dict[str, Any], kept: str) -> Path:
-    return member_folder(_run(args, e["mix"], e["algorithm"]), e["member"]) / f"policy_{kept}.safetensors"
+    return (
+        member_folder(_run(args, e["mix"], e["algorithm"]), e["member"])
+        / f"policy_{kept}.safetensors"
+    )
 
 
 def same_policy(one: Path, other: Path) -> bool:
@@ -250,15 +310,39 @@ def play_jobs(args: Table5) -> List[Job]:
         onnx = args.out / "play" / f"{name}.onnx"
         file = _policy_file(args, e, e["kept"])
         commands = [
-            module("go2_sevpo.deploy.export.cli", file, "--out", onnx, "--choice", choice, "--candidates", e["n"])
+            module(
+                "go2_sevpo.deploy.export.cli",
+                file,
+                "--out",
+                onnx,
+                "--choice",
+                choice,
+                "--candidates",
+                e["n"],
+            )
         ]
         for e in parts:
             # Every training seed is played on courses of its own.
-            commands.append(module(
-                "go2_sevpo.deploy.play.cli", onnx, "--course", e["course"], "--episodes", episodes_of(args, e), "--threads", 1,
-                "--worlds", episodes_of(args, e), "--seed", args.seed + 100 + e["member"], "--simulator", args.simulator,
-                "--out", _report(args, e).parent,
-            ))  # fmt: skip
+            commands.append(
+                module(
+                    "go2_sevpo.deploy.play.cli",
+                    onnx,
+                    "--course",
+                    e["course"],
+                    "--episodes",
+                    episodes_of(args, e),
+                    "--threads",
+                    1,
+                    "--worlds",
+                    episodes_of(args, e),
+                    "--seed",
+                    args.seed + 100 + e["member"],
+                    "--simulator",
+                    args.simulator,
+                    "--out",
+                    _report(args, e).parent,
+                )
+            )
         command = module("go2_sevpo.offline_training.reproduce.chain", json.dumps(commands))
         found.append(Job(f"play {name}", command, args.out / "play" / f"{name}.log"))
     return found
@@ -282,17 +366,21 @@ def run(args: Table5) -> Dict[str, Any]:
         found = json.loads(_report(args, played(args, e)).read_text(encoding="utf-8"))
         rows.append({**e, **report.episodes_of(found)})
     manifests = {
-        m: json.loads((args.out / "data" / m / "manifest.json").read_text(encoding="utf-8")) for m in args.mixes
+        m: json.loads((args.out / "data" / m / "manifest.json").read_text(encoding="utf-8"))
+        for m in args.mixes
     }
     result = {
-        "command": "go2-reproduce table5", "settings": plain(args),
+        "command": "go2-reproduce table5",
+        "settings": plain(args),
         "data": {m: report.composition(v) for m, v in manifests.items()},
         "configs": {
-            a: json.loads((_run(args, args.mixes[0], a) / "config.json").read_text(encoding="utf-8"))["config"]
+            a: json.loads(
+                (_run(args, args.mixes[0], a) / "config.json").read_text(encoding="utf-8")
+            )["config"]
             for a in args.algorithms
         },
         "rows": rows,
-    }  # fmt: skip
+    }
     write_atomically(args.out / "table5.json", json.dumps(result))
     text = report.table(result)
     write_atomically(args.out / "table5.md", text)

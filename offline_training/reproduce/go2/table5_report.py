@@ -9,14 +9,19 @@ import numpy as np
 from go2_sevpo.metrics import percent, wilson
 
 NAMES = {
-    "sevpo": "SEVPO", "fisor": "FISOR", "bc": "cloning, all data", "bc-safe": "cloning, safe episodes",
+    "sevpo": "SEVPO",
+    "fisor": "FISOR",
+    "bc": "cloning, all data",
+    "bc-safe": "cloning, safe episodes",
     "bc-choice": "cloning + Q_c choice",
-}  # fmt: skip
+}
 PAPER = "The paper (Isaac Gym, 20 episodes, mixed data): SEVPO 85% success, 15% falls; FISOR 5% success, 95% falls."
 
 
 def episodes_of(report: Dict[str, Any]) -> Dict[str, Any]:
-    """Outcome of each episode as one letter (s success, f fall, t time-out), and its cost, from a report of go2-play."""
+    """Outcome of each episode as one letter (s success, f fall, t time-out), and its cost, from a
+    report of go2-play.
+    """
     detail = report["episodes_detail"]
     letters = ["s" if e["success"] else "f" if e["fall"] else "t" for e in detail]
     return {
@@ -32,7 +37,8 @@ def composition(manifest: Dict[str, Any]) -> Dict[str, Any]:
     for entry in manifest["shards"]:
         source = entry["info"]["source"]
         part = parts.setdefault(
-            f"{source['policy']} on {source['course']}", {"episodes": 0, "transitions": 0, "successes": 0}
+            f"{source['policy']} on {source['course']}",
+            {"episodes": 0, "transitions": 0, "successes": 0},
         )
         for key in part:
             part[key] += int(entry[key])
@@ -44,10 +50,13 @@ def _rate(count: int, n: int) -> str:
 
 
 def cells(rows: List[Dict[str, Any]]) -> List[str]:
-    """Success, fall, time-out with intervals over all episodes, mean cost; the worst seed's success."""
+    """Success, fall, time-out with intervals over all episodes, mean cost; the worst seed's
+    success.
+    """
     outcome, cost = "".join(r["outcome"] for r in rows), np.concatenate([r["cost"] for r in rows])
     by_member = {
-        m: "".join(r["outcome"] for r in rows if r["member"] == m) for m in sorted({r["member"] for r in rows})
+        m: "".join(r["outcome"] for r in rows if r["member"] == m)
+        for m in sorted({r["member"] for r in rows})
     }
     worst = min(o.count("s") / len(o) for o in by_member.values())
     n = len(outcome)
@@ -64,11 +73,14 @@ def table(result: Dict[str, Any]) -> str:
         f"`{result['command']}`, scale {s['scale']:g} ({s['harsh_scale']:g} for the harsh mixes), preset {s['preset']}: {s['members']} training seeds, "
         f"{s['episodes']} unseen episodes per seed and course{chosen} at difficulty 1 with all randomisation. Percent with 95% Wilson intervals over all episodes; "
         "worst training seed after the semicolon. *best*: chosen by evaluations during training on other courses.",
-        "", PAPER, "",
-    ]  # fmt: skip
+        "",
+        PAPER,
+        "",
+    ]
     for mix, parts in result["data"].items():
         content = "; ".join(
-            f"{p['episodes']} episodes of {name} ({p['transitions']} transitions)" for name, p in parts.items()
+            f"{p['episodes']} episodes of {name} ({p['transitions']} transitions)"
+            for name, p in parts.items()
         )
         lines += [
             f"### {mix}: {content}",
@@ -83,6 +95,8 @@ def table(result: Dict[str, Any]) -> str:
                     if (row["mix"], row["course"], row["algorithm"]) == (mix, course, algorithm):
                         groups.setdefault((row["n"], row["kept"]), []).append(row)
                 for (n, kept), rows in groups.items():
-                    lines.append(f"| {course} | {NAMES[algorithm]} | {n} | {kept} | {' | '.join(cells(rows))} |")
+                    lines.append(
+                        f"| {course} | {NAMES[algorithm]} | {n} | {kept} | {' | '.join(cells(rows))} |"
+                    )
         lines.append("")
     return "\n".join(lines)

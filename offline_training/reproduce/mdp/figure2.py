@@ -1,10 +1,11 @@
 """Figure 2 and Theorem 4 by linear programming (``go2-reproduce figure2``).
 
-Eq. 4 constrains cost and divergence from the behaviour policy everywhere; Eq. 5 does so on safe states only and
-minimises cost on unsafe ones. With D(pi || pi_b) = max_s TV(pi(.|s), pi_b(.|s)), which on the paper's example is its
-1 - p, both are exact linear programs in the occupancy d(s, a): the divergence constraint of a state reads
-sum_a |d(s, a) - d(s) pi_b(a|s)| / 2 <= epsilon d(s). The paper's proof uses another divergence, a mean over states, but
-needs only that leaving out states cannot increase it, which holds here too.
+Eq. 4 constrains cost and divergence from the behaviour policy everywhere; Eq. 5 does so on safe
+states only and minimises cost on unsafe ones. With D(pi || pi_b) = max_s TV(pi(.|s), pi_b(.|s)),
+which on the paper's example is its 1 - p, both are exact linear programs in the occupancy d(s, a):
+the divergence constraint of a state reads sum_a |d(s, a) - d(s) pi_b(a|s)| / 2 <= epsilon d(s). The
+paper's proof uses another divergence, a mean over states, but needs only that leaving out states
+cannot increase it, which holds here too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ except ImportError:  # reported by run()
 
 @dataclass
 class Figure2:
-    """Solve the paper's MDP example and random MDPs exactly: infeasibility of Eq. 4, dominance of Eq. 5."""
+    """Solve the paper's MDP example and random MDPs exactly: infeasibility of Eq. 4, dominance of
+    Eq. 5.
+    """
 
     out: Path = Path("runs/figure2")
     mdps: int = 200
@@ -39,7 +42,9 @@ class Figure2:
 
 @dataclass
 class Mdp:
-    """P (S, A, S), reward r and cost c (S, A), discount, behaviour policy (S, A); states without actions end."""
+    """P (S, A, S), reward r and cost c (S, A), discount, behaviour policy (S, A); states without
+    actions end.
+    """
 
     transition: np.ndarray
     reward: np.ndarray
@@ -63,11 +68,13 @@ class Solution:
 
 
 def paper_mdp() -> Mdp:
-    """The example of Section 2: s1 -> s2 or s3; s2 -a4-> s5 or -a5-> s4; s3 -> s5; s4 -> s5; discount 1.
+    """The example of Section 2: s1 -> s2 or s3; s2 -a4-> s5 or -a5-> s4; s3 -> s5; s4 -> s5;
+    discount 1.
 
-    Rewards are 1 everywhere; s2 and s4 cost 1. pi_b takes a5 in s2 (and either action in s1). The text names the states,
-    their rewards and costs and s2's two actions; the other arrows are the only ones that fit them. A sixth state is
-    the end after s5; nothing leads on from it, so that occupancies stay finite at discount 1.
+    Rewards are 1 everywhere; s2 and s4 cost 1. pi_b takes a5 in s2 (and either action in s1). The
+    text names the states, their rewards and costs and s2's two actions; the other arrows are the
+    only ones that fit them. A sixth state is the end after s5; nothing leads on from it, so that
+    occupancies stay finite at discount 1.
     """
     p, r, c = np.zeros((6, 2, 6)), np.zeros((6, 2)), np.zeros((6, 2))
     targets = {0: (1, 2), 1: (4, 3), 2: (4, 4), 3: (4, 4), 4: (5, 5), 5: (5, 5)}
@@ -82,7 +89,9 @@ def paper_mdp() -> Mdp:
 
 
 def random_mdp(rng: np.random.Generator, states: int, actions: int) -> Mdp:
-    """Sparse random transitions, a third of the states costly, a random behaviour policy with full support."""
+    """Sparse random transitions, a third of the states costly, a random behaviour policy with full
+    support.
+    """
     p = np.zeros((states, actions, states))
     for s in range(states):
         for a in range(actions):
@@ -101,11 +110,18 @@ def least_cost(mdp: Mdp) -> np.ndarray:
         if np.abs(new - value).max() < 1e-13:
             return new
         value = new
-    raise ValueError("the least cost does not converge; expected a discount below 1 or an end that is always reached")
+    raise ValueError(
+        "the least cost does not converge; expected a discount below 1 or an end that is always reached"
+    )
 
 
 def solve(
-    mdp: Mdp, start: int, objective: np.ndarray, limit: Optional[float], epsilon: float, regularised: np.ndarray
+    mdp: Mdp,
+    start: int,
+    objective: np.ndarray,
+    limit: Optional[float],
+    epsilon: float,
+    regularised: np.ndarray,
 ) -> Optional[Solution]:
     """Maximise the expected sum of ``objective`` (S, A) from ``start``; None if infeasible.
 
@@ -143,15 +159,21 @@ def solve(
         bounds.append(limit)
     c = np.concatenate([-objective.ravel(), np.zeros(t)])
     found = linprog(
-        c, csr_matrix(np.array(rows)) if rows else None, np.array(bounds) if rows else None, csr_matrix(flow), begin,
+        c,
+        csr_matrix(np.array(rows)) if rows else None,
+        np.array(bounds) if rows else None,
+        csr_matrix(flow),
+        begin,
         method="highs",
-    )  # fmt: skip
+    )
     if found.status != 0:
         return None
     occupancy = found.x[:d].reshape(n, m).clip(min=0.0)  # the solver's bounds hold to rounding
     total = occupancy.sum(1, keepdims=True)
     policy = np.where(total > 1e-10, occupancy / np.maximum(total, 1e-300), mdp.behaviour)
-    return Solution(policy, float((occupancy * mdp.reward).sum()), float((occupancy * mdp.cost).sum()))
+    return Solution(
+        policy, float((occupancy * mdp.reward).sum()), float((occupancy * mdp.cost).sum())
+    )
 
 
 def eq4(mdp: Mdp, start: int, limit: float, epsilon: float) -> Optional[Solution]:
@@ -175,9 +197,15 @@ def example(epsilons: np.ndarray, limits: Tuple[float, ...]) -> List[Dict[str, A
             row: Dict[str, Any] = {"limit": limit, "epsilon": float(epsilon)}
             for name, problem in (("eq4", eq4), ("eq5", eq5)):
                 found = problem(mdp, 1, limit, float(epsilon))
-                row[name] = None if found is None else {
-                    "p": float(found.policy[1, 1]), "cost": found.cost, "reward": found.reward,
-                }  # fmt: skip
+                row[name] = (
+                    None
+                    if found is None
+                    else {
+                        "p": float(found.policy[1, 1]),
+                        "cost": found.cost,
+                        "reward": found.reward,
+                    }
+                )
             rows.append(row)
     return rows
 
@@ -201,7 +229,10 @@ def theorem4(args: Figure2) -> Dict[str, Any]:
     for _ in range(args.mdps):
         mdp = random_mdp(rng, args.states, args.actions)
         least = least_cost(mdp)
-        limit, epsilon = float(np.quantile(least, rng.uniform(0.3, 0.9))), float(rng.uniform(0.05, 0.9))
+        limit, epsilon = (
+            float(np.quantile(least, rng.uniform(0.3, 0.9))),
+            float(rng.uniform(0.05, 0.9)),
+        )
         for s in range(args.states):
             one, two = eq4(mdp, s, limit, epsilon), eq5(mdp, s, limit, epsilon)
             if least[s] > limit + 1e-9:
@@ -240,10 +271,12 @@ def run(args: Figure2) -> Dict[str, Any]:
     from go2_sevpo.offline_training.reproduce.mdp import figure2_report as report
 
     result = {
-        "command": "go2-reproduce figure2", "settings": {k: str(v) for k, v in vars(args).items()},
+        "command": "go2-reproduce figure2",
+        "settings": {k: str(v) for k, v in vars(args).items()},
         "least_cost": least_cost(paper_mdp()).tolist(),
-        "example": example(np.linspace(0.0, 1.0, 21), (0.5, 1.0, 1.5, 2.0)), "theorem4": theorem4(args),
-    }  # fmt: skip
+        "example": example(np.linspace(0.0, 1.0, 21), (0.5, 1.0, 1.5, 2.0)),
+        "theorem4": theorem4(args),
+    }
     args.out.mkdir(parents=True, exist_ok=True)
     write_atomically(args.out / "figure2.json", json.dumps(result))
     text = report.table(result)

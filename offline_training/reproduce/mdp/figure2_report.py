@@ -23,13 +23,16 @@ def table(result: Dict[str, Any]) -> str:
     lines += ["| limit l | epsilon | Eq. 4: p, V_c | Eq. 5: p, V_c |", "|---|---|---|---|"]
     for row in result["example"]:
         if round(row["epsilon"] * 20) % 5 == 0:
-            lines.append(f"| {row['limit']:g} | {row['epsilon']:.2f} | {_entry(row['eq4'])} | {_entry(row['eq5'])} |")
+            lines.append(
+                f"| {row['limit']:g} | {row['epsilon']:.2f} | {_entry(row['eq4'])} | {_entry(row['eq5'])} |"
+            )
     t, s = result["theorem4"], result["settings"]
     lines += [
         "",
         f"Theorem 4 on {s['mdps']} random MDPs ({s['states']} states, {s['actions']} actions, discount 0.9), from every state:",
         "",
-        "| | states | Eq. 4 feasible | Eq. 5 feasible |", "|---|---|---|---|",
+        "| | states | Eq. 4 feasible | Eq. 5 feasible |",
+        "|---|---|---|---|",
         f"| safe (least V_c <= l) | {t['safe_states']} | {t['safe_eq4_feasible']} | {t['safe_eq5_feasible']} |",
         f"| unsafe | {t['unsafe_states']} | {t['unsafe_eq4_feasible']} | {t['unsafe_states']} |",
         "",
@@ -40,7 +43,7 @@ def table(result: Dict[str, Any]) -> str:
         "",
         f"In {t['safe_states'] - t['safe_eq5_feasible']} safe states Eq. 5 is infeasible as well: the limit can be kept there, but not "
         "within epsilon of the behaviour policy. The theorem is silent about them, because it compares with a solution of Eq. 4.",
-    ]  # fmt: skip
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -57,11 +60,15 @@ def _graph(axis: Any) -> None:
     for a, b, text in arrows:
         start, end = np.array(places[a], float), np.array(places[b], float)
         direction = (end - start) / np.linalg.norm(end - start)
-        axis.annotate("", end - 0.24 * direction, start + 0.24 * direction, arrowprops={"arrowstyle": "->"})
+        axis.annotate(
+            "", end - 0.24 * direction, start + 0.24 * direction, arrowprops={"arrowstyle": "->"}
+        )
         axis.text(*((start + end) / 2 + np.array([0, 0.08])), text, fontsize=9)
     for name, (x, y) in places.items():
         costly = name in ("s2", "s4")
-        axis.add_patch(plt.Circle((x, y), 0.22, facecolor="#f4b6c2" if costly else "#d5e8d4", edgecolor="k"))
+        axis.add_patch(
+            plt.Circle((x, y), 0.22, facecolor="#f4b6c2" if costly else "#d5e8d4", edgecolor="k")
+        )
         axis.text(x, y, f"{name}\nc={int(costly)}", ha="center", va="center", fontsize=8)
     axis.set_xlim(-0.4, 3.4)
     axis.set_ylim(-0.4, 2.4)
@@ -74,12 +81,22 @@ def draw(result: Dict[str, Any], out: Path) -> None:
     """The MDP, p over epsilon for both problems, the gains on random MDPs."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.4))
     _graph(axes[0])
-    for limit, colour in ((0.5, "tab:green"), (1.0, "tab:red"), (1.5, "tab:orange"), (2.0, "tab:blue")):
+    for limit, colour in (
+        (0.5, "tab:green"),
+        (1.0, "tab:red"),
+        (1.5, "tab:orange"),
+        (2.0, "tab:blue"),
+    ):
         for name, style in (("eq4", "-"), ("eq5", "--")):
             rows = [r for r in result["example"] if r["limit"] == limit and r[name] is not None]
             label = f"{'Eq. 4' if name == 'eq4' else 'Eq. 5'}, l = {limit:g}"
             axes[1].plot(
-                [r["epsilon"] for r in rows], [r[name]["p"] for r in rows], style, marker=".", color=colour, label=label
+                [r["epsilon"] for r in rows],
+                [r[name]["p"] for r in rows],
+                style,
+                marker=".",
+                color=colour,
+                label=label,
             )
     axes[1].set_xlabel("epsilon")
     axes[1].set_ylabel("p = pi(a5 | s2), where feasible")

@@ -1,4 +1,6 @@
-"""Figure 1 (and 5): SEVPO, FISOR and cloning on reach-avoid data of three qualities (``go2-reproduce figure1``)."""
+"""Figure 1 (and 5): SEVPO, FISOR and cloning on reach-avoid data of three qualities
+(``go2-reproduce figure1``).
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ TITLES = {
 
 @dataclass
 class Figure1:
-    """Train SEVPO, FISOR and cloning on reach-avoid data at three safe-to-unsafe ratios; evaluate, tabulate, draw."""
+    """Train SEVPO, FISOR and cloning on reach-avoid data at three safe-to-unsafe ratios; evaluate,
+    tabulate, draw.
+    """
 
     out: Path = Path("runs/figure1")
     """Working folder: data, runs, results. Finished parts are not done again."""
@@ -103,13 +107,22 @@ def one_job(args: Figure1, ratio: float, name: str) -> None:
     done = run / "finished"
     if not done.is_file():
         options = training.Args(
-            (_data(args, ratio),), run, name, args.preset, args.seed, args.members, (run / training.CHECKPOINT).exists()
+            (_data(args, ratio),),
+            run,
+            name,
+            args.preset,
+            args.seed,
+            args.members,
+            (run / training.CHECKPOINT).exists(),
         )
         if not training.train(options):
             sys.exit(130)
         done.write_text("", encoding="utf-8")
     starts = play.evaluation_starts(
-        load_truth(args.truth), args.starts, args.paper_repeats, REACH_AVOID_STARTS.number(args.seed)
+        load_truth(args.truth),
+        args.starts,
+        args.paper_repeats,
+        REACH_AVOID_STARTS.number(args.seed),
     )
     result: Dict[str, Any] = {"ratio": ratio, "algorithm": name, "evaluations": {}, "regions": []}
     for n in args.candidates:
@@ -120,9 +133,14 @@ def one_job(args: Figure1, ratio: float, name: str) -> None:
         summary = play.summarise(members, starts)
         episodes = [{part: e.packed() for part, e in m.items()} for m in members]
         result["evaluations"][f"N{n}"] = {"summary": summary, "episodes": episodes}
-        print(f"{name} {ratio:g}:1 N={n}: {line(summary)}  ({time.perf_counter() - began:.0f} s)", flush=True)
+        print(
+            f"{name} {ratio:g}:1 N={n}: {line(summary)}  ({time.perf_counter() - began:.0f} s)",
+            flush=True,
+        )
     for k in range(args.members):
-        result["regions"].append(play.region_agreement(load_policy(member_folder(run, k) / POLICY)[0], starts))
+        result["regions"].append(
+            play.region_agreement(load_policy(member_folder(run, k) / POLICY)[0], starts)
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, json.dumps(result))
 
@@ -155,7 +173,11 @@ def run(args: Figure1) -> Dict[str, Any]:
     base = module("go2_sevpo.offline_training.reproduce.reach_avoid.figure1_job", settings)
     missing = [j for j in jobs(args) if not _result(args, *j).is_file()]
     run_all(
-        [Job(f"{n} at {r:g}:1", [*base, f"{r:g}", n], args.out / f"{n}_{r:g}.log") for r, n in missing], args.processes
+        [
+            Job(f"{n} at {r:g}:1", [*base, f"{r:g}", n], args.out / f"{n}_{r:g}.log")
+            for r, n in missing
+        ],
+        args.processes,
     )
     return finish(args)
 
@@ -165,30 +187,47 @@ def finish(args: Figure1) -> Dict[str, Any]:
     from go2_sevpo.offline_training.reproduce.reach_avoid import figure1_report as report
 
     truth = load_truth(args.truth)
-    starts = play.evaluation_starts(truth, args.starts, args.paper_repeats, REACH_AVOID_STARTS.number(args.seed))
+    starts = play.evaluation_starts(
+        truth, args.starts, args.paper_repeats, REACH_AVOID_STARTS.number(args.seed)
+    )
     parts = [json.loads(_result(args, *j).read_text(encoding="utf-8")) for j in jobs(args)]
     manifests = {
-        f"{r:g}": json.loads((_data(args, r) / "manifest.json").read_text(encoding="utf-8")) for r in args.ratios
+        f"{r:g}": json.loads((_data(args, r) / "manifest.json").read_text(encoding="utf-8"))
+        for r in args.ratios
     }
     result = {
         "command": "go2-reproduce figure1",
         "settings": plain(args),
-        "configs": {n: json.loads((_run(args, args.ratios[0], n) / "config.json").read_text())["config"] for n in args.algorithms},
-        "data": {
-            r: {"construction": m["construction"], "shards": [
-                {k: e[k] for k in ("file", "transitions", "episodes", "cost_mean", "successes")} for e in m["shards"]
-            ]} for r, m in manifests.items()
+        "configs": {
+            n: json.loads((_run(args, args.ratios[0], n) / "config.json").read_text())["config"]
+            for n in args.algorithms
         },
-        "starts": {"infeasible_least": starts.least.int().tolist(), "feasible": len(starts.feasible)},
+        "data": {
+            r: {
+                "construction": m["construction"],
+                "shards": [
+                    {k: e[k] for k in ("file", "transitions", "episodes", "cost_mean", "successes")}
+                    for e in m["shards"]
+                ],
+            }
+            for r, m in manifests.items()
+        },
+        "starts": {
+            "infeasible_least": starts.least.int().tolist(),
+            "feasible": len(starts.feasible),
+        },
         "results": parts,
-    }  # fmt: skip
+    }
     write_atomically(args.out / "figure1.json", json.dumps(result))
     table = report.table(result)
     write_atomically(args.out / "figure1.md", table)
     print(table)
     report.draw_densities({r: _data(args, r) for r in args.ratios}, args.out / "figure5.png")
     policies = {
-        (r, n): [load_policy(member_folder(_run(args, r, n), k) / POLICY)[0] for k in range(min(args.members, 3))]
+        (r, n): [
+            load_policy(member_folder(_run(args, r, n), k) / POLICY)[0]
+            for k in range(min(args.members, 3))
+        ]
         for r, n in jobs(args)
     }
     report.draw_trajectories(args, truth, starts, policies, args.out / "figure1.png")

@@ -22,8 +22,13 @@ from go2_sevpo.envs.seeds import REACH_AVOID_PLAY
 from go2_sevpo.policies.torch_policy import DiffusionPolicy
 
 NAMES = {
-    "sevpo": "SEVPO", "fisor": "FISOR", "bc-safe": "cloning, safe episodes", "cpq": "CPQ", "coptidice": "COptiDICE", "bc-choice": "cloning + Q_c choice",
-}  # fmt: skip
+    "sevpo": "SEVPO",
+    "fisor": "FISOR",
+    "bc-safe": "cloning, safe episodes",
+    "cpq": "CPQ",
+    "coptidice": "COptiDICE",
+    "bc-choice": "cloning + Q_c choice",
+}
 
 
 def percent(entry: Dict[str, Any]) -> str:
@@ -67,7 +72,9 @@ def table(result: Dict[str, Any]) -> str:
                 100 * np.mean([r[k] for r in part["regions"]])
                 for k in ("feasible_called_safe", "infeasible_called_unsafe")
             )
-            lines.append(f"| {part['ratio']:g}:1 | {NAMES[part['algorithm']]} | {a:.1f}% | {b:.1f}% |")
+            lines.append(
+                f"| {part['ratio']:g}:1 | {NAMES[part['algorithm']]} | {a:.1f}% | {b:.1f}% |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -89,7 +96,13 @@ def _density(axis: Any, folder: Path) -> None:
     xy = np.concatenate(points)
     edges = np.linspace(-task.BOUND, task.BOUND, 81)
     counts, _, _ = np.histogram2d(xy[:, 0], xy[:, 1], bins=(edges, edges))
-    axis.imshow(np.log1p(counts).T, origin="lower", extent=[-task.BOUND, task.BOUND] * 2, cmap="viridis", zorder=0)
+    axis.imshow(
+        np.log1p(counts).T,
+        origin="lower",
+        extent=[-task.BOUND, task.BOUND] * 2,
+        cmap="viridis",
+        zorder=0,
+    )
 
 
 def draw_densities(folders: Dict[float, Path], out: Path) -> None:
@@ -112,20 +125,31 @@ def _grid_states(n: int = 121) -> Tuple[np.ndarray, torch.Tensor]:
     axis = np.linspace(-task.BOUND, task.BOUND, n, dtype=np.float32)
     x, y = np.meshgrid(axis, axis, indexing="xy")
     v, theta = task.PAPER_START[2], task.PAPER_START[3]
-    state = np.stack([x.ravel(), y.ravel(), np.full(x.size, v), np.full(x.size, theta)], -1).astype(np.float32)
+    state = np.stack([x.ravel(), y.ravel(), np.full(x.size, v), np.full(x.size, theta)], -1).astype(
+        np.float32
+    )
     return axis, torch.from_numpy(state)
 
 
 def draw_trajectories(
-    args: Any, truth: Truth, starts: play.Starts, policies: Dict[Tuple[float, str], List[DiffusionPolicy]], out: Path
+    args: Any,
+    truth: Truth,
+    starts: play.Starts,
+    policies: Dict[Tuple[float, str], List[DiffusionPolicy]],
+    out: Path,
 ) -> None:
-    """Figure 1: per ratio (rows) and algorithm (columns), trajectories at the largest N and region boundaries.
+    """Figure 1: per ratio (rows) and algorithm (columns), trajectories at the largest N and region
+    boundaries.
 
-    Boundaries are drawn for the paper start's speed and heading: the true one dashed, the learned one solid.
+    Boundaries are drawn for the paper start's speed and heading: the true one dashed, the learned
+    one solid.
     """
     names = list(args.algorithms)
     figure, axes = plt.subplots(
-        len(args.ratios), len(names) + 1, figsize=(3.0 * (len(names) + 1), 3.1 * len(args.ratios)), squeeze=False
+        len(args.ratios),
+        len(names) + 1,
+        figsize=(3.0 * (len(names) + 1), 3.1 * len(args.ratios)),
+        squeeze=False,
     )
     axis_values, states = _grid_states()
     shape = (len(axis_values), len(axis_values))
@@ -142,17 +166,36 @@ def draw_trajectories(
             axis = axes[row][column]
             _scene(axis)
             axis.contour(
-                axis_values, axis_values, true_value, levels=[0.5], colors="k", linestyles="--", linewidths=0.9
+                axis_values,
+                axis_values,
+                true_value,
+                levels=[0.5],
+                colors="k",
+                linestyles="--",
+                linewidths=0.9,
             )
             for k, policy in enumerate(policies[ratio, name]):
                 if getattr(policy, "cost_value", None) is not None:
                     with torch.no_grad():
-                        value = policy.cost_value(policy.normalizer(task.observe(states))).reshape(shape).numpy()
+                        value = (
+                            policy.cost_value(policy.normalizer(task.observe(states)))
+                            .reshape(shape)
+                            .numpy()
+                        )
                     axis.contour(
-                        axis_values, axis_values, value, levels=[policy.limit], colors="tab:purple", linewidths=0.8
+                        axis_values,
+                        axis_values,
+                        value,
+                        levels=[policy.limit],
+                        colors="tab:purple",
+                        linewidths=0.8,
                     )
                 _, paths = play.play(
-                    policy, begin, max(args.candidates), REACH_AVOID_PLAY.number(args.seed, 500 + k), keep_paths=True
+                    policy,
+                    begin,
+                    max(args.candidates),
+                    REACH_AVOID_PLAY.number(args.seed, 500 + k),
+                    keep_paths=True,
                 )
                 for path, colour in zip(paths, colours):
                     axis.plot(path[:, 0], path[:, 1], color=colour, lw=0.8, alpha=0.8, zorder=2)
@@ -162,8 +205,10 @@ def draw_trajectories(
     v, theta = task.PAPER_START[2], math.degrees(task.PAPER_START[3])
     figure.suptitle(
         f"Green: the paper's start. Blue: feasible, red: infeasible starts. Unsafe region at v = {v} m/s, heading {theta:.0f} deg: "
-        f"true (dashed), learned (purple). N = {max(args.candidates)}.", fontsize=9, y=0.998,
-    )  # fmt: skip
+        f"true (dashed), learned (purple). N = {max(args.candidates)}.",
+        fontsize=9,
+        y=0.998,
+    )
     figure.tight_layout(rect=(0, 0, 1, 0.985))
     figure.savefig(out, dpi=100)
     plt.close(figure)

@@ -1,7 +1,8 @@
-"""Which form of SEVPO keeps policies safe: one option at a time on reach-avoid data (``go2-reproduce sweep``).
+"""Which form of SEVPO keeps policies safe: one option at a time on reach-avoid data
+(``go2-reproduce sweep``).
 
-All forms share stage 1 where they may, so that differences are the actor's. Every actor is played alone (N = 1) and
-with each way of choosing among candidates.
+All forms share stage 1 where they may, so that differences are the actor's. Every actor is played
+alone (N = 1) and with each way of choosing among candidates.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ VARIANTS: Dict[str, Dict[str, Any]] = {
     "weights not normalised": {"normalize_weights": False},
     "advantage without baseline": {"advantage": "paper"},
     "as printed: no baseline, not normalised, mu1 = 3": {
-        "advantage": "paper", "normalize_weights": False, "normalize_advantage": False, "mu1": 3.0,
+        "advantage": "paper",
+        "normalize_weights": False,
+        "normalize_advantage": False,
+        "mu1": 3.0,
     },
     "penalty on excess Q_c^pi, 0.5": {"data_cost_penalty": 0.5},
     "penalty on excess Q_c^pi, 2": {"data_cost_penalty": 2.0},
@@ -63,21 +67,33 @@ VARIANTS: Dict[str, Dict[str, Any]] = {
     "l = delta = 1": {"limit": 1.0, "delta": 1.0},
     "l = delta = 0.5": {"limit": 0.5, "delta": 0.5},
     "temperature 1": {"temperature": 1.0},
-}  # fmt: skip
+}
 """Name: what differs from the preset."""
 
 ACTING: Tuple[Tuple[str, int], ...] = (("first", 1), ("argmin_cost", 16), ("argmax_reward", 16))
 
 STAGE_ONE = (
-    "tau", "gamma", "alpha", "cost_scale", "bootstrap", "critic_steps", "critic_batch", "rate", "target_rate", "floor", "critic_hidden",
+    "tau",
+    "gamma",
+    "alpha",
+    "cost_scale",
+    "bootstrap",
+    "critic_steps",
+    "critic_batch",
+    "rate",
+    "target_rate",
+    "floor",
+    "critic_hidden",
     "critic_decay",
-)  # fmt: skip
+)
 """Settings that decide what stage 1 learns."""
 
 
 @dataclass
 class Sweep:
-    """Train SEVPO with one option changed at a time on reach-avoid data; tabulate safety, success and violations."""
+    """Train SEVPO with one option changed at a time on reach-avoid data; tabulate safety, success
+    and violations.
+    """
 
     out: Path = Path("runs/sweep")
     truth: Path = Path("runs/reach_avoid_truth.safetensors")
@@ -153,19 +169,36 @@ def train_variant(args: Sweep, name: str) -> None:
         metrics = algorithm.update("policy", step, data, generator)
         clipped += float(metrics["clipped_share"]) / config.policy_steps
         if step % 1000 == 999:
-            print(f"stage 2 {step + 1}/{config.policy_steps} loss {metrics['actor_loss']:.3f}", flush=True)
+            print(
+                f"stage 2 {step + 1}/{config.policy_steps} loss {metrics['actor_loss']:.3f}",
+                flush=True,
+            )
     starts = play.evaluation_starts(
-        load_truth(args.truth), args.starts, args.paper_repeats, REACH_AVOID_STARTS.number(args.seed)
+        load_truth(args.truth),
+        args.starts,
+        args.paper_repeats,
+        REACH_AVOID_STARTS.number(args.seed),
     )
-    result: Dict[str, Any] = {"name": name, "changes": VARIANTS[name], "clipped_share": clipped, "acting": {}}
+    result: Dict[str, Any] = {
+        "name": name,
+        "changes": VARIANTS[name],
+        "clipped_share": clipped,
+        "acting": {},
+    }
     for choice, n in ACTING:
         members = [
-            play.evaluate(algorithm.policy(choice, k), starts, n, REACH_AVOID_PLAY.number(args.seed, k))
+            play.evaluate(
+                algorithm.policy(choice, k), starts, n, REACH_AVOID_PLAY.number(args.seed, k)
+            )
             for k in range(args.members)
         ]
         result["acting"][f"{choice}_{n}"] = play.summarise(members, starts)
-    agreement = [play.region_agreement(algorithm.policy("first", k), starts) for k in range(args.members)]
-    result["regions"] = {key: sum(a[key] for a in agreement) / len(agreement) for key in agreement[0]}
+    agreement = [
+        play.region_agreement(algorithm.policy("first", k), starts) for k in range(args.members)
+    ]
+    result["regions"] = {
+        key: sum(a[key] for a in agreement) / len(agreement) for key in agreement[0]
+    }
     write_atomically(out, json.dumps(result))
     print(figure1.line(result["acting"]["first_1"]), flush=True)
 
@@ -186,12 +219,17 @@ def table(results: List[Dict[str, Any]], args: Sweep) -> str:
         for choice, n in ACTING:
             s = result["acting"][f"{choice}_{n}"]
             cells += [
-                f"{100 * s['paper']['safe_success']['rate']:.0f}", f"{100 * s['feasible']['safe_success']['rate']:.1f}",
+                f"{100 * s['paper']['safe_success']['rate']:.0f}",
+                f"{100 * s['feasible']['safe_success']['rate']:.1f}",
                 f"{s['infeasible']['ratio']:.2f}",
-            ]  # fmt: skip
+            ]
         regions = result["regions"]
-        cells.append(f"{100 * regions['feasible_called_safe']:.0f} / {100 * regions['infeasible_called_unsafe']:.0f}")
-        lines.append(f"| {result['name']} | {' | '.join(cells)} | {100 * result['clipped_share']:.1f}% |")
+        cells.append(
+            f"{100 * regions['feasible_called_safe']:.0f} / {100 * regions['infeasible_called_unsafe']:.0f}"
+        )
+        lines.append(
+            f"| {result['name']} | {' | '.join(cells)} | {100 * result['clipped_share']:.1f}% |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -227,8 +265,12 @@ def run(args: Sweep, job: Optional[str] = None) -> None:
         done[path] = name
     run_all(first, args.processes)
     run_all(rest, args.processes)
-    results = [json.loads((args.out / f"{_slug(n)}.json").read_text(encoding="utf-8")) for n in names]
+    results = [
+        json.loads((args.out / f"{_slug(n)}.json").read_text(encoding="utf-8")) for n in names
+    ]
     text = table(results, args)
     write_atomically(args.out / "sweep.md", text)
-    write_atomically(args.out / "sweep.json", json.dumps({"settings": plain(args), "results": results}))
+    write_atomically(
+        args.out / "sweep.json", json.dumps({"settings": plain(args), "results": results})
+    )
     print(text)

@@ -1,7 +1,8 @@
 """Figure 4: train, collect, train on a Safety-Gymnasium task (``go2-reproduce figure4``).
 
-One ``go2-loop`` per training seed: SEVPO learns from a small mixed dataset, collects with what it learned if that is safe enough, learns
-again from everything, and so on. Each round trains from the start on all data so far.
+One ``go2-loop`` per training seed: SEVPO learns from a small mixed dataset, collects with what it
+learned if that is safe enough, learns again from everything, and so on. Each round trains from the
+start on all data so far.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from go2_sevpo.runs.processes import module
 
 @dataclass
 class Figure4:
-    """Train-collect-train on a Safety-Gymnasium task: rewards and costs round by round, over training seeds."""
+    """Train-collect-train on a Safety-Gymnasium task: rewards and costs round by round, over
+    training seeds.
+    """
 
     out: Path = Path("runs/safety")
     """Working folder, shared with the tables; finished parts are not done again."""
@@ -39,7 +42,9 @@ class Figure4:
     """Use DSRL's file where it is; otherwise generated data."""
     generated_episodes: int = 400
     safe_samples: int = 50_000
-    """Safe transitions of the first dataset, a small one (the paper's has 600 000 transitions in all)."""
+    """Safe transitions of the first dataset, a small one (the paper's has 600 000 transitions in
+    all).
+    """
     rounds: int = 2
     """Collections."""
     collect_episodes: int = 100
@@ -55,7 +60,10 @@ class Figure4:
     limit: float = 10.0
     processes: int = 2
     ray: Optional[str] = None
-    """Run on a Ray cluster instead: its address, auto, or local. Its machines must share this folder and installation."""
+    """Run on a Ray cluster instead: its address, auto, or local.
+
+    Its machines must share this folder and installation.
+    """
     seed: int = 0
 
 
@@ -66,13 +74,41 @@ def first_data(args: Figure4) -> Path:
     (args.out / "data").mkdir(parents=True, exist_ok=True)
 
     if not published and not path.is_file():
-        command = module("go2_sevpo.data_collection.safety_gymnasium.cli", "generate", name, "--out", path, "--episodes", args.generated_episodes, "--seed", args.seed, "--processes", args.processes)  # fmt: skip
+        command = module(
+            "go2_sevpo.data_collection.safety_gymnasium.cli",
+            "generate",
+            name,
+            "--out",
+            path,
+            "--episodes",
+            args.generated_episodes,
+            "--seed",
+            args.seed,
+            "--processes",
+            args.processes,
+        )
         run_all([Job(f"generate {name}", command, args.out / f"generate_{name}.log")], 1)
-    out = args.out / "data" / f"figure4_{'dsrl' if published else 'generated'}_{name}_{args.mix.replace(':', '_')}.hdf5"
+    out = (
+        args.out
+        / "data"
+        / f"figure4_{'dsrl' if published else 'generated'}_{name}_{args.mix.replace(':', '_')}.hdf5"
+    )
     if not out.with_suffix(".json").is_file():
         command = module(
-            "go2_sevpo.data_collection.safety_gymnasium.cli", "mix", name, "--path", path, "--out", out, "--ratio", *safety_tables.ratio(args.mix), "--seed", args.seed, "--safe-samples", args.safe_samples,
-        )  # fmt: skip
+            "go2_sevpo.data_collection.safety_gymnasium.cli",
+            "mix",
+            name,
+            "--path",
+            path,
+            "--out",
+            out,
+            "--ratio",
+            *safety_tables.ratio(args.mix),
+            "--seed",
+            args.seed,
+            "--safe-samples",
+            args.safe_samples,
+        )
         run_all([Job(f"mix {name} {args.mix}", command, args.out / "mix_figure4.log")], 1)
     return out
 
@@ -89,10 +125,31 @@ def loop_jobs(args: Figure4, data: Path) -> List[Job]:
         folder = _folder(args, seed)
         folder.mkdir(parents=True, exist_ok=True)
         command = module(
-            "go2_sevpo.offline_training.loop.cli", data, "--out", folder, "--rounds", args.rounds, "--episodes", args.collect_episodes, "--safe-enough",
-            args.safe_enough, "--preset", args.preset, "--play-episodes", args.episodes, "--seed", seed, "--threads", 1, "--limit",
-            args.limit, "--evaluate-every", args.evaluate_every, "--evaluate-episodes", args.evaluate_episodes,
-        )  # fmt: skip
+            "go2_sevpo.offline_training.loop.cli",
+            data,
+            "--out",
+            folder,
+            "--rounds",
+            args.rounds,
+            "--episodes",
+            args.collect_episodes,
+            "--safe-enough",
+            args.safe_enough,
+            "--preset",
+            args.preset,
+            "--play-episodes",
+            args.episodes,
+            "--seed",
+            seed,
+            "--threads",
+            1,
+            "--limit",
+            args.limit,
+            "--evaluate-every",
+            args.evaluate_every,
+            "--evaluate-episodes",
+            args.evaluate_episodes,
+        )
         found.append(Job(f"loop of seed {seed}", command, folder / "loop.log"))
     return found
 
@@ -103,24 +160,38 @@ def episode_costs(path: Path) -> Dict[str, Any]:
         transitions = len(handle["rewards"])
     table = read_dsrl(path).episodes
     return {
-        "file": path.name, "episodes": len(table["length"]), "transitions": transitions,
-        "cost_mean": float(np.mean(table["cost"])), "return_mean": float(np.mean(table["return"])),
-    }  # fmt: skip
+        "file": path.name,
+        "episodes": len(table["length"]),
+        "transitions": transitions,
+        "cost_mean": float(np.mean(table["cost"])),
+        "return_mean": float(np.mean(table["return"])),
+    }
 
 
 def draw(result: Dict[str, Any], path: Path) -> None:
-    """Reward and cost along the rounds' trainings, and the cost of the data each round learned from."""
+    """Reward and cost along the rounds' trainings, and the cost of the data each round learned
+    from.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     axes = figure.subplots(1, 3)
-    for axis, key, label in ((axes[0], "return", "episode return"), (axes[1], "cost", "episode cost")):
+    for axis, key, label in (
+        (axes[0], "return", "episode return"),
+        (axes[1], "cost", "episode cost"),
+    ):
         for k, loop in enumerate(result["loops"]):
             before = 0.0
             for number, entry in enumerate(loop["rounds"]):
                 points = entry["curve"]
                 steps = [before + p["step"] for p in points]
-                axis.plot(steps, [p[key] for p in points], color=f"C{k}", marker=".", label=f"seed {loop['seed']}" if not number else None)  # fmt: skip
+                axis.plot(
+                    steps,
+                    [p[key] for p in points],
+                    color=f"C{k}",
+                    marker=".",
+                    label=f"seed {loop['seed']}" if not number else None,
+                )
                 before = steps[-1] if steps else before
                 axis.axvline(before, color="grey", linewidth=0.5, linestyle=":")
         axis.set(xlabel="actor training steps; dotted: new data", ylabel=label)
@@ -137,13 +208,16 @@ def draw(result: Dict[str, Any], path: Path) -> None:
 def table(result: Dict[str, Any]) -> str:
     """Round by round as Markdown."""
     s = result["settings"]
-    kind = "DSRL's data" if result["dsrl"] else "**generated data (`go2-dsrl generate`), not DSRL's**"
+    kind = (
+        "DSRL's data" if result["dsrl"] else "**generated data (`go2-dsrl generate`), not DSRL's**"
+    )
     lines = [
         f"`go2-reproduce figure4`: {s['task']}, first dataset {s['mix']} safe to unsafe, {kind}; preset {s['preset']}, "
         f"{s['episodes']} episodes after each round's training, last checkpoint, limit {s['limit']:g}.",
-        "", "| seed | round | transitions | cost of the newest data | return | cost | greatest cost | episodes over the limit |",
+        "",
+        "| seed | round | transitions | cost of the newest data | return | cost | greatest cost | episodes over the limit |",
         "|---|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+    ]
     for loop in result["loops"]:
         for entry, data in zip(loop["rounds"], loop["data"]):
             (p,) = entry["played"].values()
@@ -175,9 +249,11 @@ def run(args: Figure4) -> Dict[str, Any]:
         used = [episode_costs(Path(p)) for p in rounds[-1]["data"]]
         loops.append({"seed": args.seed + k, "rounds": rounds, "data": used})
     result = {
-        "command": "go2-reproduce figure4", "settings": plain(args), "dsrl": safety_tables.source(args, find_task(args.task).name)[1],
+        "command": "go2-reproduce figure4",
+        "settings": plain(args),
+        "dsrl": safety_tables.source(args, find_task(args.task).name)[1],
         "loops": loops,
-    }  # fmt: skip
+    }
     name = f"figure4_{args.task}"
     write_atomically(args.out / f"{name}.json", json.dumps(result))
     text = table(result)

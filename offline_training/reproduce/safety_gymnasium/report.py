@@ -12,9 +12,15 @@ from go2_sevpo.envs.safety_gymnasium.tasks import find_task, normalised_cost
 from go2_sevpo.metrics import percent, wilson
 
 NAMES = {
-    "sevpo": "SEVPO", "fisor": "FISOR", "cpq": "CPQ", "coptidice": "COptiDICE", "ccac": "CCAC", "bc": "cloning, all data",
-    "bc-safe": "cloning, safe episodes", "bc-choice": "cloning + Q_c choice",
-}  # fmt: skip
+    "sevpo": "SEVPO",
+    "fisor": "FISOR",
+    "cpq": "CPQ",
+    "coptidice": "COptiDICE",
+    "ccac": "CCAC",
+    "bc": "cloning, all data",
+    "bc-safe": "cloning, safe episodes",
+    "bc-choice": "cloning + Q_c choice",
+}
 
 
 def mean_interval(values: np.ndarray, seed: int = 0, draws: int = 2000) -> Tuple[float, float]:
@@ -28,16 +34,24 @@ def mean_interval(values: np.ndarray, seed: int = 0, draws: int = 2000) -> Tuple
 def scored(rows: List[Dict[str, Any]]) -> Dict[str, Any]:
     """Scores of all members' episodes of one training, and by member."""
     task, limit = find_task(rows[0]["task"]), rows[0]["limit"]
-    returns, costs = (np.concatenate([r[k] for r in rows]).astype(float) for k in ("returns", "costs"))
+    returns, costs = (
+        np.concatenate([r[k] for r in rows]).astype(float) for k in ("returns", "costs")
+    )
     reward = np.array([task.normalised_return(x) for x in returns])
     cost = np.array([normalised_cost(x, limit) for x in costs])
     failed = int((costs > limit).sum())
     return {
-        "reward": float(reward.mean()), "reward_interval": mean_interval(reward), "cost": float(cost.mean()),
-        "cost_interval": mean_interval(cost), "safe": bool(cost.mean() < 1.0),
-        "cost_by_member": [normalised_cost(float(np.mean(r["costs"])), limit) for r in rows], "cost_max": float(costs.max()),
-        "failure_rate": failed / len(costs), "failure_interval": wilson(failed, len(costs)), "episodes": len(costs),
-    }  # fmt: skip
+        "reward": float(reward.mean()),
+        "reward_interval": mean_interval(reward),
+        "cost": float(cost.mean()),
+        "cost_interval": mean_interval(cost),
+        "safe": bool(cost.mean() < 1.0),
+        "cost_by_member": [normalised_cost(float(np.mean(r["costs"])), limit) for r in rows],
+        "cost_max": float(costs.max()),
+        "failure_rate": failed / len(costs),
+        "failure_interval": wilson(failed, len(costs)),
+        "episodes": len(costs),
+    }
 
 
 def table(result: Dict[str, Any], worst: bool = False) -> str:
@@ -48,7 +62,7 @@ def table(result: Dict[str, Any], worst: bool = False) -> str:
         f"`{result['command']}`, preset {s['preset']}: {s['members']} training seeds, {s['episodes']} episodes each, last checkpoint. "
         "Reward and cost normalised with DSRL's constants, 95% bootstrap intervals over episodes; safe: cost below 1. Bold: the "
         "safe method with the highest reward. Failure: share of episodes that cost more than the limit (Wilson).",
-    ]  # fmt: skip
+    ]
     if generated:
         lines += [
             "",
@@ -57,7 +71,10 @@ def table(result: Dict[str, Any], worst: bool = False) -> str:
     sevpo = [r for r in result["rows"] if r["algorithm"] == "sevpo"]
     chosen = {(r["task"], r["choice"]): None for r in sevpo if r["choice"] != "first"}
     if chosen:
-        lines += ["", f"SEVPO among N candidates: {', '.join(f'{choice} on {task}' for task, choice in chosen)}."]
+        lines += [
+            "",
+            f"SEVPO among N candidates: {', '.join(f'{choice} on {task}' for task, choice in chosen)}.",
+        ]
     reused = Counter(result.get("reused", {}).values())
     for path, count in reused.items():
         lines += [
@@ -65,14 +82,20 @@ def table(result: Dict[str, Any], worst: bool = False) -> str:
             f"Taken from an earlier result, {path} (same data, settings, seeds and number of episodes): {count} of the lines.",
         ]
     if result.get("missing"):
-        left = [f"{m['task']} {m['mix']} {NAMES.get(m['label'], m['label'])}" for m in result["missing"]]
+        left = [
+            f"{m['task']} {m['mix']} {NAMES.get(m['label'], m['label'])}" for m in result["missing"]
+        ]
         lines += ["", f"Not finished: {', '.join(left)}."]
     groups: Dict[Tuple[str, str], Dict[str, List[Dict[str, Any]]]] = {}
     for row in result["rows"]:
         groups.setdefault((row["task"], row["mix"]), {}).setdefault(row["label"], []).append(row)
     columns = ["reward", "cost", "cost by seed", "safe", "greatest cost", "failure"]
     columns = columns[:2] + columns[4:] if worst else columns
-    lines += ["", f"| task | safe:unsafe | method | {' | '.join(columns)} |", "|---" * (3 + len(columns)) + "|"]
+    lines += [
+        "",
+        f"| task | safe:unsafe | method | {' | '.join(columns)} |",
+        "|---" * (3 + len(columns)) + "|",
+    ]
     for (task, mix), methods in groups.items():
         found = {label: scored(rows) for label, rows in methods.items()}
         safe = {label: f["reward"] for label, f in found.items() if f["safe"]}
@@ -103,10 +126,15 @@ Curve = Tuple[str, str, str, List[Dict[str, float]]]
 
 
 def draw_curves(curves: List[Curve], limits: Sequence[float], path: Path) -> None:
-    """Return and cost along every training (Figure 11), mean over training seeds; two rows per task, a column per mix; limits dashed."""
+    """Return and cost along every training (Figure 11), mean over training seeds; two rows per
+    task, a column per mix; limits dashed.
+    """
     from matplotlib.figure import Figure
 
-    tasks, mixes = list(dict.fromkeys(c[0] for c in curves)), list(dict.fromkeys(c[1] for c in curves))
+    tasks, mixes = (
+        list(dict.fromkeys(c[0] for c in curves)),
+        list(dict.fromkeys(c[1] for c in curves)),
+    )
     labels = list(dict.fromkeys(c[2] for c in curves))
     figure = Figure(figsize=(3.4 * len(mixes), 2.3 * 2 * len(tasks) + 0.4), layout="constrained")
     axes = figure.subplots(2 * len(tasks), len(mixes), squeeze=False)
@@ -123,7 +151,12 @@ def draw_curves(curves: List[Curve], limits: Sequence[float], path: Path) -> Non
                 x = [s / steps[-1] for s in steps]
                 y = [np.mean([r[key] for r in rows if r["step"] == s]) for s in steps]
                 axis.plot(
-                    x, y, color=f"C{labels.index(label)}", marker=".", markersize=3, label=NAMES.get(label, label)
+                    x,
+                    y,
+                    color=f"C{labels.index(label)}",
+                    marker=".",
+                    markersize=3,
+                    label=NAMES.get(label, label),
                 )
     for axis in axes[1::2].flat:
         axis.set_yscale("symlog", linthresh=10.0)
@@ -137,6 +170,11 @@ def draw_curves(curves: List[Curve], limits: Sequence[float], path: Path) -> Non
     }
     columns = min(len(lines), 2 * len(mixes))  # what the width has room for
     figure.legend(
-        list(lines.values()), list(lines), loc="outside upper center", ncols=columns, frameon=False, fontsize=8
+        list(lines.values()),
+        list(lines),
+        loc="outside upper center",
+        ncols=columns,
+        frameon=False,
+        fontsize=8,
     )
     figure.savefig(str(path), dpi=110)

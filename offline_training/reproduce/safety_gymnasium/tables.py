@@ -1,8 +1,9 @@
-"""Tables 1 to 4: Safety-Gymnasium tasks at several safe-to-unsafe ratios (``go2-reproduce table1 | table2 | table3 | table4``).
+"""Tables 1 to 4: Safety-Gymnasium tasks at several safe-to-unsafe ratios (``go2-reproduce table1 |
+table2 | table3 | table4``).
 
-DSRL's file of a task is used where it is present, generated data (``go2-dsrl generate``) otherwise, and every table says which. Each step is one
-of the project's commands in a process of its own; finished parts are not done again, and the tables share them: one ``out`` folder
-serves all four.
+DSRL's file of a task is used where it is present, generated data (``go2-dsrl generate``) otherwise,
+and every table says which. Each step is one of the project's commands in a process of its own;
+finished parts are not done again, and the tables share them: one ``out`` folder serves all four.
 """
 
 from __future__ import annotations
@@ -36,9 +37,13 @@ class SafetyTable:
     out: Path = Path("runs/safety")
     """Working folder of all four tables: data, runs, reports. Finished parts are not done again."""
     tasks: Tuple[str, ...] = ("CarGoal1", "HalfCheetahVelocity")
-    """Tasks whose DSRL file is not here need generated data: CarGoal1, CarGoal2, HalfCheetahVelocity, SwimmerVelocity."""
+    """Tasks whose DSRL file is not here need generated data: CarGoal1, CarGoal2,
+    HalfCheetahVelocity, SwimmerVelocity.
+    """
     dsrl: bool = True
-    """Use DSRL's files where they are ($DSRL_DATASET_DIR or ~/.dsrl/datasets); otherwise generated data everywhere."""
+    """Use DSRL's files where they are ($DSRL_DATASET_DIR or ~/.dsrl/datasets); otherwise generated
+    data everywhere.
+    """
     generated_episodes: int = 400
     safe_samples: int = 150_000
     """Safe transitions of a mix of generated data; of DSRL's the paper's numbers are taken."""
@@ -51,19 +56,26 @@ class SafetyTable:
     candidates: int = 16
     """N of the algorithms that choose among candidates."""
     choices: Tuple[str, ...] = ("first", "preset")
-    """How SEVPO acts: a line for each. first: N = 1; preset: as the preset says for the task; escape, first_safe, argmax_reward, argmin_cost:
-    this among N candidates, whatever the preset says."""
+    """How SEVPO acts: a line for each. first: N = 1; preset: as the preset says for the task;
+    escape, first_safe, argmax_reward, argmin_cost: this among N candidates, whatever the preset
+    says.
+    """
     evaluate_every: int = 2000
     """Steps between evaluations along a training, for the learning curves (Figure 11); 0: none."""
     evaluate_episodes: int = 5
     processes: int = 2
     ray: Optional[str] = None
-    """Run on a Ray cluster instead: its address, auto, or local. Its machines must share this folder and installation."""
+    """Run on a Ray cluster instead: its address, auto, or local.
+
+    Its machines must share this folder and installation.
+    """
     device: str = "cpu"
     seed: int = 0
     reuse: Tuple[Path, ...] = ()
-    """Results of earlier tables (tableK.json): what was trained there on the same data (SHA-256) with the same settings and seeds and played as
-    often in the same way is taken from there. Versions of the code are not compared."""
+    """Results of earlier tables (tableK.json): what was trained there on the same data (SHA-256)
+    with the same settings and seeds and played as often in the same way is taken from there.
+    Versions of the code are not compared.
+    """
     finished_only: bool = False
     """Run nothing: the table of what is finished or reused so far, which names what is missing."""
 
@@ -120,7 +132,9 @@ class Cell:
     def name(self) -> str:
         """Unique among all tables' trainings."""
         mix = self.mix.replace(":", "_")
-        return f"{self.task}_{mix}_{self.algorithm}" + "".join(f"_{s.replace('=', '')}" for s in self.settings)
+        return f"{self.task}_{mix}_{self.algorithm}" + "".join(
+            f"_{s.replace('=', '')}" for s in self.settings
+        )
 
     @property
     def played(self) -> str:
@@ -150,7 +164,11 @@ def cells(args: Any) -> List[Cell]:
         for mix in args.mixes:
             if isinstance(args, Table4):
                 for limit in args.limits:
-                    changed = () if limit == 10 else (f"episode_limit={limit:g}", f"episode_delta={limit:g}")
+                    changed = (
+                        ()
+                        if limit == 10
+                        else (f"episode_limit={limit:g}", f"episode_delta={limit:g}")
+                    )
                     add(task, mix, "sevpo", f"SEVPO, l = {limit:g}", limit, *changed)
             elif isinstance(args, Table2):
                 add(task, mix, "sevpo", "SEVPO", args.limit)
@@ -206,19 +224,44 @@ def data_jobs(args: Any) -> Tuple[List[Job], List[Job]]:
         path, published = source(args, task)
         if not published and not path.is_file():
             command = module(
-                "go2_sevpo.data_collection.safety_gymnasium.cli", "generate", task, "--out", path, "--episodes", args.generated_episodes, "--seed", args.seed,
-                "--processes", args.processes,
-            )  # fmt: skip
+                "go2_sevpo.data_collection.safety_gymnasium.cli",
+                "generate",
+                task,
+                "--out",
+                path,
+                "--episodes",
+                args.generated_episodes,
+                "--seed",
+                args.seed,
+                "--processes",
+                args.processes,
+            )
             generate.append(Job(f"generate {task}", command, args.out / f"generate_{task}.log"))
         for mix in args.mixes:
             out = _mix_file(args, task, mix)
             if out.with_suffix(".json").is_file():
                 continue
             command = module(
-                "go2_sevpo.data_collection.safety_gymnasium.cli", "mix", task, "--path", path, "--out", out, "--ratio", *ratio(mix), "--seed", args.seed,
+                "go2_sevpo.data_collection.safety_gymnasium.cli",
+                "mix",
+                task,
+                "--path",
+                path,
+                "--out",
+                out,
+                "--ratio",
+                *ratio(mix),
+                "--seed",
+                args.seed,
                 *([] if published else ["--safe-samples", args.safe_samples]),
-            )  # fmt: skip
-            mixing.append(Job(f"mix {task} {mix}", command, args.out / f"mix_{task}_{mix.replace(':', '_')}.log"))
+            )
+            mixing.append(
+                Job(
+                    f"mix {task} {mix}",
+                    command,
+                    args.out / f"mix_{task}_{mix.replace(':', '_')}.log",
+                )
+            )
     return generate, mixing
 
 
@@ -233,7 +276,9 @@ def reusable(args: Any) -> Dict[str, Reused]:
         path = _mix_file(args, cell.task, cell.mix)
         if not path.with_suffix(".json").is_file():
             continue  # only where nothing is run
-        wanted = Args((path,), args.out, algorithm=cell.algorithm, preset=args.preset, set=list(cell.settings))
+        wanted = Args(
+            (path,), args.out, algorithm=cell.algorithm, preset=args.preset, set=list(cell.settings)
+        )
         config = json.loads(json.dumps(asdict(make_config(cell.algorithm, settings_of(wanted)))))
         line = safety_reuse.find(earlier, cell, config, _mix(path)["sha256"], args)
         if line is not None:
@@ -254,11 +299,32 @@ def train_jobs(args: Any, known: Collection[str] = ()) -> List[Job]:
         if (run / "finished").is_file():
             continue
         command = module(
-            "go2_sevpo.offline_training.train_job", _mix_file(args, cell.task, cell.mix), "--out", run, "--algorithm", cell.algorithm,
-            "--preset", args.preset, "--seed", args.seed, "--members", args.members, "--device", args.device,
-            "--candidates", args.candidates, "--reward-scale", 0, "--evaluate-every", args.evaluate_every, "--evaluate-episodes",
-            args.evaluate_episodes, "--evaluate-limit", cell.limit, *(["--set", *cell.settings] if cell.settings else []),
-        )  # fmt: skip
+            "go2_sevpo.offline_training.train_job",
+            _mix_file(args, cell.task, cell.mix),
+            "--out",
+            run,
+            "--algorithm",
+            cell.algorithm,
+            "--preset",
+            args.preset,
+            "--seed",
+            args.seed,
+            "--members",
+            args.members,
+            "--device",
+            args.device,
+            "--candidates",
+            args.candidates,
+            "--reward-scale",
+            0,
+            "--evaluate-every",
+            args.evaluate_every,
+            "--evaluate-episodes",
+            args.evaluate_episodes,
+            "--evaluate-limit",
+            cell.limit,
+            *(["--set", *cell.settings] if cell.settings else []),
+        )
         found.append(Job(f"train {cell.name}", command, args.out / f"train_{cell.name}.log"))
     return found
 
@@ -270,11 +336,16 @@ def _report(args: Any, cell: Cell, member: int) -> Path:
 def _is_played(args: Any, cell: Cell, member: int) -> bool:
     """Whether the evaluation is there; a report of another number of episodes is not taken for it."""
     report = _report(args, cell, member)
-    return report.is_file() and json.loads(report.read_text(encoding="utf-8"))["episodes"] == args.episodes
+    return (
+        report.is_file()
+        and json.loads(report.read_text(encoding="utf-8"))["episodes"] == args.episodes
+    )
 
 
 def play_jobs(args: Any, known: Collection[str] = ()) -> List[Job]:
-    """Evaluations that are missing: export and play in one process; none of lines (by :attr:`Cell.played`) that are known."""
+    """Evaluations that are missing: export and play in one process; none of lines (by
+    :attr:`Cell.played`) that are known.
+    """
     (args.out / "play").mkdir(parents=True, exist_ok=True)
     found = []
     for cell in (c for c in cells(args) if c.played not in known):
@@ -282,18 +353,36 @@ def play_jobs(args: Any, known: Collection[str] = ()) -> List[Job]:
             if _is_played(args, cell, member):
                 continue
             report = _report(args, cell, member)
-            policy = member_folder(args.out / "train" / cell.name, member) / "policy_last.safetensors"
+            policy = (
+                member_folder(args.out / "train" / cell.name, member) / "policy_last.safetensors"
+            )
             onnx = report.parent.with_suffix(".onnx")
             play = module(
-                "go2_sevpo.deploy.play.cli", onnx, "--episodes", args.episodes, "--seed", args.seed + 100 + member, "--limit", cell.limit,
-                "--out", report.parent,
-            )  # fmt: skip
+                "go2_sevpo.deploy.play.cli",
+                onnx,
+                "--episodes",
+                args.episodes,
+                "--seed",
+                args.seed + 100 + member,
+                "--limit",
+                cell.limit,
+                "--out",
+                report.parent,
+            )
             n = 1 if cell.choice == "first" else args.candidates
             acting = ["--choice", cell.choice] if cell.choice not in (None, "preset") else []
             acting += ["--candidates", n] if cell.choice else []
             export = module("go2_sevpo.deploy.export.cli", policy, "--out", onnx, *acting)
-            command = module("go2_sevpo.offline_training.reproduce.chain", json.dumps([export, play]))
-            found.append(Job(f"play {report.parent.name}", command, args.out / "play" / f"{report.parent.name}.log"))
+            command = module(
+                "go2_sevpo.offline_training.reproduce.chain", json.dumps([export, play])
+            )
+            found.append(
+                Job(
+                    f"play {report.parent.name}",
+                    command,
+                    args.out / "play" / f"{report.parent.name}.log",
+                )
+            )
     return found
 
 
@@ -301,17 +390,25 @@ def _row(args: Any, cell: Cell, member: int) -> Dict[str, Any]:
     report = json.loads(_report(args, cell, member).read_text(encoding="utf-8"))
     detail = report["episodes_detail"]
     return {
-        "task": cell.task, "mix": cell.mix, "algorithm": cell.algorithm, "label": cell.label, "limit": cell.limit,
-        "training": cell.name, "choice": report.get("choice", cell.choice), "member": member,
-        "returns": [round(e["return"], 4) for e in detail], "costs": [e["cost"] for e in detail],
-    }  # fmt: skip
+        "task": cell.task,
+        "mix": cell.mix,
+        "algorithm": cell.algorithm,
+        "label": cell.label,
+        "limit": cell.limit,
+        "training": cell.name,
+        "choice": report.get("choice", cell.choice),
+        "member": member,
+        "returns": [round(e["return"], 4) for e in detail],
+        "costs": [e["cost"] for e in detail],
+    }
 
 
 def run(args: Any) -> Dict[str, Any]:
     """Everything; writes ``tableK.json`` and ``tableK.md``, returns what the former holds.
 
     Raises:
-        ValueError: settings that are not understood, a part that failed, or ``finished_only`` and nothing is.
+        ValueError: settings that are not understood, a part that failed, or ``finished_only`` and
+            nothing is.
     """
     from go2_sevpo.offline_training.reproduce.safety_gymnasium import report as safety_report
 
@@ -327,11 +424,15 @@ def run(args: Any) -> Dict[str, Any]:
         run_all(train_jobs(args, known), args.processes, args.ray)
         run_all(play_jobs(args, known), args.processes, args.ray)
     missing = [
-        c for c in wanted if c.played not in known and not all(_is_played(args, c, m) for m in range(args.members))
+        c
+        for c in wanted
+        if c.played not in known and not all(_is_played(args, c, m) for m in range(args.members))
     ]
     wanted = [c for c in wanted if c not in missing]
     if not wanted:
-        raise ValueError(f"nothing of the table is finished in {args.out} yet, expected at least one line")
+        raise ValueError(
+            f"nothing of the table is finished in {args.out} yet, expected at least one line"
+        )
     rows: List[Dict[str, Any]] = []
     configs, curves = {}, {}
     for cell in wanted:
@@ -343,23 +444,38 @@ def run(args: Any) -> Dict[str, Any]:
         else:
             run = args.out / "train" / cell.name
             rows += [_row(args, cell, member) for member in range(args.members)]
-            configs[cell.name] = json.loads((run / "config.json").read_text(encoding="utf-8"))["config"]
+            configs[cell.name] = json.loads((run / "config.json").read_text(encoding="utf-8"))[
+                "config"
+            ]
             curves[cell.name] = read_curve(run)
     name = type(args).__name__.lower()
     result = {
-        "command": f"go2-reproduce {name}", "settings": plain(args), "rows": rows,
+        "command": f"go2-reproduce {name}",
+        "settings": plain(args),
+        "rows": rows,
         "data": {
-            f"{c.task} {c.mix}": {"dsrl": source(args, c.task)[1], **_mix(_mix_file(args, c.task, c.mix))} for c in wanted
+            f"{c.task} {c.mix}": {
+                "dsrl": source(args, c.task)[1],
+                **_mix(_mix_file(args, c.task, c.mix)),
+            }
+            for c in wanted
         },
-        "curves": curves, "configs": configs, "reused": {played: str(line.path) for played, line in known.items()},
+        "curves": curves,
+        "configs": configs,
+        "reused": {played: str(line.path) for played, line in known.items()},
         "missing": [{"task": c.task, "mix": c.mix, "label": c.label} for c in missing],
-    }  # fmt: skip
+    }
     write_atomically(args.out / f"{name}.json", json.dumps(result))
     text = safety_report.table(result, worst=isinstance(args, Table3))
     write_atomically(args.out / f"{name}.md", text)
     if any(curves.values()):
-        # Along a training a policy is played as its configuration says, which no line's choice of candidates changes.
-        drawn = [(c.task, c.mix, c.label.split(", N = ")[0], curves[c.name]) for c in trainings(wanted)]
-        safety_report.draw_curves(drawn, sorted({c.limit for c in wanted}), args.out / f"{name}_curves.png")
+        # Along a training a policy is played as its configuration says, which no line's choice of
+        # candidates changes.
+        drawn = [
+            (c.task, c.mix, c.label.split(", N = ")[0], curves[c.name]) for c in trainings(wanted)
+        ]
+        safety_report.draw_curves(
+            drawn, sorted({c.limit for c in wanted}), args.out / f"{name}_curves.png"
+        )
     print(text)
     return result

@@ -35,7 +35,15 @@ def pose(x, y=0.0, z=0.33, roll=0.0, n=1):
     z3, z12 = torch.zeros(n, 3), torch.zeros(n, 12)
     quat = from_roll_yaw(torch.full((n,), roll), torch.zeros(n))
     return RobotState(
-        torch.tensor([[x, y, z]]).repeat(n, 1), quat, z3, z3, DEFAULT.repeat(n, 1), z12, z12, z12[:, :4], z12[:, :9]
+        torch.tensor([[x, y, z]]).repeat(n, 1),
+        quat,
+        z3,
+        z3,
+        DEFAULT.repeat(n, 1),
+        z12,
+        z12,
+        z12[:, :4],
+        z12[:, :9],
     )
 
 
@@ -103,7 +111,9 @@ def test_a_foot_in_a_gap_costs_without_a_fall(make):
     env = make(randomization=Randomization.off())
     env.reset(0)
     edge = env.courses[int(env.course_ids[0])].gaps[0][0]
-    env.sim.write(torch.tensor([0]), bent(pose(edge - 0.17 + 0.12, z=0.2), (1.3, -2.3), legs=(2, 3)))
+    env.sim.write(
+        torch.tensor([0]), bent(pose(edge - 0.17 + 0.12, z=0.2), (1.3, -2.3), legs=(2, 3))
+    )
     _, _, cost, terminated, _, info = env.step(zeros(env))
     assert cost[0] == 1
     assert not info["fall"][0]
@@ -196,7 +206,8 @@ def test_saved_environment_goes_on_bit_for_bit(make):
 
 
 @pytest.mark.parametrize(
-    "part", ["friction", "payload", "motor_strength", "delay", "pushes", "sensor_noise", "start_pose"]
+    "part",
+    ["friction", "payload", "motor_strength", "delay", "pushes", "sensor_noise", "start_pose"],
 )
 def test_each_randomisation_acts_alone(make, part):
     from dataclasses import replace
@@ -231,7 +242,10 @@ def test_mirrored_robot_sees_the_mirrored_observation(make):
     a.joint_position, a.joint_velocity = DEFAULT + offset, velocity
     a.base_angular_velocity = torch.tensor([[0.3, 0.5, -0.7]])
     b = pose(3.0, -0.2, 1.0, roll=-0.2)
-    b.joint_position, b.joint_velocity = DEFAULT + offset[:, index] * sign, velocity[:, index] * sign
+    b.joint_position, b.joint_velocity = (
+        DEFAULT + offset[:, index] * sign,
+        velocity[:, index] * sign,
+    )
     b.base_angular_velocity = torch.tensor([[-0.3, 0.5, 0.7]])
     env.sim.write(torch.tensor([0]), a)
     env.sim.write(torch.tensor([1]), b)

@@ -71,11 +71,19 @@ def test_inertias_and_centres_match_between_files(mjcf, urdf):
             com = [float(x) for x in links[name].find("origin").get("xyz").split()]
             assert mjcf.body(name).ipos == pytest.approx(com, abs=1e-8)
             tensor = {k: float(v) for k, v in links[name].find("inertia").attrib.items()}
-            full = np.array([[tensor["ixx"], tensor["ixy"], tensor["ixz"]], [tensor["ixy"], tensor["iyy"], tensor["iyz"]], [tensor["ixz"], tensor["iyz"], tensor["izz"]]])  # fmt: skip
+            full = np.array(
+                [
+                    [tensor["ixx"], tensor["ixy"], tensor["ixz"]],
+                    [tensor["ixy"], tensor["iyy"], tensor["iyz"]],
+                    [tensor["ixz"], tensor["iyz"], tensor["izz"]],
+                ]
+            )
             rotation = np.zeros(9)
             mujoco.mju_quat2Mat(rotation, mjcf.body(name).iquat)
             rotation = rotation.reshape(3, 3)
-            assert rotation @ np.diag(mjcf.body(name).inertia) @ rotation.T == pytest.approx(full, abs=1e-8)
+            assert rotation @ np.diag(mjcf.body(name).inertia) @ rotation.T == pytest.approx(
+                full, abs=1e-8
+            )
 
 
 def test_foot_merged_into_calf_keeps_mass_and_centre(mjcf):

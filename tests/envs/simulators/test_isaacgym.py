@@ -1,4 +1,6 @@
-"""The Isaac Gym back end: geometry, import order, entry points and a short collection and play over the stand-in."""
+"""The Isaac Gym back end: geometry, import order, entry points and a short collection and play over
+the stand-in.
+"""
 
 import json
 import os
@@ -29,7 +31,11 @@ def run(*arguments, standin=True):
     env = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
     env.pop("ISAACGYM_STANDIN_AFTER_TORCH", None)
     return subprocess.run(
-        [sys.executable, *map(str, arguments)], env=env, cwd=str(ROOT), capture_output=True, text=True
+        [sys.executable, *map(str, arguments)],
+        env=env,
+        cwd=str(ROOT),
+        capture_output=True,
+        text=True,
     )
 
 
@@ -43,8 +49,12 @@ def test_boxes_become_closed_outward_meshes():
     vertices, triangles = box_mesh(course.boxes, np.array([20.0, 5.0, 0.0]))
     assert vertices.dtype == np.float32 and triangles.dtype == np.uint32
     # Divergence theorem: only outward triangles without holes give the boxes' volume.
-    assert volume(vertices, triangles) == pytest.approx(sum(8 * np.prod(b.half_size) for b in course.boxes), rel=1e-4)
-    edges = np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), axis=1)
+    assert volume(vertices, triangles) == pytest.approx(
+        sum(8 * np.prod(b.half_size) for b in course.boxes), rel=1e-4
+    )
+    edges = np.sort(
+        np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), axis=1
+    )
     assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()
 
 
@@ -54,12 +64,19 @@ def test_cells_do_not_overlap_and_stay_near_the_origin():
     assert len({(a, b) for a, b in zip(x, y)}) == 1900
     assert np.abs(origins).max() < 500  # float32 keeps a tenth of a millimetre there
     for kind in ("simple", "hard"):
-        reach = [np.abs(b.rotation()) @ b.half_size + np.abs(b.position) for b in make_course(kind, 1.0, 1).boxes]
-        assert max(r[1] for r in reach) < CELL_WIDTH / 2 and max(r[0] for r in reach) < CELL_LENGTH - 2
+        reach = [
+            np.abs(b.rotation()) @ b.half_size + np.abs(b.position)
+            for b in make_course(kind, 1.0, 1).boxes
+        ]
+        assert (
+            max(r[1] for r in reach) < CELL_WIDTH / 2 and max(r[0] for r in reach) < CELL_LENGTH - 2
+        )
 
 
 def test_command_line_is_read_before_anything_is_imported():
-    assert wants_isaacgym(["expert", "--simulator", "isaacgym"]) and wants_isaacgym(["--simulator=isaacgym"])
+    assert wants_isaacgym(["expert", "--simulator", "isaacgym"]) and wants_isaacgym(
+        ["--simulator=isaacgym"]
+    )
     assert not wants_isaacgym(["--simulator", "mujoco", "isaacgym"]) and not wants_isaacgym([])
     code = "import go2_sevpo.envs.simulators.isaacgym.early, sys; sys.exit('torch' in sys.modules or 'mujoco' in sys.modules)"
     assert run("-c", code).returncode == 0
@@ -73,8 +90,12 @@ def test_absent_isaacgym_is_one_line(monkeypatch):
         prepare(["--simulator", "isaacgym"])
     with pytest.raises(ValueError, match="needs NVIDIA's Isaac Gym Preview 4"):
         load_isaacgym()
-    found = run("-m", "go2_sevpo.deploy.play.cli", "expert", "--simulator", "isaacgym", standin=False)
-    assert found.returncode == 1 and found.stdout == "" and len(found.stderr.strip().splitlines()) == 1
+    found = run(
+        "-m", "go2_sevpo.deploy.play.cli", "expert", "--simulator", "isaacgym", standin=False
+    )
+    assert (
+        found.returncode == 1 and found.stdout == "" and len(found.stderr.strip().splitlines()) == 1
+    )
 
 
 def test_torch_first_is_explained():
@@ -82,15 +103,28 @@ def test_torch_first_is_explained():
         "import torch\nfrom go2_sevpo.envs.simulators.registry import make_simulator\nfrom go2_sevpo.envs.go2.description.course import make_course\n"
         "try: make_simulator('isaacgym', 1, [make_course('flat', 0.0, 0)])\nexcept ValueError as e: print(e)"
     )
-    assert "Isaac Gym must be imported before torch: give '--simulator isaacgym'" in run("-c", code).stdout
+    assert (
+        "Isaac Gym must be imported before torch: give '--simulator isaacgym'"
+        in run("-c", code).stdout
+    )
 
 
 def test_collects_and_plays_through_the_entry_points(tmp_path):
     data, out = tmp_path / "data", tmp_path / "play"
     collected = run(
-        "-m", "go2_sevpo.data_collection.collect", "--policy", "expert", "--course", "simple", "--episodes", "2", "--out", data,
-        "--simulator", "isaacgym",
-    )  # fmt: skip
+        "-m",
+        "go2_sevpo.data_collection.collect",
+        "--policy",
+        "expert",
+        "--course",
+        "simple",
+        "--episodes",
+        "2",
+        "--out",
+        data,
+        "--simulator",
+        "isaacgym",
+    )
     assert collected.returncode == 0, collected.stderr
     manifest = json.loads((data / "manifest.json").read_text())
     assert manifest["simulator"] == "isaacgym" and manifest["episodes"] == 2
@@ -135,12 +169,16 @@ def test_viewer_runs_until_its_window_is_closed(tmp_path):
 def test_box_frame_is_the_courses():
     box = Box((1.0, 2.0, 3.0), (0.5, 0.25, 0.125))
     vertices, _ = box_mesh([box], np.zeros(3))
-    assert np.allclose(vertices.min(0), [0.5, 1.75, 2.875]) and np.allclose(vertices.max(0), [1.5, 2.25, 3.125])
+    assert np.allclose(vertices.min(0), [0.5, 1.75, 2.875]) and np.allclose(
+        vertices.max(0), [1.5, 2.25, 3.125]
+    )
 
 
 def test_doctor_measures_and_reports():
     found = run("-m", "go2_sevpo.deploy.doctor.cli", "--isaacgym")
-    assert "DOF order" in found.stdout and "FL_hip_joint" in found.stdout, found.stdout + found.stderr
+    assert "DOF order" in found.stdout and "FL_hip_joint" in found.stdout, (
+        found.stdout + found.stderr
+    )
     lines = [x for x in found.stdout.split("Isaac Gym\n")[1].splitlines() if x.startswith("  ")]
     assert len(lines) >= 13 and all(x.startswith("  ok") for x in lines), found.stdout
     absent = run("-m", "go2_sevpo.deploy.doctor.cli", "--isaacgym", standin=False)
@@ -148,7 +186,9 @@ def test_doctor_measures_and_reports():
 
 
 def test_doctor_notices_what_contradicts_the_back_end(monkeypatch):
-    """A simulation that reports angular velocities in the body frame and includes friction fails by name."""
+    """A simulation that reports angular velocities in the body frame and includes friction fails by
+    name.
+    """
     from go2_sevpo.deploy.doctor.isaacgym import examine
     from tests.envs.simulators.test_simulator import isaacgym_stand_in
 

@@ -1,4 +1,7 @@
-"""The conformance suite every back end must pass. Add a back end to ``BACKENDS`` to hold it to the same facts."""
+"""The conformance suite every back end must pass.
+
+Add a back end to ``BACKENDS`` to hold it to the same facts.
+"""
 
 from dataclasses import fields, replace
 
@@ -114,7 +117,9 @@ def test_feet_sink_less_than_four_millimetres(make):
         sim.step(DEFAULT.repeat(2, 1))
     s = sim.read()
     feet = (
-        torch.einsum("nij,nkj->nki", rotation_matrix(s.base_quaternion), foot_positions(s.joint_position))
+        torch.einsum(
+            "nij,nkj->nki", rotation_matrix(s.base_quaternion), foot_positions(s.joint_position)
+        )
         + s.base_position[:, None]
     )
     assert (feet[..., 2] - r.FOOT_RADIUS).min() > -0.004
@@ -123,7 +128,11 @@ def test_feet_sink_less_than_four_millimetres(make):
 def test_payload_is_carried(make):
     # Isaac Gym's masses are set once, when the worlds are made.
     sim = make(payload=torch.tensor([0.0, 3.0])) if make.isaacgym else make()
-    sim.assign(torch.tensor([1]), torch.tensor([0]), Dynamics(torch.ones(1), torch.tensor([3.0]), torch.ones(1)))
+    sim.assign(
+        torch.tensor([1]),
+        torch.tensor([0]),
+        Dynamics(torch.ones(1), torch.tensor([3.0]), torch.ones(1)),
+    )
     if make.isaacgym:
         assert sim.fixed_payload.tolist() == [0.0, 3.0]
     put(sim, standing(2))
@@ -152,13 +161,19 @@ def test_pd_step_response_settles_at_the_target(make):
 
 def test_motor_strength_scales_the_torque(make):
     sim = make()
-    sim.assign(torch.tensor([1]), torch.tensor([0]), Dynamics(torch.ones(1), torch.zeros(1), torch.tensor([0.5])))
+    sim.assign(
+        torch.tensor([1]),
+        torch.tensor([0]),
+        Dynamics(torch.ones(1), torch.zeros(1), torch.tensor([0.5])),
+    )
     put(sim, standing(2, 30.0))
     target = DEFAULT.repeat(2, 1)
     target[:, 0] += 3.0  # far beyond the limit: the motor saturates
     sim.step(target)
     torque = sim.read().joint_torque[:, 0]
-    assert torque.tolist() == pytest.approx([r.TORQUE_LIMITS[0], 0.5 * r.TORQUE_LIMITS[0]], rel=1e-4)
+    assert torque.tolist() == pytest.approx(
+        [r.TORQUE_LIMITS[0], 0.5 * r.TORQUE_LIMITS[0]], rel=1e-4
+    )
 
 
 def test_torque_and_velocity_limits_hold_at_the_physics_rate(make):
@@ -208,7 +223,9 @@ def test_velocities_are_in_the_world_frame(make):
     found = sim.read()
     assert found.base_position[0, 0].item() == pytest.approx(0.1, abs=0.01)
     turned = rotation_matrix(found.base_quaternion)
-    assert torch.atan2(turned[0, 1, 0], turned[0, 0, 0]).item() == pytest.approx(np.pi / 2 + 0.1, abs=0.02)
+    assert torch.atan2(turned[0, 1, 0], turned[0, 0, 0]).item() == pytest.approx(
+        np.pi / 2 + 0.1, abs=0.02
+    )
     # A turn about world x lifts the world-y side: body x (along world y) points up.
     assert turned[1, 2, 0].item() == pytest.approx(np.sin(0.1), abs=0.02)
 
@@ -298,7 +315,11 @@ def test_friction_factor_decides_how_far_a_push_slides(make):
     # PhysX averages materials, so factors below 0.5 are out of reach there.
     factor, push, further = (0.5, 2.0, 0.1) if make.isaacgym else (0.1, 1.0, 0.15)
     sim = make()
-    sim.assign(torch.tensor([1]), torch.tensor([0]), Dynamics(torch.tensor([factor]), torch.zeros(1), torch.ones(1)))
+    sim.assign(
+        torch.tensor([1]),
+        torch.tensor([0]),
+        Dynamics(torch.tensor([factor]), torch.zeros(1), torch.ones(1)),
+    )
     put(sim, standing(2))
     for _ in range(50):
         sim.step(DEFAULT.repeat(2, 1))
@@ -338,7 +359,9 @@ def test_state_dict_goes_on_bit_for_bit(make):
     for f in fields(RobotState):
         x, y = getattr(a.read(), f.name), getattr(b.read(), f.name)
         # PhysX keeps contact state that cannot be saved: close, not bitwise.
-        assert torch.allclose(x, y, atol=1.0, rtol=0.1) if make.isaacgym else torch.equal(x, y), f.name
+        assert torch.allclose(x, y, atol=1.0, rtol=0.1) if make.isaacgym else torch.equal(x, y), (
+            f.name
+        )
 
 
 def test_non_finite_state_is_raised_with_its_world(make):

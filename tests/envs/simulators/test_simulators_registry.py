@@ -13,7 +13,10 @@ from go2_sevpo.envs.simulators.registry import make_simulator
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(ValueError, match="unknown simulator 'bullet', expected one of mujoco, mujoco-warp, isaacgym"):
+    with pytest.raises(
+        ValueError,
+        match="unknown simulator 'bullet', expected one of mujoco, mujoco-warp, isaacgym",
+    ):
         make_simulator("bullet", 1, [make_course("flat", 0.0, 0)])
 
 
@@ -27,7 +30,8 @@ def test_missing_package_is_one_clear_line(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(
-        ValueError, match=r"needs the packages mujoco-warp and warp-lang .*pip install 'go2-sevpo\[warp\]'"
+        ValueError,
+        match=r"needs the packages mujoco-warp and warp-lang .*pip install 'go2-sevpo\[warp\]'",
     ):
         make_simulator("mujoco-warp", 1, [make_course("flat", 0.0, 0)])
 
@@ -39,10 +43,17 @@ def warp_on_cpu(monkeypatch):
 
 
 def test_environment_runs_alike_on_both_back_ends(warp_on_cpu):
-    """Same seeds, same actions: the same courses and draws, and after 0.3 s of standing still nearly the same state."""
+    """Same seeds, same actions: the same courses and draws, and after 0.3 s of standing still
+    nearly the same state.
+    """
     states = {}
     for name in ("mujoco", "mujoco-warp"):
-        env = Go2Parkour(ParkourConfig(num_envs=4, courses=("simple", "hard"), shares=(0.5, 0.5), simulator=name), True)
+        env = Go2Parkour(
+            ParkourConfig(
+                num_envs=4, courses=("simple", "hard"), shares=(0.5, 0.5), simulator=name
+            ),
+            True,
+        )
         obs = env.reset(3)
         for _ in range(15):
             obs, _, cost, terminated, truncated, _ = env.step(torch.zeros(4, 12))
@@ -59,11 +70,14 @@ def test_environment_runs_alike_on_both_back_ends(warp_on_cpu):
 def test_overflow_is_raised_not_printed(warp_on_cpu, monkeypatch):
     from go2_sevpo.envs.simulators import mujoco_warp as module
 
-    monkeypatch.setattr(module, "CONSTRAINTS_PER_WORLD", 14)  # twelve rows of dry friction leave two for contacts
+    monkeypatch.setattr(
+        module, "CONSTRAINTS_PER_WORLD", 14
+    )  # twelve rows of dry friction leave two for contacts
     sim = module.MujocoWarpSimulator(2, [make_course("flat", 0.0, 0)])
     target = sim.read().joint_position
     with pytest.raises(
-        SimulationError, match="world 0 on course flat .* more contacts or constraints than were allocated"
+        SimulationError,
+        match="world 0 on course flat .* more contacts or constraints than were allocated",
     ):
         for _ in range(10):
             sim.step(target)
@@ -72,6 +86,12 @@ def test_overflow_is_raised_not_printed(warp_on_cpu, monkeypatch):
 
 def test_payload_out_of_range_is_refused(warp_on_cpu):
     sim = make_simulator("mujoco-warp", 1, [make_course("flat", 0.0, 0)])
-    with pytest.raises(ValueError, match=r"payload is \[100.0\] kg, expected within \[-5.0, 15.0\]"):
-        sim.assign(torch.tensor([0]), torch.tensor([0]), Dynamics(torch.ones(1), torch.tensor([100.0]), torch.ones(1)))
+    with pytest.raises(
+        ValueError, match=r"payload is \[100.0\] kg, expected within \[-5.0, 15.0\]"
+    ):
+        sim.assign(
+            torch.tensor([0]),
+            torch.tensor([0]),
+            Dynamics(torch.ones(1), torch.tensor([100.0]), torch.ones(1)),
+        )
     sim.close()

@@ -1,4 +1,6 @@
-"""CCAC: budgets from the data, the push on generated pairs, and a policy that feels what it has spent."""
+"""CCAC: budgets from the data, the push on generated pairs, and a policy that feels what it has
+spent.
+"""
 
 import numpy as np
 import pytest
@@ -13,9 +15,17 @@ from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.policies.torch_policy import load_policy, save_policy
 
 SMALL = {
-    "hidden": (32, 32), "vae_hidden": 32, "latent": 4, "batch": 128, "vae_steps": 400, "steps": 800, "rate": 3e-3, "actor_rate": 3e-3,
-    "horizon": 10, "weight_hidden": 16,
-}  # fmt: skip
+    "hidden": (32, 32),
+    "vae_hidden": 32,
+    "latent": 4,
+    "batch": 128,
+    "vae_steps": 400,
+    "steps": 800,
+    "rate": 3e-3,
+    "actor_rate": 3e-3,
+    "horizon": 10,
+    "weight_hidden": 16,
+}
 
 
 def make(dataset, members=None, **changes):
@@ -24,7 +34,9 @@ def make(dataset, members=None, **changes):
 
 
 def spenders(n=400, length=10):
-    """Ten steps in one state: action +0.5 earns 1 and costs 1, action -0.5 earns 0.5 and is free; each episode has its own share."""
+    """Ten steps in one state: action +0.5 earns 1 and costs 1, action -0.5 earns 0.5 and is free;
+    each episode has its own share.
+    """
     rng = np.random.default_rng(0)
     dear = rng.random((n, length)) < np.linspace(0, 1, n)[:, None]
     rows = n * length
@@ -32,15 +44,23 @@ def spenders(n=400, length=10):
     end = np.tile(np.arange(length) == length - 1, n).astype(np.float32)
     flat = dear.reshape(-1)
     columns = {
-        "observations": zeros, "next_observations": zeros,
-        "actions": (np.where(flat, 0.5, -0.5)[:, None] + 0.05 * rng.normal(size=(rows, 1))).astype(np.float32),
-        "rewards": np.where(flat, 1.0, 0.5).astype(np.float32), "costs": flat.astype(np.float32),
-        "terminals": end, "timeouts": 0 * end,
-    }  # fmt: skip
+        "observations": zeros,
+        "next_observations": zeros,
+        "actions": (np.where(flat, 0.5, -0.5)[:, None] + 0.05 * rng.normal(size=(rows, 1))).astype(
+            np.float32
+        ),
+        "rewards": np.where(flat, 1.0, 0.5).astype(np.float32),
+        "costs": flat.astype(np.float32),
+        "terminals": end,
+        "timeouts": 0 * end,
+    }
     table = {
-        "length": np.full(n, length), "return": columns["rewards"].reshape(n, -1).sum(1), "cost": dear.sum(1).astype(np.float32),
-        "success": np.ones(n, bool), "fall": np.zeros(n, bool),
-    }  # fmt: skip
+        "length": np.full(n, length),
+        "return": columns["rewards"].reshape(n, -1).sum(1),
+        "cost": dear.sum(1).astype(np.float32),
+        "success": np.ones(n, bool),
+        "fall": np.zeros(n, bool),
+    }
     return OfflineDataset([Episodes(columns, table)])
 
 
@@ -65,8 +85,12 @@ def trained(data, **changes):
 def test_policy_earns_while_its_budget_lasts_and_saves_when_it_is_spent():
     data = spenders()
     algorithm, vae, metrics = trained(data, episode_limit=5.0)
-    assert vae["class_right"] > 0.75, "the classifier must tell which pairs are dearer than a budget"
-    assert metrics["dear_share"] > 0.05, "generated pairs must include some that a budget does not allow"
+    assert vae["class_right"] > 0.75, (
+        "the classifier must tell which pairs are dearer than a budget"
+    )
+    assert metrics["dear_share"] > 0.05, (
+        "generated pairs must include some that a budget does not allow"
+    )
     policy = algorithm.policy()
     obs, noise = torch.zeros(2, 3), torch.zeros(2, 1, 1, 1)
     with torch.no_grad():
@@ -100,7 +124,9 @@ def test_members_do_not_feel_each_other(dataset):
     for stage in algorithm.stages:
         for step in range(2):
             algorithm.update(stage, step, dataset, generator)
-    assert algorithm.policy(member=1)(torch.zeros(3, 4), torch.zeros(3, 1, 1, 2), torch.zeros(3))[0].shape == (3, 2)
+    assert algorithm.policy(member=1)(torch.zeros(3, 4), torch.zeros(3, 1, 1, 2), torch.zeros(3))[
+        0
+    ].shape == (3, 2)
 
 
 def test_saved_loaded_and_exported_with_its_third_input(dataset, tmp_path):
@@ -120,7 +146,13 @@ def test_saved_loaded_and_exported_with_its_third_input(dataset, tmp_path):
     export_run(Args(tmp_path / "p.safetensors", tmp_path / "q.onnx", budget=3.0))
     other = OnnxPolicy(tmp_path / "q.onnx")
     assert other.contract["sampler"]["cost_budget"] == 3.0
-    assert other.act(obs.numpy(), noise.numpy(), spent.numpy())[1].tolist() == [3.0, 2.0, 1.0, 0.0, 0.0]
+    assert other.act(obs.numpy(), noise.numpy(), spent.numpy())[1].tolist() == [
+        3.0,
+        2.0,
+        1.0,
+        0.0,
+        0.0,
+    ]
 
 
 def test_a_budget_is_refused_where_there_is_none(dataset, tmp_path):

@@ -23,16 +23,23 @@ def make(name, dataset, members=None, **changes):
 
 
 def bandit(n=2000):
-    """One state, one step: actions near +0.5 earn 1 and cost 1, actions near -0.5 earn 0.5 and cost nothing."""
+    """One state, one step: actions near +0.5 earn 1 and cost 1, actions near -0.5 earn 0.5 and cost
+    nothing.
+    """
     rng = np.random.default_rng(0)
     good = rng.random(n) < 0.5
     zeros, ones = np.zeros((n, 3), np.float32), np.ones(n, np.float32)
     columns = {
-        "observations": zeros, "next_observations": zeros,
-        "actions": (np.where(good, -0.5, 0.5)[:, None] + 0.05 * rng.normal(size=(n, 1))).astype(np.float32),
-        "rewards": np.where(good, 0.5, 1.0).astype(np.float32), "costs": np.where(good, 0.0, 1.0).astype(np.float32),
-        "terminals": ones, "timeouts": 0 * ones,
-    }  # fmt: skip
+        "observations": zeros,
+        "next_observations": zeros,
+        "actions": (np.where(good, -0.5, 0.5)[:, None] + 0.05 * rng.normal(size=(n, 1))).astype(
+            np.float32
+        ),
+        "rewards": np.where(good, 0.5, 1.0).astype(np.float32),
+        "costs": np.where(good, 0.0, 1.0).astype(np.float32),
+        "terminals": ones,
+        "timeouts": 0 * ones,
+    }
     table = {
         "length": np.ones(n, int),
         "return": columns["rewards"],
@@ -74,7 +81,9 @@ def test_cpq_backs_up_reward_only_through_actions_within_the_limit(dataset):
 
 
 def test_cpq_pushes_the_trained_cost_critic_up_on_actions_unlike_the_data():
-    """The mechanism public code lost: without the push, the costs of unseen actions are whatever the network extrapolates."""
+    """The mechanism public code lost: without the push, the costs of unseen actions are whatever
+    the network extrapolates.
+    """
     data = bandit()
     algorithm = make("cpq", data, limit=0.3, steps=600, rate=3e-3)
     for step in range(600):
@@ -100,7 +109,9 @@ def test_cpq_push_ends_at_the_margin_unless_as_printed(dataset, push):
         net.layers[-1].bias.data.fill_(2.0)
     batch = dataset.sample((64,), torch.Generator().manual_seed(0))
     batch = replace(
-        batch, cost=torch.full_like(batch.cost, 2.0 * (1 - 0.99)), terminal=torch.zeros_like(batch.terminal)
+        batch,
+        cost=torch.full_like(batch.cost, 2.0 * (1 - 0.99)),
+        terminal=torch.zeros_like(batch.terminal),
     )
     algorithm.update_critics(batch, torch.Generator().manual_seed(0))
     force = algorithm.q_c.layers[-1].bias.grad.abs().max().item()
@@ -127,8 +138,18 @@ def test_soft_chi_square_and_its_inverse_fit_together():
 def test_coptidice_takes_the_reward_it_may_and_no_more(limit, side):
     """With room for the cost it imitates the dear action, without it the cheap one."""
     data = bandit()
-    # One step: the discounted value is the immediate cost, so the normalised limit is (1 - gamma) limit; gamma near 0 keeps them equal.
-    algorithm = make("coptidice", data, limit=limit, gamma=0.01, reward_scale=1.0, rate=3e-3, alpha=0.1, steps=2000)
+    # One step: the discounted value is the immediate cost, so the normalised limit is (1 - gamma)
+    # limit; gamma near 0 keeps them equal.
+    algorithm = make(
+        "coptidice",
+        data,
+        limit=limit,
+        gamma=0.01,
+        reward_scale=1.0,
+        rate=3e-3,
+        alpha=0.1,
+        steps=2000,
+    )
     generator = torch.Generator().manual_seed(0)
     for step in range(2000):
         metrics = algorithm.update("policy", step, data, generator)
@@ -139,7 +160,9 @@ def test_coptidice_takes_the_reward_it_may_and_no_more(limit, side):
 @pytest.mark.parametrize("name", ["cpq", "coptidice"])
 def test_trains_finite_changes_every_network_and_members_keep_apart(dataset, name):
     lone, pair = make(name, dataset), make(name, dataset, 2)
-    before = {k: {n: p.clone() for n, p in getattr(lone, k).named_parameters()} for k in lone.modules}
+    before = {
+        k: {n: p.clone() for n, p in getattr(lone, k).named_parameters()} for k in lone.modules
+    }
     generator = torch.Generator().manual_seed(0)
     for step in range(30):
         metrics = lone.update("policy", step, dataset, generator)
@@ -156,7 +179,9 @@ def test_trains_finite_changes_every_network_and_members_keep_apart(dataset, nam
             algorithm.update("policy", step, dataset, torch.Generator().manual_seed(step))
     obs, noise = torch.randn(6, 4), torch.zeros(6, 1, 1, 2)
     assert torch.equal(again.policy(member=0)(obs, noise)[0], other.policy(member=0)(obs, noise)[0])
-    assert not torch.equal(again.policy(member=1)(obs, noise)[0], other.policy(member=1)(obs, noise)[0])
+    assert not torch.equal(
+        again.policy(member=1)(obs, noise)[0], other.policy(member=1)(obs, noise)[0]
+    )
 
 
 @pytest.mark.parametrize("name", ["cpq", "coptidice"])

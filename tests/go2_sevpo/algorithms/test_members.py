@@ -9,11 +9,25 @@ from go2_sevpo.networks.layers import Critic, Denoiser, Value, member
 ACTOR = {"width": 16, "depth": 2, "actor": "resnet", "dropout": 0.0}
 CRITICS = {"critic_hidden": [16, 16], "critic_batch": 32, "limit": 0.05}
 SETTINGS = {
-    "sevpo": {**ACTOR, **CRITICS, "critic_steps": 15, "policy_steps": 15, "actor_batch": 32, "actor_updates": 1, "trust_start": 0.3},
-    "fisor": {**ACTOR, "critic_hidden": [16, 16], "critic_batch": 32, "actor_batch": 32, "steps": 15},
+    "sevpo": {
+        **ACTOR,
+        **CRITICS,
+        "critic_steps": 15,
+        "policy_steps": 15,
+        "actor_batch": 32,
+        "actor_updates": 1,
+        "trust_start": 0.3,
+    },
+    "fisor": {
+        **ACTOR,
+        "critic_hidden": [16, 16],
+        "critic_batch": 32,
+        "actor_batch": 32,
+        "steps": 15,
+    },
     "bc": {**ACTOR, "steps": 15, "batch": 32},
     "bc-choice": {**ACTOR, **CRITICS, "critic_steps": 15, "steps": 15, "batch": 32},
-}  # fmt: skip
+}
 
 
 def train(name, dataset, members, disturb=None):
@@ -54,7 +68,10 @@ def test_one_member_learns_what_a_plain_network_learns(dataset, name):
     """Same weights, same draws: only the order of sums differs."""
     torch.manual_seed(0)
     config = make_config(name, SETTINGS[name])
-    single, batched = make_algorithm(name, config, dataset), make_algorithm(name, config, dataset, 1)
+    single, batched = (
+        make_algorithm(name, config, dataset),
+        make_algorithm(name, config, dataset, 1),
+    )
     for key in batched.modules:
         plain = member(getattr(batched, key), 0)
         getattr(single, key).load_state_dict(plain.state_dict())
@@ -78,7 +95,9 @@ def test_taking_a_member_out_keeps_its_function():
             p.data.add_(0.1 * torch.randn_like(p))  # norms too get members of their own
         whole = denoiser(denoiser.encode(obs), act, denoiser.steps(5)[:, 2:3])
         one = member(denoiser, 1)
-        assert torch.allclose(one(one.encode(obs[1]), act[1], one.steps(5)[2:3]), whole[1], atol=1e-6)
+        assert torch.allclose(
+            one(one.encode(obs[1]), act[1], one.steps(5)[2:3]), whole[1], atol=1e-6
+        )
     assert critic(obs, act).shape == (2, 3, 7)
     assert torch.allclose(member(critic, 2)(obs[2], act[2]), critic(obs, act)[:, 2], atol=1e-6)
     assert torch.allclose(member(value, 0)(obs[0]), value(obs)[0], atol=1e-6)

@@ -1,4 +1,6 @@
-"""Tests that would catch the faults of the published release, and the readings chosen for the paper's gaps."""
+"""Tests that would catch the faults of the published release, and the readings chosen for the
+paper's gaps.
+"""
 
 import copy
 import dataclasses
@@ -9,13 +11,29 @@ import torch
 
 from go2_sevpo.algorithms import regions
 from go2_sevpo.algorithms.selection import Selection
-from go2_sevpo.algorithms.sevpo import Sevpo, SevpoConfig, constrained_reward, expectile_loss, soft_exp
+from go2_sevpo.algorithms.sevpo import (
+    Sevpo,
+    SevpoConfig,
+    constrained_reward,
+    expectile_loss,
+    soft_exp,
+)
 from go2_sevpo.data.dataset import Batch, OfflineDataset
 
 SMALL = {
-    "critic_steps": 40, "policy_steps": 40, "critic_hidden": (32, 32), "critic_batch": 32, "actor_batch": 32,
-    "actor_updates": 1, "actor": "mlp", "width": 32, "depth": 2, "dropout": 0.0, "limit": 0.3, "delta": 0.3,
-}  # fmt: skip
+    "critic_steps": 40,
+    "policy_steps": 40,
+    "critic_hidden": (32, 32),
+    "critic_batch": 32,
+    "actor_batch": 32,
+    "actor_updates": 1,
+    "actor": "mlp",
+    "width": 32,
+    "depth": 2,
+    "dropout": 0.0,
+    "limit": 0.3,
+    "delta": 0.3,
+}
 
 
 def make(dataset, members=None, **changes):
@@ -80,7 +98,9 @@ def _one_row(dataset, terminal, cost, timeout=0.0):
     [(0.0, "terminals", False), (1.0, "terminals", True), (0.0, "release", True)],
 )
 def test_only_true_terminals_stop_the_bootstrap(dataset, terminal, bootstrap, stops):
-    """Every row is also a time-out: it must not stop the backup unless the release's way is asked for."""
+    """Every row is also a time-out: it must not stop the backup unless the release's way is asked
+    for.
+    """
     algorithm = make(dataset, alpha=1.0, bootstrap=bootstrap)
     with torch.no_grad():
         algorithm.v_c.net[-1].weight.zero_()
@@ -108,13 +128,17 @@ def test_reward_critic_also_bootstraps_through_time_outs_only(dataset):
 
 
 def _bandit(seed=0):
-    """One-step episodes; every action costs its first coordinate's distance from -0.8; no state is safe."""
+    """One-step episodes; every action costs its first coordinate's distance from -0.8; no state is
+    safe.
+    """
     import numpy as np
 
     from tests.conftest import make_episodes
 
     data = make_episodes(lengths=(1,) * 400, n_obs=2, n_act=1, seed=seed, fall_every=1)
-    data.columns["costs"] = (5.0 + 5.0 * np.abs(data.columns["actions"][:, 0] + 0.8)).astype(np.float32)
+    data.columns["costs"] = (5.0 + 5.0 * np.abs(data.columns["actions"][:, 0] + 0.8)).astype(
+        np.float32
+    )
     return OfflineDataset([data])
 
 
@@ -129,8 +153,15 @@ def sampled_cost(algorithm, data):
 def test_unsafe_objective_moves_the_actor_and_lowers_the_sampled_cost(objective):
     data = _bandit()
     algorithm = make(
-        data, critic_steps=600, policy_steps=150, limit=0.5, critic_batch=128, actor_batch=128, rate=2e-3, unsafe_objective=objective
-    )  # fmt: skip
+        data,
+        critic_steps=600,
+        policy_steps=150,
+        limit=0.5,
+        critic_batch=128,
+        actor_batch=128,
+        rate=2e-3,
+        unsafe_objective=objective,
+    )
     generator = torch.Generator().manual_seed(0)
     for step in range(600):
         metrics = algorithm.update("critics", step, data, generator)
@@ -145,16 +176,23 @@ def test_unsafe_objective_moves_the_actor_and_lowers_the_sampled_cost(objective)
 @pytest.mark.parametrize("members", [None, 2])
 def test_search_leaves_a_shallow_valley_of_the_cost_for_a_deep_one(dataset, members):
     """All data actions lie at 0.8, at the bottom of a valley with Q_c 1; at -0.8 is one with Q_c 0."""
-    algorithm = make(dataset, members=members, unsafe_objective="search", normalize_advantage=False, mu2=20.0)
+    algorithm = make(
+        dataset, members=members, unsafe_objective="search", normalize_advantage=False, mu2=20.0
+    )
     algorithm.q_c_target = lambda obs, act: torch.stack(
         [torch.minimum((act + 0.8).abs().amax(-1), 1.0 + (act - 0.8).abs().amax(-1))] * 2
     )
-    shape, generator = (200,) if members is None else (members, 200), torch.Generator().manual_seed(0)
+    shape, generator = (
+        (200,) if members is None else (members, 200),
+        torch.Generator().manual_seed(0),
+    )
     n_obs, n_act = dataset.num_obs, dataset.num_actions
     obs, data = torch.zeros(*shape, n_obs), torch.full((*shape, n_act), 0.8)
     found = algorithm._found_actions(obs, data, torch.zeros(shape), torch.ones(shape), generator)
     assert found.shape == data.shape and (found < 0.2).float().mean() > 0.9
-    algorithm.config = dataclasses.replace(algorithm.config, mu2=0.0)  # no preference: as likely anywhere
+    algorithm.config = dataclasses.replace(
+        algorithm.config, mu2=0.0
+    )  # no preference: as likely anywhere
     found = algorithm._found_actions(obs, data, torch.zeros(shape), torch.ones(shape), generator)
     assert 0.4 < (found[..., 0] < 0.0).float().mean() < 0.6
 
@@ -182,13 +220,28 @@ def test_the_printed_sign_raises_the_sampled_cost():
 @pytest.mark.parametrize("objective", ["gradient", "search", "awr", "none", "printed"])
 @pytest.mark.parametrize("trust", ["added", "printed", "off"])
 def test_every_unsafe_option_trains_to_finite_weights(dataset, objective, trust):
-    algorithm = make(dataset, unsafe_objective=objective, trust_region=trust, limit=0.05, policy_steps=20)
+    algorithm = make(
+        dataset, unsafe_objective=objective, trust_region=trust, limit=0.05, policy_steps=20
+    )
     metrics = train(algorithm, dataset)
     assert torch.isfinite(parameters(algorithm.actor)).all()
     assert all(torch.isfinite(v) for v in metrics.values())
 
 
-@pytest.mark.parametrize("changes", [{"advantage": "paper"}, {"penalty": "paper"}, {"penalty": "none"}, {"normalize_weights": False}, {"normalize_advantage": False}, {"data_cost_penalty": 0.5}, {"unsafe_cloning": 0.1}, {"warmup": 0.5}, {"prediction": "clean"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"advantage": "paper"},
+        {"penalty": "paper"},
+        {"penalty": "none"},
+        {"normalize_weights": False},
+        {"normalize_advantage": False},
+        {"data_cost_penalty": 0.5},
+        {"unsafe_cloning": 0.1},
+        {"warmup": 0.5},
+        {"prediction": "clean"},
+    ],
+)
 def test_every_safe_option_trains_and_changes_the_result(dataset, changes):
     plain, changed = make(dataset, limit=0.05), make(dataset, limit=0.05, **changes)
     train(plain, dataset)
@@ -257,7 +310,9 @@ def test_state_dict_restores_everything_training_changes(dataset):
     for step in range(10):
         other.update("policy", step, dataset, generator)
     for name in Sevpo.modules:
-        assert torch.equal(parameters(getattr(algorithm, name)), parameters(getattr(other, name))), name
+        assert torch.equal(
+            parameters(getattr(algorithm, name)), parameters(getattr(other, name))
+        ), name
 
 
 def test_floor_keeps_the_backup_from_going_below_zero(dataset):
@@ -276,7 +331,9 @@ def test_floor_keeps_the_backup_from_going_below_zero(dataset):
 
 def test_cost_of_following_the_data_ends_with_the_episode():
     cost = torch.tensor([1.0, 0, 2, 0, 4, 0, 1])
-    value = torch.tensor([[10.0, 20, 30, 40, 0, 60, 0]])  # of the successors; episodes of 5 and 2 rows
+    value = torch.tensor(
+        [[10.0, 20, 30, 40, 0, 60, 0]]
+    )  # of the successors; episodes of 5 and 2 rows
     last = torch.tensor([4, 4, 4, 4, 4, 6, 6])
     assert regions.cost_ahead(cost, value, last, 1).tolist() == [[11.0, 20, 32, 40, 4, 60, 1]]
     assert regions.cost_ahead(cost, value, last, 3).tolist() == [[33.0, 42, 6, 4, 4, 1, 1]]
@@ -294,12 +351,16 @@ def test_lookahead_leaves_out_what_the_data_pay_for_later(dataset, members):
         with torch.no_grad():
             q_c = algorithm.q_c_target(everything.obs, everything.act).amax(0)
             after = algorithm.v_c(everything.next_obs).clamp_min(0.0) * (1.0 - everything.terminal)
-            algorithm.limit = float(q_c.quantile(0.98))  # hardly trained networks: a limit that some rows exceed
+            algorithm.limit = float(
+                q_c.quantile(0.98)
+            )  # hardly trained networks: a limit that some rows exceed
             expected = regions.split(algorithm.v_c(everything.obs), q_c, algorithm.limit)[0]
         for i, last in enumerate(dataset.last_row().tolist()):
             if lookahead:
                 end = min(i + lookahead - 1, last)
-                expected[..., i] &= dataset.cost[i : end + 1].sum() + after[..., end] <= algorithm.limit
+                expected[..., i] &= (
+                    dataset.cost[i : end + 1].sum() + after[..., end] <= algorithm.limit
+                )
         train(algorithm, dataset, ("policy",))
         assert torch.equal(algorithm.selection.safe, expected)
         shares[lookahead] = float(expected.float().mean())

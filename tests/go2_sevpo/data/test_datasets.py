@@ -15,7 +15,9 @@ from tests.conftest import make_episodes
 def folder(tmp_path):
     entries = [
         shards.write_shard(
-            tmp_path / f"{k:02d}.hdf5", make_episodes(seed=k), {"source": {"policy": "p", "course": "c"}}
+            tmp_path / f"{k:02d}.hdf5",
+            make_episodes(seed=k),
+            {"source": {"policy": "p", "course": "c"}},
         )
         for k in range(3)
     ]
@@ -32,7 +34,9 @@ def test_written_folder_validates_and_loads_every_transition(folder):
     batch = data.rows(torch.arange(75, 150))
     raw = batch.obs * data.std + data.mean
     assert np.allclose(raw.numpy(), one.columns["observations"], atol=1e-5)
-    assert np.allclose((batch.next_obs * data.std + data.mean).numpy(), one.columns["next_observations"], atol=1e-5)
+    assert np.allclose(
+        (batch.next_obs * data.std + data.mean).numpy(), one.columns["next_observations"], atol=1e-5
+    )
     assert np.array_equal(batch.reward.numpy(), one.columns["rewards"])
     assert np.array_equal(batch.terminal.numpy(), one.columns["terminals"])
 
@@ -41,7 +45,9 @@ def test_successor_of_an_episodes_last_row_is_its_own(folder):
     data = load(folder)
     last = torch.tensor([19])  # the first episode has 20 steps
     after = data.rows(last).next_obs * data.std + data.mean
-    assert np.allclose(after.numpy()[0], make_episodes(seed=0).columns["next_observations"][19], atol=1e-5)
+    assert np.allclose(
+        after.numpy()[0], make_episodes(seed=0).columns["next_observations"][19], atol=1e-5
+    )
 
 
 def test_observations_are_normalised(folder):
@@ -106,12 +112,16 @@ def test_episode_without_an_end_is_refused(tmp_path, episodes):
 
 def test_shards_with_wrong_successors_are_refused(tmp_path, episodes):
     episodes.columns["next_observations"][3] += 1
-    with pytest.raises(DatasetError, match="next_observations at row 3 differ from the following observations"):
+    with pytest.raises(
+        DatasetError, match="next_observations at row 3 differ from the following observations"
+    ):
         shards.write_shard(tmp_path / "x.hdf5", episodes, {})
 
 
 def test_successors_of_others_are_kept_as_they_are(episodes):
-    """Files of others may hold successors that are not the next row: every row gets back exactly what the file says."""
+    """Files of others may hold successors that are not the next row: every row gets back exactly
+    what the file says.
+    """
     for row in (0, 3, 18, 40, 74):
         episodes.columns["next_observations"][row] += 1 + row
     data = OfflineDataset([episodes])
@@ -154,5 +164,8 @@ def test_several_folders_are_one_dataset_and_must_be_of_one_environment(tmp_path
     assert len(joined) == 150 and len(joined.manifest["shards"]) == 2
     first = load(folders[0])
     assert torch.allclose(joined.act[:75], first.act)
-    with pytest.raises(DatasetError, match="datasets differ in environment: {'name': 'one'} and {'name': 'another'}"):
+    with pytest.raises(
+        DatasetError,
+        match="datasets differ in environment: {'name': 'one'} and {'name': 'another'}",
+    ):
         load(folders[0], folders[2])

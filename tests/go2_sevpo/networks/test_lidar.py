@@ -1,4 +1,6 @@
-"""Nearness of what a lidar sees: the same numbers in training, in the policy and in the exported file."""
+"""Nearness of what a lidar sees: the same numbers in training, in the policy and in the exported
+file.
+"""
 
 import json
 
@@ -20,11 +22,19 @@ from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.policies.torch_policy import load_policy, save_policy
 
 SMALL = {
-    "sevpo": {"critic_steps": 2, "policy_steps": 2, "actor": "mlp", "width": 8, "depth": 2, "critic_hidden": (8, 8), "lookahead": 5},
+    "sevpo": {
+        "critic_steps": 2,
+        "policy_steps": 2,
+        "actor": "mlp",
+        "width": 8,
+        "depth": 2,
+        "critic_hidden": (8, 8),
+        "lookahead": 5,
+    },
     "cpq": {"steps": 2, "hidden": (8, 8), "vae_hidden": 8},
     "ccac": {"vae_steps": 2, "steps": 2, "hidden": (8, 8), "vae_hidden": 8, "latent": 2},
     "bc": {"steps": 2, "width": 8, "depth": 2},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +57,9 @@ def car(tmp_path_factory):
 def test_nearness_of_readings():
     obs = torch.tensor([[5.0, 0.0, 0.9, 1.0]])
     found = with_nearness(obs, (1, 0.1))
-    assert torch.allclose(found, torch.tensor([[5.0, 0.0, 0.9, 1.0, 0.0, float(np.exp(-1.0)), 1.0]]))
+    assert torch.allclose(
+        found, torch.tensor([[5.0, 0.0, 0.9, 1.0, 0.0, float(np.exp(-1.0)), 1.0]])
+    )
     assert with_nearness(obs, None) is obs
 
 
@@ -91,22 +103,41 @@ def test_policies_take_raw_observations(car, tmp_path, name):
         nearer[:, 30] = 1.0
         assert not torch.equal(policy(nearer, noise, *spent)[0], expected)
     export_run(Export(tmp_path / "p.safetensors", tmp_path / "p.onnx", candidates=1))
-    found = OnnxPolicy(tmp_path / "p.onnx").act(obs.numpy(), noise.numpy(), np.zeros(6, np.float32))[0]
+    found = OnnxPolicy(tmp_path / "p.onnx").act(
+        obs.numpy(), noise.numpy(), np.zeros(6, np.float32)
+    )[0]
     assert np.abs(found - expected.numpy()).max() < 1e-5
 
 
-@pytest.mark.parametrize(("length", "share", "expected"), [(0.1, None, 0.3), (0.0, None, 1.0), (0.1, 0.7, 0.7)])
-def test_candidates_are_judged_by_less_than_the_limit_where_networks_see_nearness(car, length, share, expected):
+@pytest.mark.parametrize(
+    ("length", "share", "expected"), [(0.1, None, 0.3), (0.0, None, 1.0), (0.1, 0.7, 0.7)]
+)
+def test_candidates_are_judged_by_less_than_the_limit_where_networks_see_nearness(
+    car, length, share, expected
+):
     config = make_config("sevpo", {**SMALL["sevpo"], "episode_limit": 10.0, "acting_share": share})
-    algorithm = make_algorithm("sevpo", config, load(car, lidar_length=length, origin_of=origin_of_file))
+    algorithm = make_algorithm(
+        "sevpo", config, load(car, lidar_length=length, origin_of=origin_of_file)
+    )
     assert algorithm.policy("escape").limit == pytest.approx(expected * algorithm.limit)
 
 
-@pytest.mark.parametrize(("preset", "length", "expected"), [("safety", None, 0.1), ("paper", None, None), ("safety", 0.0, None)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("preset", "length", "expected"),
+    [("safety", None, 0.1), ("paper", None, None), ("safety", 0.0, None)],
+)
 def test_go2_train_uses_it_where_there_is_a_lidar(car, tmp_path, preset, length, expected):
     settings = ["steps=2", "width=8", "depth=2"]
     assert train(
-        Train((car,), tmp_path / "run", "bc", preset, set=settings, lidar_length=length, origin_of=origin_of_file)
+        Train(
+            (car,),
+            tmp_path / "run",
+            "bc",
+            preset,
+            set=settings,
+            lidar_length=length,
+            origin_of=origin_of_file,
+        )
     )
     info = json.loads((tmp_path / "run" / "config.json").read_text())
     assert info["dataset"].get("lidar_length") == expected

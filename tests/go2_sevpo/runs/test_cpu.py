@@ -30,7 +30,11 @@ def test_the_check_sees_bfloat16(monkeypatch):
     exact = torch.Tensor.__matmul__
 
     def rough(a, b):
-        return exact(a.bfloat16(), b.bfloat16()).to(a.dtype) if a.dtype == torch.float32 else exact(a, b)
+        return (
+            exact(a.bfloat16(), b.bfloat16()).to(a.dtype)
+            if a.dtype == torch.float32
+            else exact(a, b)
+        )
 
     monkeypatch.setattr(torch.Tensor, "__matmul__", rough)
     assert cpu.product_error() > cpu.RELATIVE_ERROR

@@ -21,10 +21,14 @@ with sole_writer(Path(sys.argv[1])):
 
 def test_a_folder_held_by_another_process_is_refused_until_that_one_dies(tmp_path):
     folder = tmp_path / "run"
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert holder.stdout.readline().strip() == "held"
-        with pytest.raises(BusyError, match="run is being written by another process"), sole_writer(folder):
+        with pytest.raises(BusyError, match="run is being written by another process"), sole_writer(
+            folder
+        ):
             raise AssertionError("two writers")
     finally:
         os.kill(holder.pid, signal.SIGKILL)

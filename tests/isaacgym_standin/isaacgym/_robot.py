@@ -1,4 +1,6 @@
-"""URDF to MJCF: bodies depth first, siblings sorted, fixed joints merged unless marked ``dont_collapse``."""
+"""URDF to MJCF: bodies depth first, siblings sorted, fixed joints merged unless marked
+``dont_collapse``.
+"""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -11,11 +13,13 @@ def _floats(text):
 
 def _rpy_matrix(rpy):
     (cr, cp, cy), (sr, sp, sy) = np.cos(rpy), np.sin(rpy)
-    return np.array([
-        [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
-        [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
-        [-sp, cp * sr, cp * cr],
-    ])  # fmt: skip
+    return np.array(
+        [
+            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+            [-sp, cp * sr, cp * cr],
+        ]
+    )
 
 
 def _quaternion(rpy):
@@ -40,8 +44,14 @@ class Robot:
         found = set()
         for joint in root.findall("joint"):
             parent, child = joint.find("parent").get("link"), joint.find("child").get("link")
-            if joint.get("type") == "fixed" and options.collapse_fixed_joints and joint.get("dont_collapse") != "true":
-                raise NotImplementedError(f"the stand-in cannot merge the fixed joint {joint.get('name')}")
+            if (
+                joint.get("type") == "fixed"
+                and options.collapse_fixed_joints
+                and joint.get("dont_collapse") != "true"
+            ):
+                raise NotImplementedError(
+                    f"the stand-in cannot merge the fixed joint {joint.get('name')}"
+                )
             self.children[parent].append((child, joint))
             found.add(child)
         (self.root,) = [name for name in self.links if name not in found]
@@ -96,7 +106,9 @@ class Robot:
     def mjcf(self, dt, gravity, meshes, self_collision):
         """The whole scene; ``meshes`` is a list of (name, convex vertices (V, 3))."""
         assets = "".join(f'<mesh name="{n}" vertex="{_text(v.flatten())}"/>' for n, v in meshes)
-        ground = "".join(f'<geom name="{n}" class="ground" type="mesh" mesh="{n}"/>' for n, _ in meshes)
+        ground = "".join(
+            f'<geom name="{n}" class="ground" type="mesh" mesh="{n}"/>' for n, _ in meshes
+        )
         bits = 'contype="2" conaffinity="3"' if self_collision else 'contype="0" conaffinity="1"'
         return f"""<mujoco><compiler angle="radian" autolimits="true"/>
 <option timestep="{dt}" gravity="{_text(gravity)}" integrator="implicitfast" cone="pyramidal"/>

@@ -48,39 +48,73 @@ class _Fixed:
 
 class PhysXParams(_Fixed):
     fields = (
-        ("use_gpu", False), ("num_threads", 0), ("solver_type", 1), ("num_position_iterations", 4),
-        ("num_velocity_iterations", 1), ("contact_offset", 0.02), ("rest_offset", 0.001),
-        ("bounce_threshold_velocity", 0.2), ("max_depenetration_velocity", 100.0), ("max_gpu_contact_pairs", 2**20),
-        ("default_buffer_size_multiplier", 2.0), ("contact_collection", CC_ALL_SUBSTEPS), ("num_subscenes", 0),
-    )  # fmt: skip
+        ("use_gpu", False),
+        ("num_threads", 0),
+        ("solver_type", 1),
+        ("num_position_iterations", 4),
+        ("num_velocity_iterations", 1),
+        ("contact_offset", 0.02),
+        ("rest_offset", 0.001),
+        ("bounce_threshold_velocity", 0.2),
+        ("max_depenetration_velocity", 100.0),
+        ("max_gpu_contact_pairs", 2**20),
+        ("default_buffer_size_multiplier", 2.0),
+        ("contact_collection", CC_ALL_SUBSTEPS),
+        ("num_subscenes", 0),
+    )
 
 
 class SimParams(_Fixed):
     fields = (
-        ("dt", 1 / 60), ("substeps", 2), ("up_axis", 0), ("gravity", lambda: Vec3(0, -9.8, 0)),
-        ("use_gpu_pipeline", False), ("physx", PhysXParams), ("num_client_threads", 0),
-    )  # fmt: skip
+        ("dt", 1 / 60),
+        ("substeps", 2),
+        ("up_axis", 0),
+        ("gravity", lambda: Vec3(0, -9.8, 0)),
+        ("use_gpu_pipeline", False),
+        ("physx", PhysXParams),
+        ("num_client_threads", 0),
+    )
 
 
 class TriangleMeshParams(_Fixed):
     fields = (
-        ("nb_vertices", 0), ("nb_triangles", 0), ("transform", Transform), ("static_friction", 1.0),
-        ("dynamic_friction", 1.0), ("restitution", 0.0), ("segmentation_id", 0),
-    )  # fmt: skip
+        ("nb_vertices", 0),
+        ("nb_triangles", 0),
+        ("transform", Transform),
+        ("static_friction", 1.0),
+        ("dynamic_friction", 1.0),
+        ("restitution", 0.0),
+        ("segmentation_id", 0),
+    )
 
 
 class PlaneParams(_Fixed):
-    fields = (("normal", lambda: Vec3(0, 1, 0)), ("distance", 0.0), ("static_friction", 1.0), ("dynamic_friction", 1.0),
-              ("restitution", 0.0), ("segmentation_id", 0))  # fmt: skip
+    fields = (
+        ("normal", lambda: Vec3(0, 1, 0)),
+        ("distance", 0.0),
+        ("static_friction", 1.0),
+        ("dynamic_friction", 1.0),
+        ("restitution", 0.0),
+        ("segmentation_id", 0),
+    )
 
 
 class AssetOptions(_Fixed):
     fields = (
-        ("default_dof_drive_mode", 0), ("collapse_fixed_joints", False), ("replace_cylinder_with_capsule", False),
-        ("flip_visual_attachments", True), ("fix_base_link", False), ("density", 1000.0), ("angular_damping", 0.5),
-        ("linear_damping", 0.0), ("max_angular_velocity", 64.0), ("max_linear_velocity", 1000.0), ("armature", 0.0),
-        ("thickness", 0.02), ("disable_gravity", False),
-    )  # fmt: skip
+        ("default_dof_drive_mode", 0),
+        ("collapse_fixed_joints", False),
+        ("replace_cylinder_with_capsule", False),
+        ("flip_visual_attachments", True),
+        ("fix_base_link", False),
+        ("density", 1000.0),
+        ("angular_damping", 0.5),
+        ("linear_damping", 0.0),
+        ("max_angular_velocity", 64.0),
+        ("max_linear_velocity", 1000.0),
+        ("armature", 0.0),
+        ("thickness", 0.02),
+        ("disable_gravity", False),
+    )
 
 
 class CameraProperties(_Fixed):
@@ -88,17 +122,32 @@ class CameraProperties(_Fixed):
 
 
 class RigidShapeProperties(_Fixed):
-    fields = (("friction", 1.0), ("restitution", 0.0), ("rolling_friction", 0.0), ("torsion_friction", 0.0))
+    fields = (
+        ("friction", 1.0),
+        ("restitution", 0.0),
+        ("rolling_friction", 0.0),
+        ("torsion_friction", 0.0),
+    )
 
 
 class RigidBodyProperties(_Fixed):
     fields = (("mass", 0.0), ("com", Vec3))
 
 
-_DOF = np.dtype([
-    ("hasLimits", "?"), ("lower", "f4"), ("upper", "f4"), ("driveMode", "i4"), ("velocity", "f4"), ("effort", "f4"),
-    ("stiffness", "f4"), ("damping", "f4"), ("friction", "f4"), ("armature", "f4"),
-])  # fmt: skip
+_DOF = np.dtype(
+    [
+        ("hasLimits", "?"),
+        ("lower", "f4"),
+        ("upper", "f4"),
+        ("driveMode", "i4"),
+        ("velocity", "f4"),
+        ("effort", "f4"),
+        ("stiffness", "f4"),
+        ("damping", "f4"),
+        ("friction", "f4"),
+        ("armature", "f4"),
+    ]
+)
 
 
 class _Asset:
@@ -122,7 +171,9 @@ class _Sim:
         p, robot = self.params, env.asset.robot
         hulls = [(f"ground_{k}", v) for k, (v, _) in enumerate(self.meshes)]
         gravity = (p.gravity.x, p.gravity.y, p.gravity.z)
-        env.model = mujoco.MjModel.from_xml_string(robot.mjcf(p.dt, gravity, hulls, env.filter == 0))
+        env.model = mujoco.MjModel.from_xml_string(
+            robot.mjcf(p.dt, gravity, hulls, env.filter == 0)
+        )
         env.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET.value
         env.data = mujoco.MjData(env.model)
         env.data.qpos[:3] = (env.pose.p.x, env.pose.p.y, env.pose.p.z)
@@ -130,19 +181,26 @@ class _Sim:
         env.qadr = np.array([m.joint(n).qposadr[0] for n in robot.dofs])
         env.vadr = np.array([m.joint(n).dofadr[0] for n in robot.dofs])
         env.body_ids = np.array([m.body(n).id for n in robot.bodies])
-        m.dof_frictionloss[env.vadr], m.dof_armature[env.vadr] = env.dof_props["friction"], env.dof_props["armature"]
+        m.dof_frictionloss[env.vadr], m.dof_armature[env.vadr] = (
+            env.dof_props["friction"],
+            env.dof_props["armature"],
+        )
         for k, body in enumerate(env.body_props):
             m.body_mass[env.body_ids[k]] = body.mass
         mujoco.mj_setConst(m, env.data)
         self.friction(env)
 
     def friction(self, env):
-        """PhysX averages the materials; MuJoCo takes that of the geom with the higher priority, the ground's."""
+        """PhysX averages the materials; MuJoCo takes that of the geom with the higher priority, the
+        ground's.
+        """
         if not hasattr(env, "model"):
             return
         values = {s.friction for s in env.shape_props}
         if len(values) != 1:
-            raise NotImplementedError("the stand-in wants one friction coefficient for all shapes of an actor")
+            raise NotImplementedError(
+                "the stand-in wants one friction coefficient for all shapes of an actor"
+            )
         for k, (_, ground) in enumerate(self.meshes):
             env.model.geom(f"ground_{k}").friction[0] = 0.5 * (ground + values.copy().pop())
 
@@ -153,7 +211,11 @@ class _Viewer:
     def __init__(self, sim, properties):
         if not isinstance(properties, CameraProperties):
             raise GymError("create_viewer needs CameraProperties")
-        self.sim, self.drawn, self.frames = sim, 0, int(os.environ.get("ISAACGYM_STANDIN_FRAMES", 10))
+        self.sim, self.drawn, self.frames = (
+            sim,
+            0,
+            int(os.environ.get("ISAACGYM_STANDIN_FRAMES", 10)),
+        )
 
     def draw(self):
         if self.drawn >= self.frames:
@@ -164,7 +226,8 @@ class _Viewer:
 class Gym:
     """See the method names of Isaac Gym."""
 
-    # ---- scene ---------------------------------------------------------------------------------------------
+    # ---- scene
+    # ---------------------------------------------------------------------------------------------
 
     def create_sim(self, compute_device, graphics_device, kind, params):
         if kind != SIM_PHYSX or params.use_gpu_pipeline or params.physx.use_gpu:
@@ -179,12 +242,20 @@ class Gym:
 
     def add_triangle_mesh(self, sim, vertices, triangles, params):
         self._open(sim)
-        if vertices.dtype != np.float32 or triangles.dtype != np.uint32 or vertices.ndim != 1 or triangles.ndim != 1:
+        if (
+            vertices.dtype != np.float32
+            or triangles.dtype != np.uint32
+            or vertices.ndim != 1
+            or triangles.ndim != 1
+        ):
             raise GymError("vertices must be flat float32 and triangles flat uint32")
         if len(vertices) != 3 * params.nb_vertices or len(triangles) != 3 * params.nb_triangles:
             raise GymError("nb_vertices or nb_triangles does not fit the arrays")
         p = params.transform.p
-        points, faces = vertices.reshape(-1, 3) + np.array([p.x, p.y, p.z]), triangles.reshape(-1, 3).astype(int)
+        points, faces = (
+            vertices.reshape(-1, 3) + np.array([p.x, p.y, p.z]),
+            triangles.reshape(-1, 3).astype(int),
+        )
         if faces.max() >= len(points):
             raise GymError("a triangle names a vertex that does not exist")
         for ids in _components(len(points), faces):
@@ -222,7 +293,9 @@ class Gym:
     def create_actor(self, env, asset, pose, name, group, collision_filter, segmentation=0):
         self._open(env.sim)
         if group != env.index:
-            raise GymError("collision group is not the world's number: worlds would touch each other")
+            raise GymError(
+                "collision group is not the world's number: worlds would touch each other"
+            )
         env.asset, env.pose, env.filter = asset, pose, collision_filter
         env.dof_props = self.get_asset_dof_properties(asset)
         shapes = sum(len(asset.robot.links[b].findall("collision")) for b in asset.robot.bodies)
@@ -236,7 +309,11 @@ class Gym:
 
     def set_actor_dof_properties(self, env, actor, props):
         self._open(env.sim)
-        if (props["driveMode"] != DOF_MODE_EFFORT).any() or props["stiffness"].any() or props["damping"].any():
+        if (
+            (props["driveMode"] != DOF_MODE_EFFORT).any()
+            or props["stiffness"].any()
+            or props["damping"].any()
+        ):
             raise GymError("torques are given, but a drive is active too")
         env.dof_props = props.copy()
         return True
@@ -278,7 +355,8 @@ class Gym:
         sim.contact = torch.full((n * len(robot.bodies), 3), nan)
         return True
 
-    # ---- tensors -------------------------------------------------------------------------------------------
+    # ---- tensors
+    # -------------------------------------------------------------------------------------------
 
     def _closed(self, sim):
         if not sim.ready:
@@ -307,7 +385,9 @@ class Gym:
             rotation = np.zeros(9)
             mujoco.mju_quat2Mat(rotation, q[3:7] / max(np.linalg.norm(q[3:7]), 1e-9))
             spin = rotation.reshape(3, 3) @ v[3:6]
-            sim.root[i] = torch.tensor(np.concatenate([q[:3], q[4:7], q[3:4], v[:3], spin]), dtype=torch.float32)
+            sim.root[i] = torch.tensor(
+                np.concatenate([q[:3], q[4:7], q[3:4], v[:3], spin]), dtype=torch.float32
+            )
         return True
 
     def refresh_dof_state_tensor(self, sim):
@@ -318,7 +398,11 @@ class Gym:
 
     def refresh_net_contact_force_tensor(self, sim):
         self._fresh(sim)
-        sim.contact.copy_(torch.from_numpy(np.concatenate([_normal_forces(e) for e in sim.envs]).astype(np.float32)))
+        sim.contact.copy_(
+            torch.from_numpy(
+                np.concatenate([_normal_forces(e) for e in sim.envs]).astype(np.float32)
+            )
+        )
         return True
 
     def _full(self, handle, like, name):
@@ -332,19 +416,27 @@ class Gym:
     def _indexed(self, sim, handle, like, indices, count, name):
         self._closed(sim)
         if name in sim.set_since_step:
-            raise GymError(f"{name} was already called since the last simulate; the first call would be lost")
+            raise GymError(
+                f"{name} was already called since the last simulate; the first call would be lost"
+            )
         sim.set_since_step.add(name)
         ids = indices.tensor
         if ids.dtype != torch.int32 or ids.numel() < count:
-            raise GymError(f"{name}: indices are {ids.dtype}, {ids.numel()} of them, expected int32 and {count}")
+            raise GymError(
+                f"{name}: indices are {ids.dtype}, {ids.numel()} of them, expected int32 and {count}"
+            )
         return self._full(handle, like, name), ids[:count].tolist()
 
     def set_actor_root_state_tensor_indexed(self, sim, handle, indices, count):
-        sim.pending.append(("root", *self._indexed(sim, handle, sim.root, indices, count, "root setter")))
+        sim.pending.append(
+            ("root", *self._indexed(sim, handle, sim.root, indices, count, "root setter"))
+        )
         return True
 
     def set_dof_state_tensor_indexed(self, sim, handle, indices, count):
-        sim.pending.append(("dof", *self._indexed(sim, handle, sim.dof, indices, count, "dof setter")))
+        sim.pending.append(
+            ("dof", *self._indexed(sim, handle, sim.dof, indices, count, "dof setter"))
+        )
         return True
 
     def set_dof_actuation_force_tensor(self, sim, handle):
@@ -352,7 +444,8 @@ class Gym:
         sim.forces = self._full(handle, like, "set_dof_actuation_force_tensor").numpy()
         return True
 
-    # ---- time ----------------------------------------------------------------------------------------------
+    # ---- time
+    # ----------------------------------------------------------------------------------------------
 
     def _apply(self, sim):
         for kind, values, ids in sim.pending:
@@ -363,7 +456,10 @@ class Gym:
                     env.data.qpos[:3], env.data.qpos[3], env.data.qpos[4:7] = x[:3], x[6], x[3:6]
                     rotation = np.zeros(9)
                     mujoco.mju_quat2Mat(rotation, env.data.qpos[3:7])
-                    env.data.qvel[:3], env.data.qvel[3:6] = x[7:10], rotation.reshape(3, 3).T @ x[10:13]
+                    env.data.qvel[:3], env.data.qvel[3:6] = (
+                        x[7:10],
+                        rotation.reshape(3, 3).T @ x[10:13],
+                    )
                 else:
                     rows = values.reshape(len(sim.envs), -1, 2)[i].double().numpy()
                     env.data.qpos[env.qadr], env.data.qvel[env.vadr] = rows[:, 0], rows[:, 1]
@@ -375,7 +471,9 @@ class Gym:
         self._apply(sim)
         for i, env in enumerate(sim.envs):
             top = env.dof_props["effort"]
-            env.data.qfrc_applied[env.vadr] = 0.0 if sim.forces is None else np.clip(sim.forces[i], -top, top)
+            env.data.qfrc_applied[env.vadr] = (
+                0.0 if sim.forces is None else np.clip(sim.forces[i], -top, top)
+            )
             mujoco.mj_step(env.model, env.data)
             limit = env.dof_props["velocity"]
             env.data.qvel[env.vadr] = np.clip(env.data.qvel[env.vadr], -limit, limit)
@@ -384,7 +482,8 @@ class Gym:
     def fetch_results(self, sim, wait):
         sim.fetched = True
 
-    # ---- viewer --------------------------------------------------------------------------------------------
+    # ---- viewer
+    # --------------------------------------------------------------------------------------------
 
     def create_viewer(self, sim, properties):
         self._closed(sim)

@@ -13,7 +13,9 @@ class Handle:
 def wrap_tensor(handle):
     """The torch tensor behind a handle, shared."""
     if not isinstance(handle, Handle):
-        raise TypeError(f"wrap_tensor got {type(handle).__name__}, expected what an acquire function returned")
+        raise TypeError(
+            f"wrap_tensor got {type(handle).__name__}, expected what an acquire function returned"
+        )
     return handle.tensor
 
 

@@ -12,7 +12,9 @@ def parse_device_str(text):
 
 
 def parse_arguments(description="", headless=False, no_graphics=False, custom_parameters=()):
-    """Isaac Gym's own options and ``custom_parameters``; the stand-in simulates on the CPU whatever is asked for."""
+    """Isaac Gym's own options and ``custom_parameters``; the stand-in simulates on the CPU whatever
+    is asked for.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--sim_device", default="cuda:0")
     parser.add_argument("--pipeline", default="gpu")
