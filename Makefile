@@ -1,11 +1,11 @@
-# Both targets do all their own set-up: a virtual environment in .venv and everything in it.
+# Every target does its own set-up: a virtual environment in .venv and everything in it.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo demo-safety test test-py38 lint install doctor clean
+.PHONY: demo demo-safety test test-slow test-py38 lint mutants install doctor clean
 
 demo: install
 	$(BIN)/go2-demo
@@ -14,8 +14,17 @@ demo: install
 demo-safety: install
 	$(BIN)/python -m go2_sevpo.deploy.demo.safety_gymnasium
 
-test: install lint
+# What a change is tried with: lint, types, layers, and every test that is quick.
+test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# Whole chains, MuJoCo Warp's conformance, the wheel: what cannot be quick.
+test-slow: install
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
+
+# Single faults put into the code one at a time: the tests must notice. MUTANTS='...' picks modules.
+mutants: install
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 # The suite on Python 3.8, as beside Isaac Gym: an interpreter from pyenv or PATH.
 PYTHON38 ?= $(shell ls $$(pyenv root 2>/dev/null)/versions/3.8*/bin/python 2>/dev/null | tail -1 || true)
@@ -28,9 +37,13 @@ test-py38:
 	.venv38/bin/python -m pip install --quiet --constraint requirements/constraints-isaacgym.txt --editable ".[expert]" scipy pytest pytest-xdist
 	.venv38/bin/python -m pytest -n 2 --dist loadgroup -p no:cacheprovider
 
+# The type checker and the layers see the folders laid out as they are installed.
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m tests.source_tree build/tree
+	cd build/tree && $(abspath $(BIN))/mypy
+	cd build/tree && PYTHONPATH=. $(abspath $(BIN))/lint-imports --no-logo 2>/dev/null || { PYTHONPATH=. $(abspath $(BIN))/lint-imports; exit 1; }
 
 install: $(STAMP)
 

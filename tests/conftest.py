@@ -4,6 +4,10 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import contextlib
+import importlib
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +22,56 @@ from go2_sevpo.envs.reach_avoid.truth import Resolution, load_truth
 from go2_sevpo.networks.diffusion import Diffusion
 from go2_sevpo.networks.layers import Critic, Denoiser, Normalizer, Value
 from go2_sevpo.policies.torch_policy import DiffusionPolicy, GaussianPolicy
+from go2_sevpo.runs import processes
 
 torch.set_num_threads(1)
+
+
+class _Done:
+    """A child process that has ended already."""
+
+    def __init__(self, returncode):
+        self.returncode = returncode
+
+    def poll(self):
+        return self.returncode
+
+    wait = poll
+
+    def terminate(self):
+        pass
+
+
+def call_in_process(command, log=None, folder=None):
+    """Stand in for :func:`go2_sevpo.runs.processes.start`: the same ``main`` in this process, which has
+    imported torch already.
+    """
+    assert list(command[:3]) == processes.module("")[:3], "one of the project's own modules"
+    main = importlib.import_module(command[3]).main
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    argv, sys.argv = sys.argv, list(command[3:])
+    status = 0
+    with contextlib.ExitStack() as stack:
+        if log is not None:
+            stack.enter_context(contextlib.redirect_stdout(log))
+            stack.enter_context(contextlib.redirect_stderr(log))
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+        finally:
+            sys.argv = argv
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return _Done(status)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Chains of commands run in this process; that they run in their own is for the slow tests."""
+    monkeypatch.setattr(processes, "start", call_in_process)
 
 
 @pytest.fixture(autouse=True)

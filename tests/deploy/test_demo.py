@@ -15,6 +15,7 @@ bc: {steps: 20, batch: 16, width: 16, depth: 2}
 """
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("demo")
 def test_demo_runs_every_step_once_and_compares_both_policies(gaussian_onnx, tmp_path, capfd):
     (tmp_path / "mix.yaml").write_text(
@@ -52,6 +53,7 @@ def test_table_aligns_its_columns():
 @pytest.mark.skipif(
     importlib.util.find_spec("safety_gymnasium") is None, reason="Safety-Gymnasium is not installed"
 )
+@pytest.mark.slow
 @pytest.mark.xdist_group("demo")
 def test_safety_demo_runs_every_step_once(tmp_path, capfd):
     (tmp_path / "preset.yaml").write_text(TINY + "bc: {steps: 4, batch: 16, width: 16, depth: 2}\n")

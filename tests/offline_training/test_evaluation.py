@@ -13,7 +13,7 @@ from go2_sevpo.data_collection.collect import collect
 from go2_sevpo.deploy.export.cli import Args as ExportArgs
 from go2_sevpo.deploy.export.cli import export_run
 from go2_sevpo.offline_training.evaluation.best import BestKeeper
-from go2_sevpo.offline_training.evaluation.go2 import courses_of
+from go2_sevpo.offline_training.evaluation.go2 import courses_of, go2_rank
 from go2_sevpo.offline_training.train import Args, train
 from go2_sevpo.policies.torch_policy import load_policy
 
@@ -39,7 +39,7 @@ def test_best_is_most_successes_then_least_cost(tmp_path):
         success, cost = next(scores)
         return {"success": success, "cost": cost}
 
-    keeper = BestKeeper(evaluate, 10, tmp_path)
+    keeper = BestKeeper(evaluate, 10, tmp_path, go2_rank)
     assert [keeper.offer(0, 10 * k, None)[0] for k in range(5)] == [True, True, False, False, True]
     assert keeper.best == {0: [0.6, -9.0]}
     rows = read(tmp_path)

@@ -139,7 +139,7 @@ def test_any_algorithm_exports_through_the_same_path_and_plays_the_same(place, t
 
 
 def test_the_command_resumes_and_leaves_table_json_and_pictures(
-    place, reach_avoid_truth, tmp_path, capsys
+    place, reach_avoid_truth, tmp_path, capsys, in_process
 ):
     args = figure1.Figure1(
         out=tmp_path / "f1",
@@ -176,7 +176,7 @@ def test_the_command_resumes_and_leaves_table_json_and_pictures(
 
 
 def test_sweep_shares_stage_one_and_tabulates_every_way_of_acting(
-    place, reach_avoid_truth, tmp_path, capsys
+    place, reach_avoid_truth, tmp_path, capsys, in_process
 ):
     names = ("default", "b2 = 0.1")
     args = sweep.Sweep(

@@ -18,6 +18,8 @@ from go2_sevpo.envs.safety_gymnasium.tasks import find_task, origin_of_file
 from go2_sevpo.offline_training.loop import cli as loop
 from go2_sevpo.offline_training.reproduce.safety_gymnasium import figure4
 from go2_sevpo.policies.contract import ContractError
+from go2_sevpo.runs import processes
+from tests.conftest import call_in_process
 from tests.offline_training.test_safety_tables import TINY, generated
 
 pytestmark = pytest.mark.xdist_group("figure4")
@@ -29,6 +31,7 @@ if importlib.util.find_spec("safety_gymnasium") is None:
 def made(tmp_path_factory):
     place = tmp_path_factory.mktemp("figure4")
     patch = pytest.MonkeyPatch()
+    patch.setattr(processes, "start", call_in_process)
     patch.setenv("DSRL_DATASET_DIR", str(place / "nothing"))
     (place / "tiny.yaml").write_text(TINY)
     args = figure4.Figure4(
@@ -49,7 +52,7 @@ def made(tmp_path_factory):
     patch.undo()
 
 
-def test_learns_again_from_what_its_policy_collected(made):
+def test_learns_again_from_what_its_policy_collected(made, in_process):
     args, result = made
     (learned,) = result["loops"]
     assert len(learned["rounds"]) == 2 and not result["dsrl"]
@@ -99,7 +102,7 @@ def test_collected_file_is_the_policys_own_and_says_so(made):
         dsrl_run(Collect("CarGoal2", folder / "policy.onnx", args.out / "other.hdf5", episodes=1))
 
 
-def test_what_is_not_safe_enough_does_not_collect(made, tmp_path, capfd):
+def test_what_is_not_safe_enough_does_not_collect(made, tmp_path, capsys, in_process):
     args, _ = made
     data = args.out / "data" / "figure4_generated_CarGoal1_1_1.hdf5"
     options = loop.Args(
@@ -107,7 +110,7 @@ def test_what_is_not_safe_enough_does_not_collect(made, tmp_path, capfd):
     )
     rounds = loop.run(options)
     assert len(rounds) == 1 and not rounds[0]["may_collect"]
-    assert "cost over the limit" in capfd.readouterr().out
+    assert "cost over the limit" in capsys.readouterr().out
     assert not list(tmp_path.rglob("collected*"))
     result = {"settings": {**figure4.plain(args), "rounds": 1}, "dsrl": False}
     result["loops"] = [{"seed": 0, "rounds": rounds, "data": [figure4.episode_costs(data)]}]

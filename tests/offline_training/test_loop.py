@@ -37,14 +37,16 @@ def options(place, **changes):
     )
 
 
-def test_unsafe_policies_may_not_collect_safe_ones_may_with_more_noise_if_asked_to(place, capfd):
+def test_unsafe_policies_may_not_collect_safe_ones_may_with_more_noise_if_asked_to(
+    place, capsys, in_process
+):
     noisy = {"collect_temperature": 0.7, "set": ["mu1=4", "weight_clip=7"]}
     closed = run(options(place, rounds=1, safe_enough=-1.0, **noisy))
     assert len(closed) == 1 and not closed[0]["may_collect"]
-    assert "not safe enough to collect; stopped" in capfd.readouterr().out
+    assert "not safe enough to collect; stopped" in capsys.readouterr().out
     opened = run(options(place, rounds=1, safe_enough=1.0, **noisy))
     assert [len(r["data"]) for r in opened] == [1, 2]
-    said = capfd.readouterr().out
+    said = capsys.readouterr().out
     assert "=== collect on simple" in said
     assert said.count("=== train on") == 1  # the first training was kept
     assert json.loads((place / "out" / "loop.json").read_text()) == opened
@@ -64,6 +66,6 @@ def test_the_trained_policy_itself_collects_by_default(place):
     assert not folder.exists()
 
 
-def test_a_failing_step_is_named(place):
+def test_a_failing_step_is_named(place, in_process):
     with pytest.raises(ValueError, match=r"train on nowhere stopped with status 1"):
         run(Args((place / "nowhere",), place / "other", courses=("simple",)))

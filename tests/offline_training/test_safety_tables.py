@@ -145,7 +145,7 @@ def test_rewards_are_scaled_by_the_range_of_returns(tmp_path):
     importlib.util.find_spec("safety_gymnasium") is None, reason="Safety-Gymnasium is not installed"
 )
 @pytest.mark.xdist_group("tables")
-def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch):
+def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch, in_process):
     monkeypatch.setenv("DSRL_DATASET_DIR", str(tmp_path / "nothing"))
     (tmp_path / "tiny.yaml").write_text(TINY)
     args = Table1(

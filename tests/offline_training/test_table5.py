@@ -83,7 +83,7 @@ def test_a_best_policy_that_is_the_last_is_played_once(tmp_path):
         "play paper_bc_last_N1_all_01",
     ]
     for commands in jobs.values():  # one export, then both courses
-        assert [c[2] for c in commands] == [
+        assert [c[3] for c in commands] == [
             "go2_sevpo.deploy.export.cli",
             "go2_sevpo.deploy.play.cli",
             "go2_sevpo.deploy.play.cli",
@@ -121,7 +121,7 @@ def test_rates_are_over_all_episodes_and_the_worst_seed_is_named():
 
 
 @pytest.mark.xdist_group("tables")
-def test_the_whole_chain_runs_and_goes_on(tmp_path, capsys):
+def test_the_whole_chain_runs_and_goes_on(tmp_path, capsys, in_process):
     preset = tmp_path / "tiny.yaml"
     preset.write_text(TINY)
     args = Table5(
@@ -149,7 +149,7 @@ def test_the_whole_chain_runs_and_goes_on(tmp_path, capsys):
 
 
 @pytest.mark.xdist_group("tables")
-def test_the_experts_part_is_taken_out_of_the_papers_mix(tmp_path, capsys):
+def test_the_experts_part_is_taken_out_of_the_papers_mix(tmp_path, capsys, in_process):
     args = Table5(
         tmp_path, scale=0.001, mixes=("paper", "expert"), algorithms=(), courses=("simple",)
     )

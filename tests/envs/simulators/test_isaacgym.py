@@ -22,7 +22,7 @@ from go2_sevpo.envs.simulators.isaacgym.simulator import (
 )
 from go2_sevpo.envs.simulators.registry import make_simulator
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 STANDIN = ROOT / "tests" / "isaacgym_standin"
 
 

@@ -49,7 +49,13 @@ BACKENDS = {
 DEFAULT = torch.tensor(r.DEFAULT_JOINT_POSITIONS)
 
 
-@pytest.fixture(params=list(BACKENDS))
+SLOW = ("mujoco-warp",)
+"""Compiling its kernels for the CPU takes longer than all other back ends together."""
+
+
+@pytest.fixture(
+    params=[pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in BACKENDS]
+)
 def make(request):
     made = []
 
