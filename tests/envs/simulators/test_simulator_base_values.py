@@ -89,11 +89,11 @@ def made(monkeypatch):
     for module, name in (
         ("mujoco", "MujocoSimulator"),
         ("mujoco_warp", "MujocoWarpSimulator"),
-        ("isaacgym", "IsaacGymSimulator"),
+        ("isaacgym.simulator", "IsaacGymSimulator"),
     ):
         fake = types.ModuleType(module)
         setattr(fake, name, lambda *arguments, name=name: calls.append((name, arguments)) or name)
-        monkeypatch.setitem(sys.modules, f"envs.simulators.{module}", fake)
+        monkeypatch.setitem(sys.modules, f"go2_sevpo.envs.simulators.{module}", fake)
     return calls
 
 

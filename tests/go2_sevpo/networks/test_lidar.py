@@ -136,7 +136,6 @@ def test_go2_train_uses_it_where_there_is_a_lidar(car, tmp_path, preset, length,
             preset,
             set=settings,
             lidar_length=length,
-            origin_of=origin_of_file,
         )
     )
     info = json.loads((tmp_path / "run" / "config.json").read_text())
