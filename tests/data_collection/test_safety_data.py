@@ -26,7 +26,7 @@ from go2_sevpo.deploy.play.cli import Args as Play
 from go2_sevpo.deploy.play.cli import play
 from go2_sevpo.deploy.play.safety_gymnasium import show
 from go2_sevpo.envs.safety_gymnasium.files import validate
-from go2_sevpo.envs.safety_gymnasium.tasks import find_task, task_of_file
+from go2_sevpo.envs.safety_gymnasium.tasks import find_task, origin_of_file, task_of_file
 from go2_sevpo.offline_training.train import Args as Train
 from go2_sevpo.offline_training.train import train
 
@@ -50,7 +50,7 @@ def test_file_is_in_the_layout_and_says_what_it_is(generated):
     made = json.loads(generated.with_suffix(".json").read_text())
     assert made["generated"] and "not a DSRL file" in made["note"] and len(made["controllers"]) == 6
     assert task_of_file(generated) is task
-    data = load(generated)
+    data = load(generated, origin_of=origin_of_file)
     assert data.manifest["environment"]["name"] == "go2_sevpo/SafetyCarGoal1-v0"
     with h5py.File(generated) as handle:
         obs, nxt = handle["observations"][:1000], handle["next_observations"][:1000]

@@ -106,6 +106,7 @@ def test_viewer_without_a_screen_says_so(gaussian_onnx, tmp_path, monkeypatch):
         play(arguments(gaussian_onnx, tmp_path, viewer=True))
 
 
+@pytest.mark.slow
 def test_video_shows_the_robot_moving(gaussian_onnx, tmp_path, short):
     from go2_sevpo.deploy.play.video import graphics_problem
 

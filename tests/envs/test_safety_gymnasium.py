@@ -206,7 +206,7 @@ def test_playing_does_not_depend_on_how_worlds_are_stepped(processes, monkeypatc
     assert found.steps.tolist() == [25, 25, 25]
     for k in range(3):
         env = make("CarGoal1")
-        obs, _ = env.reset(seed=7 * 100_003 + k)
+        obs, _ = env.reset(seed=7 + k)
         total = cost = 0.0
         for _ in range(25):
             obs, reward, _, _, info = env.step(act(obs[None], np.zeros(1))[0])

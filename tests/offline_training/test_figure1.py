@@ -138,6 +138,7 @@ def test_any_algorithm_exports_through_the_same_path_and_plays_the_same(place, t
     )
 
 
+@pytest.mark.slow
 def test_the_command_resumes_and_leaves_table_json_and_pictures(
     place, reach_avoid_truth, tmp_path, capsys, in_process
 ):
@@ -175,6 +176,7 @@ def test_the_command_resumes_and_leaves_table_json_and_pictures(
         figure1.run(figure1.Figure1(algorithms=("td3",)))
 
 
+@pytest.mark.slow
 def test_sweep_shares_stage_one_and_tabulates_every_way_of_acting(
     place, reach_avoid_truth, tmp_path, capsys, in_process
 ):

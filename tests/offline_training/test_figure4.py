@@ -22,7 +22,7 @@ from go2_sevpo.runs import processes
 from tests.conftest import call_in_process
 from tests.offline_training.test_safety_tables import TINY, generated
 
-pytestmark = pytest.mark.xdist_group("figure4")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("figure4")]
 if importlib.util.find_spec("safety_gymnasium") is None:
     pytest.skip("Safety-Gymnasium is not installed", allow_module_level=True)
 
@@ -130,7 +130,7 @@ def test_data_of_two_worlds_is_refused(made, tmp_path):
 
 def test_figure6_draws_every_task(tmp_path):
     from go2_sevpo.deploy.play.video import graphics_problem
-    from go2_sevpo.offline_training.reproduce import figure6
+    from go2_sevpo.offline_training.reproduce.safety_gymnasium import figure6
 
     if graphics_problem() is not None:
         pytest.skip(graphics_problem())

@@ -18,8 +18,8 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from types import SimpleNamespace
-import offline_training.reproduce.cli as cli
-from offline_training.reproduce.jobs import Job, run_all
+import go2_sevpo.offline_training.reproduce.cli as cli
+from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 cli.tyro.cli = lambda *a, **k: SimpleNamespace(out=Path(sys.argv[2]).parent)
 cli.RUN = {SimpleNamespace: lambda _: run_all([Job("part", [sys.executable, "-c", sys.argv[1]], Path(sys.argv[2]))], 1)}
 cli.main()

@@ -144,6 +144,7 @@ def test_rewards_are_scaled_by_the_range_of_returns(tmp_path):
 @pytest.mark.skipif(
     importlib.util.find_spec("safety_gymnasium") is None, reason="Safety-Gymnasium is not installed"
 )
+@pytest.mark.slow
 @pytest.mark.xdist_group("tables")
 def test_the_whole_chain_and_nothing_twice(tmp_path, monkeypatch, in_process):
     monkeypatch.setenv("DSRL_DATASET_DIR", str(tmp_path / "nothing"))
