@@ -88,7 +88,7 @@ def reach_avoid_truth(tmp_path_factory) -> Path:
     (``xdist_group``).
     """
     resolution = Resolution(
-        cells=41, speeds=11, headings=32, distances=161, fine_speeds=21, fine_headings=61
+        cells=31, speeds=11, headings=32, distances=121, fine_speeds=11, fine_headings=41
     )
     path = tmp_path_factory.mktemp("truth") / "truth.safetensors"
     load_truth(path, resolution, lambda _: None)

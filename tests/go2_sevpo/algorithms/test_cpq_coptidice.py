@@ -85,8 +85,8 @@ def test_cpq_pushes_the_trained_cost_critic_up_on_actions_unlike_the_data():
     the network extrapolates.
     """
     data = bandit()
-    algorithm = make("cpq", data, limit=0.3, steps=600, rate=3e-3)
-    for step in range(600):
+    algorithm = make("cpq", data, limit=0.3, steps=300, rate=6e-3)
+    for step in range(300):
         metrics = algorithm.update("policy", step, data, torch.Generator().manual_seed(step))
     obs = torch.zeros(1, 3)
     with torch.no_grad():
@@ -146,12 +146,12 @@ def test_coptidice_takes_the_reward_it_may_and_no_more(limit, side):
         limit=limit,
         gamma=0.01,
         reward_scale=1.0,
-        rate=3e-3,
+        rate=1e-2,
         alpha=0.1,
-        steps=2000,
+        steps=600,
     )
     generator = torch.Generator().manual_seed(0)
-    for step in range(2000):
+    for step in range(600):
         metrics = algorithm.update("policy", step, data, generator)
     action = algorithm.policy()(torch.zeros(1, 3), torch.zeros(1, 1, 1, 1))[0].item()
     assert action == pytest.approx(side, abs=0.2), metrics
