@@ -1,5 +1,6 @@
-"""Whole training steps as CUDA graphs: one launch instead of a thousand small ones (``go2-train
---device cuda --cuda-graph``).
+"""Whole training steps as CUDA graphs: one launch instead of a thousand small ones.
+
+The command is ``go2-train --device cuda --cuda-graph``.
 
 Not yet run on a GPU: what decides which steps are captured and what the host does around them is
 tested on a CPU, where steps are simply done.
@@ -7,7 +8,7 @@ tested on a CPU, where steps are simply done.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Optional
+from typing import Callable, Dict, Hashable, Optional, Protocol, Tuple, cast
 
 import torch
 
@@ -15,11 +16,12 @@ from go2_sevpo.algorithms import base
 from go2_sevpo.data.dataset import OfflineDataset
 
 WARM_UP = 3
-"""Steps of every phase that are done plainly before one is captured: optimisers and libraries
-allocate on first use.
+"""Steps of every phase that are done plainly before one is captured.
+
+Optimisers and libraries allocate on first use.
 """
 
-Step = Callable[[], Dict[str, torch.Tensor]]
+Step = Callable[[], base.Metrics]
 Capture = Callable[[Step, torch.Generator], Step]
 
 
@@ -30,19 +32,47 @@ def capture_cuda(step: Step, generator: torch.Generator) -> Step:
     with torch.cuda.graph(graph):
         metrics = step()
 
-    def replay() -> Dict[str, torch.Tensor]:
+    def replay() -> base.Metrics:
         graph.replay()
         return {k: v.clone() for k, v in metrics.items()}  # the next replay writes over them
 
     return replay
 
 
-class GraphedUpdates:
-    """``update`` of an algorithm whose steps divide into ``prepare``, ``on_device`` and ``finish``
-    and fall into ``phase``s.
+class Divided(base.Algorithm, Protocol):
+    """An algorithm whose steps divide into what the host does and what the device does."""
 
-    Steps of one phase are the same operations on the device, so one recording serves them all; what
-    changes from step to step (learning rates, counts) the host sets before and after.
+    optimizers: Tuple[str, ...]
+    """Attributes that are optimisers."""
+    fixed_shapes: bool
+    """Whether tensors have the same shapes in all steps of a phase."""
+
+    def phase(self, stage: str, step: int) -> Hashable:
+        """Steps of one phase are the same operations on the device."""
+
+    def prepare(self, stage: str, step: int) -> None:
+        """Do what the host does before the device."""
+
+    def on_device(
+        self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
+    ) -> base.Metrics:
+        """Do everything that happens on the device; return scalars to log."""
+
+    def finish(self, stage: str, step: int) -> None:
+        """Do what the host does after the device."""
+
+
+class GraphedUpdates:
+    """``update`` of an algorithm that is :class:`Divided`.
+
+    One recording serves all steps of a phase; what changes from step to step (learning rates,
+    counts) the host sets before and after.
+
+    Args:
+        algorithm: see :class:`Divided`; the only one is sevpo.
+        data: what it samples from, on a GPU.
+        generator: of everything that is drawn on the device.
+        capture: :func:`capture_cuda` if not given.
 
     Raises:
         ValueError: an algorithm that is not divided so, or data that are not on a GPU.
@@ -50,7 +80,7 @@ class GraphedUpdates:
 
     def __init__(
         self,
-        algorithm: Any,
+        algorithm: base.Algorithm,
         data: OfflineDataset,
         generator: torch.Generator,
         capture: Optional[Capture] = None,
@@ -61,24 +91,24 @@ class GraphedUpdates:
             )
         if capture is None and data.device.type != "cuda":
             raise ValueError(f"CUDA graphs need --device cuda, found {data.device.type}")
-        self.algorithm, self.data, self.generator = algorithm, data, generator
+        self.algorithm = cast(Divided, algorithm)
+        self.data, self.generator = data, generator
         self.capture = capture or capture_cuda
-        self.graphs: Dict[Any, Step] = {}
-        self.done: Dict[Any, int] = {}
-        algorithm.fixed_shapes = True
+        self.graphs: Dict[Hashable, Step] = {}
+        self.done: Dict[Hashable, int] = {}
+        self.algorithm.fixed_shapes = True  # a recording holds for its own shapes only
         if data.device.type == "cuda":
-            for name in algorithm.optimizers:
+            for name in self.algorithm.optimizers:
                 base.make_capturable(getattr(algorithm, name))
 
-    def update(self, stage: str, step: int) -> Dict[str, torch.Tensor]:
+    def update(self, stage: str, step: int) -> base.Metrics:
         """Do one step; returns its scalars."""
-        a, phase = self.algorithm, self.algorithm.phase(stage, step)
+        algorithm, phase = self.algorithm, self.algorithm.phase(stage, step)
 
-        def on_device() -> Dict[str, torch.Tensor]:
-            metrics: Dict[str, torch.Tensor] = a.on_device(stage, step, self.data, self.generator)
-            return metrics
+        def on_device() -> base.Metrics:
+            return algorithm.on_device(stage, step, self.data, self.generator)
 
-        a.prepare(stage, step)
+        algorithm.prepare(stage, step)
         if self.done.get(phase, 0) < WARM_UP:
             metrics = self._plainly(on_device)
         else:
@@ -86,10 +116,10 @@ class GraphedUpdates:
                 self.graphs[phase] = self.capture(on_device, self.generator)
             metrics = self.graphs[phase]()
         self.done[phase] = self.done.get(phase, 0) + 1
-        a.finish(stage, step)
+        algorithm.finish(stage, step)
         return metrics
 
-    def _plainly(self, step: Step) -> Dict[str, torch.Tensor]:
+    def _plainly(self, step: Step) -> base.Metrics:
         """On a stream of its own, as capturing asks of the steps before it."""
         if self.data.device.type != "cuda":
             return step()

@@ -17,7 +17,7 @@ import torch
 import tyro
 import yaml
 
-from go2_sevpo.algorithms import ALGORITHMS, make_algorithm, make_config
+from go2_sevpo.algorithms import ALGORITHMS, Config, make_algorithm, make_config
 from go2_sevpo.data.dataset import OfflineDataset, load
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.envs.safety_gymnasium.tasks import (
@@ -95,11 +95,13 @@ class Args:
 
 
 class SettingsLoader(yaml.SafeLoader):
-    """YAML in which only true and false are truth values: ``off`` and ``no`` are names of options
-    (``trust_region: off``).
+    """YAML in which only true and false are truth values.
+
+    ``off`` and ``no`` are names of options (``trust_region: off``).
     """
 
 
+# YAML 1.1's words for truth values are taken out, then true and false put back.
 SettingsLoader.yaml_implicit_resolvers = {
     first: [r for r in found if r[0] != "tag:yaml.org,2002:bool"]
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -116,8 +118,10 @@ def has_lidar(paths: Sequence[Union[str, Path]]) -> bool:
 
 
 def settings_of(args: Args) -> Dict[str, Any]:
-    """The algorithm's settings: preset, over it its section ``lidar`` if the task has one, then
-    overrides.
+    """The algorithm's settings: its preset's, changed by ``args.set``.
+
+    In between, where the task has a lidar, come the changes that the preset's section ``lidar``
+    names.
 
     Raises:
         ValueError: no such preset, or an override that is not name=value.
@@ -128,13 +132,14 @@ def settings_of(args: Args) -> Dict[str, Any]:
         known = ", ".join(sorted(p.stem for p in CONFIG_DIR.glob("*.yaml")))
         raise ValueError(f"no preset '{args.preset}': not a file, and the presets are {known}")
     sections = yaml.load(path.read_text(encoding="utf-8"), SettingsLoader) or {}
+    # bc-safe has the settings of bc; the data it takes is fixed by its name.
     section = "bc" if args.algorithm == "bc-safe" else args.algorithm
     if section not in sections:
         raise ValueError(
             f"preset {path.name} has no settings for {section}, only for {', '.join(sections)}"
         )
     values = dict(sections[section] or {})
-    with_lidar = values.pop("lidar", {})
+    with_lidar = values.pop("lidar", {})  # a part of the section, no setting
     if has_lidar(args.dataset):
         values.update(with_lidar)
     for item in args.set:
@@ -184,26 +189,36 @@ def train(args: Args) -> bool:
         return _train(args, config)
 
 
-def _train(args: Args, config: Any) -> bool:
+def _lidar_length(args: Args) -> float:
+    """Of the nearness that networks see, in shares of the lidar's range; 0: they do not.
+
+    Raises:
+        ValueError: a negative length.
+    """
+    length = 0.0 if args.preset == "paper" else LIDAR_LENGTH
+    if args.lidar_length is not None:
+        length = args.lidar_length
+    if length < 0:
+        raise ValueError(f"lidar length is {length:g}, expected 0 or more")
+    return length
+
+
+def _train(args: Args, config: Config) -> bool:
     if args.device == "cpu":
         use_cpu(args.threads)
     else:
         torch.set_num_threads(args.threads)
+    # First weights and dropout; the trainer draws batches and noise from a stream of its own.
     torch.manual_seed(args.seed)
-    length = (
-        args.lidar_length
-        if args.lidar_length is not None
-        else (0.0 if args.preset == "paper" else LIDAR_LENGTH)
-    )
-    if length < 0:
-        raise ValueError(f"lidar length is {length:g}, expected 0 or more")
+    length = _lidar_length(args)
     data = load(*args.dataset, device=args.device, lidar_length=length, origin_of=origin_of_file)
     scaled: Dict[str, Any] = {} if data.lidar is None else {"lidar_length": length}
     if args.reward_scale != 1.0:
         scaled["reward_scale"] = data.scale_rewards(args.reward_scale)
+    names = " + ".join(map(str, args.dataset))
     fall, success = data.episodes["fall"].mean(), data.episodes["success"].mean()
     print(
-        f"{' + '.join(map(str, args.dataset))}: {len(data)} transitions, {len(data.episodes['length'])} episodes, "
+        f"{names}: {len(data)} transitions, {len(data.episodes['length'])} episodes, "
         f"{100 * success:.0f}% successes, {100 * fall:.0f}% falls",
         flush=True,
     )
@@ -213,7 +228,7 @@ def _train(args: Args, config: Any) -> bool:
         "seed": args.seed,
         "candidates": args.candidates,
         "members": args.members,
-        "config": json.loads(json.dumps(asdict(config))),
+        "config": json.loads(json.dumps(asdict(config))),  # as it comes back from a checkpoint
         "dataset": {**dataset_identity(data, args.dataset), **scaled},
     }
     algorithm = make_algorithm(args.algorithm, config, data, args.members)
@@ -221,18 +236,13 @@ def _train(args: Args, config: Any) -> bool:
     def say(line: str) -> None:
         print(f"{args.algorithm}: {line}", flush=True)
 
-    keeper = _keeper(args, data)
     trainer = Trainer(
-        algorithm,
-        data,
-        args.out,
-        info,
-        args.seed,
-        args.log_every,
-        args.save_every,
-        say,
-        keeper,
-        args.cuda_graph,
+        *(algorithm, data, args.out, info, args.seed),
+        log_every=args.log_every,
+        save_every=args.save_every,
+        say=say,
+        keeper=_keeper(args, data),
+        graphed=args.cuda_graph,
     )
     if args.resume:
         trainer.load()
@@ -245,13 +255,12 @@ def _keeper(args: Args, data: OfflineDataset) -> Optional[BestKeeper]:
         return None
     task = task_of_environment((data.manifest.get("environment") or {}).get("name"))
     if task is not None:
-        found = safety_evaluator(task, args.evaluate_episodes, args.candidates, args.evaluate_limit)
-        return BestKeeper(found, args.evaluate_every, args.out, safety_rank(args.evaluate_limit))
+        limit = args.evaluate_limit
+        play = safety_evaluator(task, args.evaluate_episodes, args.candidates, limit)
+        return BestKeeper(play, args.evaluate_every, args.out, safety_rank(limit))
     courses = args.evaluate_courses or courses_of(data.manifest)
-    evaluator = go2_evaluator(
-        courses, args.evaluate_episodes, args.candidates, threads=args.threads
-    )
-    return BestKeeper(evaluator, args.evaluate_every, args.out, go2_rank)
+    play = go2_evaluator(courses, args.evaluate_episodes, args.candidates, threads=args.threads)
+    return BestKeeper(play, args.evaluate_every, args.out, go2_rank)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 import torch
 
+from go2_sevpo.algorithms.base import Algorithm
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.offline_training.evaluation.best import CURVE, BestKeeper
 from go2_sevpo.policies.torch_policy import save_policy
@@ -20,6 +21,14 @@ from go2_sevpo.runs.progress import Progress
 CHECKPOINT = "checkpoint.safetensors"
 POLICY = "policy_last.safetensors"
 BEST = "policy_best.safetensors"
+
+SAME = ("algorithm", "config", "dataset", "seed", "members")
+"""Provenance that must agree to go on from a checkpoint."""
+SHOWN = (
+    *("actor_loss", "v_loss", "q_loss", "v_c", "q_r"),
+    *("safe_share", "unsafe_share", "clipped_share"),
+)
+"""Logged scalars that the progress lines show, of those an algorithm has."""
 
 
 def member_folder(out: Path, member: int) -> Path:
@@ -46,7 +55,8 @@ class MetricLog:
     def flush(self, stage: str, step: int, rate: float) -> Dict[str, float]:
         """Write the means since the last flush as the row of ``step``."""
         row = {"step": float(step), "steps_per_second": rate}
-        row.update({k: float(v) / max(self._count, 1) for k, v in self._sums.items()})
+        # Here the sums are read back from the device.
+        row.update({key: float(s) / max(self._count, 1) for key, s in self._sums.items()})
         self._sums, self._count = {}, 0
         append_row(self.out / f"{stage}.csv", row)
         for key, value in row.items():
@@ -65,6 +75,7 @@ class Trainer:
         info: provenance, saved with every policy and compared on resume.
         seed: of index draws, noise and dropout.
         log_every, save_every: in gradient steps.
+        say: takes the progress lines.
         graphed: capture whole steps as CUDA graphs (:mod:`go2_sevpo.offline_training.graphs`).
         keeper: evaluates during the last stage and decides what the best policy is; None keeps only
             the last.
@@ -72,7 +83,7 @@ class Trainer:
 
     def __init__(
         self,
-        algorithm: Any,
+        algorithm: Algorithm,
         data: OfflineDataset,
         out: Path,
         info: Dict[str, Any],
@@ -101,13 +112,16 @@ class Trainer:
             "best": None if self.keeper is None else self.keeper.best,
         }
         save_checkpoint(self.out / CHECKPOINT, "offline", state)
-        for k in range(self.algorithm.members or 1):
-            self._save_policy(k, POLICY, {})
+        for member in range(self.algorithm.members or 1):
+            self._save_policy(member, POLICY, {})
 
     def _save_policy(self, member: int, name: str, more: Dict[str, Any]) -> None:
-        shown = torch.linspace(0, len(self.data) - 1, 256).long().to(self.data.device)
-        frames = self.data.frames[self.data.first[shown]] * self.data.std + self.data.mean
-        frames = frames[:, : self.data.raw_obs].contiguous()
+        """Write one policy with observations on which go2-export compares."""
+        data = self.data
+        # Evenly spread over the data
+        shown = torch.linspace(0, len(data) - 1, 256).long().to(data.device)  # (256,)
+        frames = data.frames[data.first[shown]] * data.std + data.mean  # (256, S) unnormalised
+        frames = frames[:, : data.raw_obs].contiguous()  # without what is computed of the lidar
         info = {**self.info, "stage": self.stage, "step": self.step, **more}
         folder = self.out
         if self.algorithm.members is not None:
@@ -118,16 +132,15 @@ class Trainer:
     def _evaluate(self) -> None:
         """Play every member; write ``policy_best.safetensors`` of those that were never better."""
         assert self.keeper is not None
-        for k in range(self.algorithm.members or 1):
-            better, found = self.keeper.offer(
-                k, self.step, copy.deepcopy(self.algorithm.policy(member=k)).cpu().eval()
-            )
+        for member in range(self.algorithm.members or 1):
+            # A copy: neither device nor mode of the trained networks may change.
+            policy = copy.deepcopy(self.algorithm.policy(member=member)).cpu().eval()
+            better, found = self.keeper.offer(member, self.step, policy)
             shown = "  ".join(f"{key} {value:.3g}" for key, value in found.items())
-            self.say(
-                f"evaluation at {self.step}, member {k}: {shown}{'  (best so far)' if better else ''}"
-            )
+            mark = "  (best so far)" if better else ""
+            self.say(f"evaluation at {self.step}, member {member}: {shown}{mark}")
             if better:
-                self._save_policy(k, BEST, {"evaluation": found})
+                self._save_policy(member, BEST, {"evaluation": found})
 
     def load(self) -> None:
         """Go on from the checkpoint.
@@ -136,11 +149,10 @@ class Trainer:
             CheckpointError: none there, damaged, or of another configuration or dataset.
         """
         state = load_checkpoint(self.out / CHECKPOINT, "offline")
-        for key in ("algorithm", "config", "dataset", "seed", "members"):
-            if state["info"].get(key) != self.info.get(key):
-                raise CheckpointError(
-                    f"{self.out} was begun with {key} {state['info'].get(key)}, now {self.info.get(key)}"
-                )
+        for key in SAME:
+            before, now = state["info"].get(key), self.info.get(key)
+            if before != now:
+                raise CheckpointError(f"{self.out} was begun with {key} {before}, now {now}")
         self.algorithm.load_state_dict(state["algorithm"])
         self.stage, self.step = state["stage"], state["step"]
         self.generator.set_state(state["generator"].cpu())
@@ -155,17 +167,20 @@ class Trainer:
         for number in range(self.stage, len(stages)):
             step = self.step if number == self.stage else 0
             forget_after(self.out / f"{stages[number]}.csv", "step", step)
-        last = len(stages) - 1
+        last = len(stages) - 1  # the only one that is evaluated in
         if self.stage <= last:
             forget_after(self.out / CURVE, "step", self.step if self.stage == last else 0)
 
     def run(self, max_steps: Optional[int] = None) -> bool:
-        """Train to the end (True), or until interrupted or ``max_steps`` more steps were done
-        (False).
+        """Train to the end, or until interrupted or ``max_steps`` more steps were done.
+
+        Returns:
+            Whether the end was reached.
         """
+        # A signal lets the step end; then the checkpoint is written.
         previous = {
-            n: signal.signal(n, lambda k, _: self._stop.append(k))
-            for n in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, lambda received, _: self._stop.append(received))
+            for number in (signal.SIGINT, signal.SIGTERM)
         }
         try:
             return self._run(max_steps)
@@ -174,10 +189,7 @@ class Trainer:
                 signal.signal(number, handler)
 
     def _plain_update(self, stage: str, step: int) -> Dict[str, torch.Tensor]:
-        metrics: Dict[str, torch.Tensor] = self.algorithm.update(
-            stage, step, self.data, self.generator
-        )
-        return metrics
+        return self.algorithm.update(stage, step, self.data, self.generator)
 
     def _run(self, max_steps: Optional[int]) -> bool:
         log, left = MetricLog(self.out), max_steps
@@ -190,6 +202,7 @@ class Trainer:
         while self.stage < len(stages):
             name = stages[self.stage]
             total = self.algorithm.steps(name)
+            is_last = self.stage == len(stages) - 1
             progress, last_log, last_time = Progress(total, self.step), self.step, 0.0
             while self.step < total:
                 if self._stop or left == 0:
@@ -204,8 +217,7 @@ class Trainer:
                     last_log, last_time = self.step, now
                     if self.step % (5 * self.log_every) == 0 or self.step == total:
                         self.say(_line(name, total, row, progress))
-                last_stage = self.stage == len(stages) - 1
-                if self.keeper is not None and last_stage and self.keeper.due(self.step, total):
+                if self.keeper is not None and is_last and self.keeper.due(self.step, total):
                     pause = time.perf_counter()
                     self._evaluate()
                     progress.paused += time.perf_counter() - pause  # no training time
@@ -217,19 +229,6 @@ class Trainer:
 
 
 def _line(stage: str, total: int, row: Dict[str, float], progress: Progress) -> str:
-    shown = [
-        k
-        for k in (
-            "actor_loss",
-            "v_loss",
-            "q_loss",
-            "v_c",
-            "q_r",
-            "safe_share",
-            "unsafe_share",
-            "clipped_share",
-        )
-        if k in row
-    ]
-    values = "  ".join(f"{k} {row[k]:.3g}" for k in shown)
-    return f"{stage} {row['step']:.0f}/{total}  {row['steps_per_second']:.0f} steps/s  {values}  {progress.text()}"
+    values = "  ".join(f"{key} {row[key]:.3g}" for key in SHOWN if key in row)
+    done, rate = f"{row['step']:.0f}/{total}", f"{row['steps_per_second']:.0f} steps/s"
+    return f"{stage} {done}  {rate}  {values}  {progress.text()}"

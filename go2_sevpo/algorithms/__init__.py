@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Tuple, Type
+from typing import Any, Callable, Dict, Literal, Optional, Tuple, Type, Union, overload
 
+from go2_sevpo.algorithms.base import Algorithm
 from go2_sevpo.algorithms.bc import BcChoice, BcChoiceConfig, BcConfig, BehaviorCloning
 from go2_sevpo.algorithms.ccac import Ccac, CcacConfig
 from go2_sevpo.algorithms.coptidice import Coptidice, CoptidiceConfig
@@ -12,7 +13,14 @@ from go2_sevpo.algorithms.fisor import Fisor, FisorConfig
 from go2_sevpo.algorithms.sevpo import Sevpo, SevpoConfig
 from go2_sevpo.data.dataset import OfflineDataset
 
-ALGORITHMS: Dict[str, Tuple[Type[Any], Type[Any], Dict[str, Any]]] = {
+Config = Union[
+    SevpoConfig, FisorConfig, BcConfig, BcChoiceConfig, CpqConfig, CoptidiceConfig, CcacConfig
+]
+# A class takes its own configuration (hence Any), the data, and the number of members.
+Maker = Callable[[Any, OfflineDataset, Optional[int]], Algorithm]
+Entry = Tuple[Maker, Type[Config], Dict[str, Any]]
+
+ALGORITHMS: Dict[str, Entry] = {
     "sevpo": (Sevpo, SevpoConfig, {}),
     "fisor": (Fisor, FisorConfig, {}),
     "bc": (BehaviorCloning, BcConfig, {}),
@@ -25,8 +33,14 @@ ALGORITHMS: Dict[str, Tuple[Type[Any], Type[Any], Dict[str, Any]]] = {
 """Name: class, configuration class, what the name fixes."""
 
 
-def make_config(name: str, values: Dict[str, Any]) -> Any:
-    """The algorithm's configuration from plain data.
+@overload
+def make_config(name: Literal["sevpo"], values: Dict[str, Any]) -> SevpoConfig: ...
+@overload
+def make_config(name: str, values: Dict[str, Any]) -> Config: ...
+def make_config(name: str, values: Dict[str, Any]) -> Config:
+    """The algorithm's configuration from plain data, as YAML and JSON hold it.
+
+    Lists become tuples; what the name fixes overrules ``values``.
 
     Raises:
         ValueError: unknown algorithm, or a key or value it does not take.
@@ -34,17 +48,33 @@ def make_config(name: str, values: Dict[str, Any]) -> Any:
     if name not in ALGORITHMS:
         raise ValueError(f"unknown algorithm '{name}', expected one of {', '.join(ALGORITHMS)}")
     _, cls, fixed = ALGORITHMS[name]
+    known = cls.__dataclass_fields__
     for key in values:
-        if key not in cls.__dataclass_fields__:
+        if key not in known:
             raise ValueError(
-                f"unknown setting '{key}' of {name}, expected one of {', '.join(cls.__dataclass_fields__)}"
+                f"unknown setting '{key}' of {name}, expected one of {', '.join(known)}"
             )
     clean = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return cls(**{**clean, **fixed})
 
 
+@overload
 def make_algorithm(
-    name: str, config: Any, data: OfflineDataset, members: Optional[int] = None
-) -> Any:
-    """The algorithm, with freshly initialised networks; ``members`` of them side by side if given."""
+    name: Literal["sevpo"], config: SevpoConfig, data: OfflineDataset, members: Optional[int] = None
+) -> Sevpo: ...
+@overload
+def make_algorithm(
+    name: str, config: Config, data: OfflineDataset, members: Optional[int] = None
+) -> Algorithm: ...
+def make_algorithm(
+    name: str, config: Config, data: OfflineDataset, members: Optional[int] = None
+) -> Algorithm:
+    """The algorithm ``name`` with freshly initialised networks.
+
+    Args:
+        name: one of :data:`ALGORITHMS`.
+        config: of :func:`make_config` for the same name.
+        data: fixes sizes, normalisation and device.
+        members: if given, this many networks are trained side by side.
+    """
     return ALGORITHMS[name][0](config, data, members)

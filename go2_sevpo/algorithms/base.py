@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, Dict, List, Optional, Protocol, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Protocol, Tuple, overload
 
 import torch
 from torch import nn
 
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.networks.diffusion import Diffusion
-from go2_sevpo.networks.layers import Denoiser, Normalizer, member
-from go2_sevpo.policies.torch_policy import DiffusionPolicy
+from go2_sevpo.networks.layers import Denoiser, Network, Normalizer, member
+from go2_sevpo.policies.torch_policy import Policy
+
+Metrics = Dict[str, torch.Tensor]
+"""What an update reports: zero-dimensional tensors by name."""
 
 
 class Algorithm(Protocol):
@@ -21,23 +24,33 @@ class Algorithm(Protocol):
     With ``members`` K it trains K independent copies side by side, each on draws of its own:
     tensors carry K before the batch axis, losses are means over the batch and sums over members, so
     that no member feels another.
+
+    Attributes:
+        members: K, or None for plain networks.
     """
 
-    stages: Tuple[str, ...]
     members: Optional[int]
+
+    @property
+    def stages(self) -> Tuple[str, ...]:
+        """Names of the stages, in the order in which they are trained."""
 
     def steps(self, stage: str) -> int:
         """Gradient steps of a stage."""
 
     def update(
         self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
-    ) -> Dict[str, torch.Tensor]:
-        """Do step number ``step`` (from 0) of ``stage``; return scalars to log as zero-dimensional
-        tensors.
+    ) -> Metrics:
+        """Do step number ``step`` (from 0) of ``stage``; return scalars to log.
+
+        All random numbers are drawn from ``generator``, which lives on the data's device.
         """
 
-    def policy(self, choice: Optional[str] = None, member: int = 0) -> DiffusionPolicy:
-        """Return the deployable policy (of one member)."""
+    def policy(self, choice: Optional[str] = None, member: int = 0) -> Policy:
+        """Return the deployable policy (of one member).
+
+        ``choice`` among candidates replaces the configuration's own, if given.
+        """
 
     def state_dict(self) -> Dict[str, Any]:
         """Return everything that training changes."""
@@ -49,6 +62,7 @@ class Algorithm(Protocol):
 class State:
     """Modules and optimisers by attribute name, saved and restored together."""
 
+    stages: Tuple[str, ...] = ()
     modules: Tuple[str, ...] = ()
     optimizers: Tuple[str, ...] = ()
     members: Optional[int] = None
@@ -57,8 +71,12 @@ class State:
         """Shape of a batch of ``n`` transitions."""
         return (n,) if self.members is None else (self.members, n)
 
-    def one(self, module: Optional[nn.Module], k: int) -> Any:
-        """A network of member ``k``."""
+    @overload
+    def one(self, module: Network, k: int) -> Network: ...
+    @overload
+    def one(self, module: None, k: int) -> None: ...
+    def one(self, module: Optional[Network], k: int) -> Optional[Network]:
+        """A network of member ``k``; as it is where there are no members, or where it is None."""
         return module if module is None or self.members is None else member(module, k)
 
     def state_dict(self) -> Dict[str, Any]:
@@ -71,12 +89,12 @@ class State:
             getattr(self, name).load_state_dict(state[name])
 
 
-def adam(params: Any, rate: float) -> torch.optim.Adam:
+def adam(params: Iterable[nn.Parameter], rate: float) -> torch.optim.Adam:
     """Adam; ``foreach`` keeps the many small tensors cheap."""
     return torch.optim.Adam(list(params), lr=rate, foreach=True)
 
 
-def frozen_copy(module: nn.Module) -> Any:
+def frozen_copy(module: Network) -> Network:
     """A copy that never gets gradients, for targets and averages."""
     return copy.deepcopy(module).requires_grad_(False).eval()
 
@@ -87,8 +105,10 @@ def cosine(rate: float, step: int, total: int) -> float:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all groups; of a rate that lives on the device
-    (:func:`make_capturable`) the content.
+    """Set the learning rate of all groups.
+
+    Of a rate that lives on the device (:func:`make_capturable`) the content is set, which a graph
+    reads.
     """
     for group in optimizer.param_groups:
         if isinstance(group["lr"], torch.Tensor):
@@ -98,14 +118,13 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def make_capturable(optimizer: torch.optim.Optimizer) -> None:
-    """Move an Adam's step counts and rate to its parameters' device, so that a CUDA graph can hold
-    its steps.
-    """
+    """Let a CUDA graph hold an Adam's steps: its counts and rate move to the parameters' device."""
     for group in optimizer.param_groups:
         device = group["params"][0].device
         group["capturable"] = True
         group["lr"] = torch.as_tensor(float(group["lr"]), device=device)
         for p in group["params"]:
+            # Parameters that have not been stepped yet have no count.
             if "step" in optimizer.state[p]:
                 optimizer.state[p]["step"] = optimizer.state[p]["step"].to(device)
 
@@ -120,7 +139,7 @@ def make_actor(
     prediction: str,
     members: Optional[int] = None,
 ) -> Diffusion:
-    """A diffusion actor for the dataset's sizes."""
+    """A diffusion actor for the dataset's sizes; see :class:`Denoiser` and :class:`Diffusion`."""
     denoiser = Denoiser(data.num_obs, data.num_actions, kind, width, depth, dropout, members)
     return Diffusion(denoiser, steps, prediction).to(data.device)
 
@@ -133,7 +152,10 @@ def make_normalizer(data: OfflineDataset) -> Normalizer:
 def cloning_loss(
     actor: Diffusion, obs: torch.Tensor, act: torch.Tensor, generator: torch.Generator
 ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Per-sample diffusion loss (B,), with the drawn noise (B, A) and steps (B,)."""
+    """Per-sample diffusion loss (B,), with the drawn noise (B, A) and steps (B,).
+
+    ||z - z_theta(a_t, s, t)||^2 of Eq. 13, not yet weighted, at one random step for each action.
+    """
     noise = torch.randn(act.shape, generator=generator, device=act.device)
     t = torch.randint(actor.steps, act.shape[:-1], generator=generator, device=act.device)
     return actor.loss(obs, act, noise, t), noise, t
@@ -149,29 +171,32 @@ def own_noise(
 
 
 def loss_of(values: torch.Tensor) -> torch.Tensor:
-    """Mean over the batch, sum over members (and heads)."""
-    return values.mean(-1).sum()
+    """Mean over the batch, sum over members (and heads): so each has its own gradient."""
+    return values.mean(-1).sum()  # (..., B) -> (...) -> ()
 
 
 def mean_over(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean of ``values`` (B,) where ``mask`` (B,) is 1, per member; 0 where it is nowhere."""
+    # The clamp: 0 / 1 where the mask is empty.
     return (values * mask).sum(-1) / mask.sum(-1).clamp_min(1.0)
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
-    """One optimiser step; gradients of other networks that the loss goes through are not computed."""
+    """One optimiser step; other networks that the loss goes through get no gradients."""
     optimizer.zero_grad(set_to_none=True)
+    # With ``inputs`` named, backward() leaves out the others' gradients.
     loss.backward(inputs=[p for group in optimizer.param_groups for p in group["params"]])
     optimizer.step()
 
 
-def summary(**values: torch.Tensor) -> Dict[str, torch.Tensor]:
-    """Detach scalars for the log."""
+def summary(**values: torch.Tensor) -> Metrics:
+    """Means of tensors of any shape, detached, for the log; they stay on the device."""
     return {k: v.detach().float().mean() for k, v in values.items()}
 
 
 __all__: List[str] = [
     "Algorithm",
+    "Metrics",
     "State",
     "adam",
     "cloning_loss",

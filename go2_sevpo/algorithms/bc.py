@@ -8,7 +8,7 @@ selecting critic does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Optional, Tuple, Union
 
 import torch
 
@@ -24,8 +24,9 @@ class BcConfig:
     """Hyper-parameters of cloning."""
 
     safe_only: bool = False
-    """Use only episodes without a fall whose summed cost is at most ``cost_limit`` (needs episode
-    labels).
+    """Use only episodes without a fall whose summed cost is at most ``cost_limit``.
+
+    Needs episode labels.
     """
     cost_limit: float = 10.0
     steps: int = 10000
@@ -59,11 +60,14 @@ class BcChoiceConfig(ConservativeConfig):
     temperature: float = 1.0
 
 
+ClonerConfig = Union[BcConfig, BcChoiceConfig]
+
+
 class _Cloner(base.State):
     """The actor and its unweighted diffusion loss."""
 
-    def make_cloner(self, config: Any, data: OfflineDataset) -> None:
-        """Build the actor."""
+    def make_cloner(self, config: ClonerConfig, data: OfflineDataset) -> None:
+        """Build the actor, its average and its optimiser."""
         c = config
         self.actor = base.make_actor(
             data,
@@ -80,18 +84,19 @@ class _Cloner(base.State):
 
     def clone(
         self,
-        c: Any,
+        c: ClonerConfig,
         step: int,
         data: OfflineDataset,
         generator: torch.Generator,
         rows: Optional[torch.Tensor] = None,
-    ) -> Dict[str, Any]:
-        """One step of cloning on ``rows`` of the data."""
+    ) -> base.Metrics:
+        """One step of cloning on ``rows`` (n,) of the data, or on all."""
         base.set_rate(self.optimizer, base.cosine(c.rate, step, c.steps))
         batch = data.sample(self.shape(c.batch), generator, rows)
         self.actor.train()
         loss, _, _ = base.cloning_loss(self.actor, batch.obs, batch.act, generator)
         base.descend(self.optimizer, base.loss_of(loss))
+        # At first the mean over all steps, so that the initial weights do not linger.
         polyak(self.average, self.actor, max(c.ema, 1.0 / (step + 2)))
         return base.summary(actor_loss=loss)
 
@@ -114,7 +119,8 @@ class BehaviorCloning(_Cloner):
             self.rows = data.safe_rows(config.cost_limit)
             if not len(self.rows):
                 raise ValueError(
-                    f"no episode without a fall has a cost of at most {config.cost_limit}; expected at least one"
+                    f"no episode without a fall has a cost of at most {config.cost_limit}; "
+                    "expected at least one"
                 )
 
     def steps(self, stage: str) -> int:
@@ -123,7 +129,7 @@ class BehaviorCloning(_Cloner):
 
     def update(
         self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
-    ) -> Dict[str, Any]:
+    ) -> base.Metrics:
         """See :class:`base.Algorithm`."""
         return self.clone(self.config, step, data, generator, self.rows)
 
@@ -140,6 +146,7 @@ class BcChoice(_Cloner, ConservativeCritics):
     stages = ("critics", "policy")
     modules = (*ConservativeCritics.modules, "actor", "average")
     optimizers = (*ConservativeCritics.optimizers, "optimizer")
+    config: BcChoiceConfig
 
     def __init__(
         self, config: BcChoiceConfig, data: OfflineDataset, members: Optional[int] = None
@@ -153,7 +160,7 @@ class BcChoice(_Cloner, ConservativeCritics):
 
     def update(
         self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
-    ) -> Dict[str, Any]:
+    ) -> base.Metrics:
         """See :class:`base.Algorithm`.
 
         Raises:
@@ -171,10 +178,14 @@ class BcChoice(_Cloner, ConservativeCritics):
 
         ``argmax_reward`` needs Q_r, which it lacks.
         """
-        nets = [self.one(m, member) for m in (self.average, self.q_c_target, self.v_c)]
-        temperature, chosen = self.config.temperature, choice or "argmin_cost"
         return DiffusionPolicy(
-            self.normalizer, nets[0], temperature, chosen, nets[1], None, nets[2], self.limit
+            self.normalizer,
+            self.one(self.average, member),
+            self.config.temperature,
+            choice or "argmin_cost",
+            cost_critic=self.one(self.q_c_target, member),
+            cost_value=self.one(self.v_c, member),
+            limit=self.limit,
         )
 
 

@@ -12,7 +12,7 @@ before they are compared; and the auto-encoder works on normalised observations.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import List, Optional, Tuple
 
 import torch
 from torch import nn
@@ -33,8 +33,9 @@ class CcacConfig:
     episode_limit: float = 10.0
     """l: cost per episode, the budget with which the policy is played."""
     limit: Optional[float] = None
-    """If given, the discounted value that ``episode_limit`` stands for, instead of the conversion
-    over ``horizon``.
+    """If given, the discounted value that ``episode_limit`` stands for.
+
+    It replaces the conversion over ``horizon``.
     """
     horizon: int = 1000
     gamma: float = 0.99
@@ -55,8 +56,10 @@ class CcacConfig:
 
 
 class Ccac(base.State):
-    """Actor, reward and cost critics on (s, kappa), auto-encoder of (s, a) given kappa, classifier,
-    two multipliers lambda(kappa).
+    """CCAC's networks: actor and critics on (s, kappa), and what is learned of the data.
+
+    That is an auto-encoder of (s, a) given kappa, a classifier of pairs dearer than kappa, and two
+    multipliers lambda(kappa).
     """
 
     stages = ("vae", "policy")
@@ -70,9 +73,8 @@ class Ccac(base.State):
         self.members, self.device, self.n_act = members, data.device, data.num_actions
         s, a, hidden = data.num_obs, data.num_actions, list(c.hidden)
         self.actor = SquashedGaussian(s + 1, a, hidden, members).to(self.device)
-        self.q_r, self.q_c = (
-            Critic(s + 1, a, hidden, c.heads, members).to(self.device) for _ in range(2)
-        )
+        self.q_r = Critic(s + 1, a, hidden, c.heads, members).to(self.device)
+        self.q_c = Critic(s + 1, a, hidden, c.heads, members).to(self.device)
         self.q_r_target, self.q_c_target = base.frozen_copy(self.q_r), base.frozen_copy(self.q_c)
         self.vae = PairVae(s, a, 1, c.latent, c.vae_hidden, members).to(self.device)
         self.classifier = Mlp(s + a + 1, hidden, 1, members).to(self.device)
@@ -102,54 +104,60 @@ class Ccac(base.State):
 
     def cost_of(self, critic: Critic, obs: torch.Tensor, act: torch.Tensor) -> torch.Tensor:
         """Cost values (H, B): never negative."""
+        # log(1 + e^q)
         return nn.functional.softplus(critic(obs, act))
 
     def weight(self, k: int, kappa: torch.Tensor) -> torch.Tensor:
         """Multiplier lambda_{k+1} (B,) at budgets (B,)."""
+        # The network gives its logarithm, so that it is positive.
         return self.weights[k](self.feature(kappa)).squeeze(-1).clamp(*LOG_WEIGHT).exp()
 
     def draw(
         self, data: OfflineDataset, generator: torch.Generator
     ) -> Tuple[Batch, torch.Tensor, torch.Tensor]:
         """A batch, its budgets kappa (B,), and as many of other transitions to refer to."""
-        shape = self.shape(self.config.batch)
-        index, other = (
-            torch.randint(len(data), shape, generator=generator, device=self.device)
-            for _ in range(2)
-        )
+        n, shape = len(data), self.shape(self.config.batch)
+        index = torch.randint(n, shape, generator=generator, device=self.device)
+        other = torch.randint(n, shape, generator=generator, device=self.device)
         return data.rows(index), data.cost_to_go[index], data.cost_to_go[other]
 
     def update(
         self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
-    ) -> Dict[str, Any]:
+    ) -> base.Metrics:
         """See :class:`base.Algorithm`."""
         batch, kappa, reference = self.draw(data, generator)
         if stage == "vae":
             return self._update_vae(batch, kappa, reference, generator)
         metrics = self.update_critics(batch, kappa, reference, generator)
-        obs = torch.cat([batch.obs, self.feature(kappa)], dim=-1)
+        obs = torch.cat([batch.obs, self.feature(kappa)], dim=-1)  # (B, S + 1)
         act = self.actor.sample(obs, self._noise(obs, generator))
+        # Of the heads the least counts, for the cost too.
         q_r, q_c = self.q_r(obs, act).amin(0), self.cost_of(self.q_c, obs, act).amin(0)
+        # Lagrangian: reward minus lambda_2 times the cost value above the budget's.
         over = q_c - self.rate * kappa
-        base.descend(
-            self.actor_optimizer, base.loss_of(self.weight(1, kappa).detach() * over - q_r)
-        )
+        actor_loss = self.weight(1, kappa).detach() * over - q_r
+        base.descend(self.actor_optimizer, base.loss_of(actor_loss))
+        # lambda_2 grows where the policy is above its budget.
         weight = self.weight(1, kappa)
         base.descend(self.weight_optimizer, base.loss_of(-weight * over.detach()))
         return {**metrics, **base.summary(q_c_policy=q_c, weight_policy=weight)}
 
     def _noise(self, obs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Standard normal noise (B, A) for the actor at ``obs`` (B, S + 1)."""
         return torch.randn((*obs.shape[:-1], self.n_act), generator=generator, device=obs.device)
 
     def _latent(self, kappa: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Standard normal latents (B, Z) for budgets (B,)."""
         return torch.randn((*kappa.shape, self.vae.latent), generator=generator, device=self.device)
 
     def _update_vae(
         self, batch: Batch, kappa: torch.Tensor, reference: torch.Tensor, generator: torch.Generator
-    ) -> Dict[str, Any]:
+    ) -> base.Metrics:
+        """Auto-encoder and classifier on one batch."""
         z = self._latent(kappa, generator)
         vae_loss = self.vae.loss(batch.obs, batch.act, self.feature(kappa), z, self.config.vae_beta)
         logit = self.classifier(batch.obs, batch.act, self.feature(reference)).squeeze(-1)
+        # 1 where the pair's own episode spends more from there on than the reference.
         label = (kappa > reference).float()
         class_loss = nn.functional.binary_cross_entropy_with_logits(logit, label, reduction="none")
         base.descend(self.vae_optimizer, base.loss_of(vae_loss + class_loss))
@@ -159,34 +167,38 @@ class Ccac(base.State):
     def generated_gap(
         self, kappa: torch.Tensor, reference: torch.Tensor, generator: torch.Generator
     ) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Cost value of generated pairs above the ``reference`` budget, (B,), and which are dearer
-        than it allows, (B,).
+        """Cost value (B,) of generated pairs above the ``reference`` budget, and a mask (B,).
+
+        The mask is 1 where the classifier finds a pair dearer than that budget allows.
         """
         with torch.no_grad():
             obs, act = self.vae.decode(self._latent(kappa, generator), self.feature(kappa))
             dear = (self.classifier(obs, act, self.feature(reference)).squeeze(-1) > 0).float()
-        wide = torch.cat([obs, self.feature(reference)], dim=-1)
+        wide = torch.cat([obs, self.feature(reference)], dim=-1)  # (B, S + 1)
+        # With a gradient to Q_c.
         return self.cost_of(self.q_c, wide, act).mean(0) - self.rate * reference, dear
 
     def update_critics(
         self, batch: Batch, kappa: torch.Tensor, reference: torch.Tensor, generator: torch.Generator
-    ) -> Dict[str, Any]:
+    ) -> base.Metrics:
         """Both critics on one batch, and lambda_1 by dual ascent."""
         c = self.config
         obs = torch.cat([batch.obs, self.feature(kappa)], dim=-1)
-        after = torch.cat(
-            [batch.next_obs, self.feature((kappa - batch.cost).clamp_min(0.0))], dim=-1
-        )
+        # What this step costs is no longer left at the next.
+        left = (kappa - batch.cost).clamp_min(0.0)
+        after = torch.cat([batch.next_obs, self.feature(left)], dim=-1)
         with torch.no_grad():
-            act = self.actor.sample(after, self._noise(after, generator))
+            act = self.actor.sample(after, self._noise(after, generator))  # a', (B, A)
             go_on = c.gamma * (1.0 - batch.terminal)
             target_r = batch.reward + go_on * self.q_r_target(after, act).amin(0)
             target_c = batch.cost + go_on * self.cost_of(self.q_c_target, after, act).amin(0)
         r_loss = (self.q_r(obs, batch.act) - target_r).square().sum(0)
         c_loss = (self.cost_of(self.q_c, obs, batch.act) - target_c).square().sum(0)
+        # lambda_1 pushes the cost value of dear generated pairs up to their budget.
         gap, dear = self.generated_gap(kappa, reference, generator)
         push = base.mean_over(self.weight(0, reference).detach() * gap, dear)
         base.descend(self.critic_optimizer, base.loss_of(r_loss + c_loss) - push.sum())
+        # lambda_1 grows where generated pairs look cheaper than their budget (gap < 0).
         weight = self.weight(0, reference)
         base.descend(self.weight_optimizer, base.mean_over(weight * gap.detach(), dear).sum())
         polyak(self.q_r_target, self.q_r, c.target_rate)
@@ -201,10 +213,11 @@ class Ccac(base.State):
         )
 
     def policy(self, choice: Optional[str] = None, member: int = 0) -> BudgetPolicy:
-        """See :class:`base.Algorithm`: tanh of the mean, with the budget ``episode_limit``;
+        """See :class:`base.Algorithm`: tanh of the mean, with the budget ``episode_limit``.
+
         ``choice`` has no meaning here.
         """
-        layers = policy_layers(self.one(self.actor, member).body)
+        layers: List[nn.Linear] = policy_layers(self.one(self.actor, member).body)
         sizes = [layers[0].in_features, *(x.out_features for x in layers[:-1]), self.n_act]
         policy = BudgetPolicy(sizes, self.normalizer, self.config.episode_limit, self.scale)
         copy_mean(layers, policy.mlp)

@@ -8,7 +8,7 @@ the discounted limit; the actor's likelihood is that of the tanh-squashed action
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 import torch
@@ -47,12 +47,14 @@ class CoptidiceConfig:
 
 def f_soft(w: torch.Tensor) -> torch.Tensor:
     """Softened chi-square divergence: (w - 1)^2 / 2 from 1 on, w log w - w + 1 below."""
+    # The logarithm needs w > 0.
     small = w.clamp_min(1e-10)
     return torch.where(w < 1.0, small * small.log() - small + 1.0, 0.5 * (w - 1.0).square())
 
 
 def f_soft_inverse(y: torch.Tensor) -> torch.Tensor:
     """Inverse of its derivative: y + 1 from 0 on, exp(y) below; positive everywhere."""
+    # The clamp keeps exp() finite where its branch is not taken.
     return torch.where(y < 0.0, y.clamp(max=0.0).exp(), y + 1.0)
 
 
@@ -70,7 +72,8 @@ class Coptidice(base.State):
         self.members, self.device, self.n_act = members, data.device, data.num_actions
         s, hidden = data.num_obs, list(c.hidden)
         self.actor = SquashedGaussian(s, data.num_actions, hidden, members).to(self.device)
-        self.nu, self.chi = (Value(s, hidden, members).to(self.device) for _ in range(2))
+        self.nu = Value(s, hidden, members).to(self.device)
+        self.chi = Value(s, hidden, members).to(self.device)
         zero = torch.zeros(self.shape(1)[:-1], device=self.device)
         # Raw values; softplus keeps both multipliers positive.
         self.multipliers = nn.ParameterList(
@@ -81,30 +84,30 @@ class Coptidice(base.State):
         self.chi_optimizer = base.adam(self.chi.parameters(), c.rate)
         self.multiplier_optimizer = base.adam(self.multipliers.parameters(), c.rate)
         self.normalizer = base.make_normalizer(data)
-        value = (
-            regions.state_limit(c.episode_limit, c.gamma, c.horizon, c.cost_scale)
-            if c.limit is None
-            else c.limit
-        )
+        converted = regions.state_limit(c.episode_limit, c.gamma, c.horizon, c.cost_scale)
+        value = converted if c.limit is None else c.limit
+        # Of a normalised occupancy.
         self.limit = (1.0 - c.gamma) * value
+        # First row of every episode.
         length = np.asarray(data.episodes["length"], dtype=np.int64)
-        self.starts = torch.from_numpy(np.concatenate([[0], np.cumsum(length)[:-1]])).to(
-            self.device
-        )
+        starts = np.concatenate([[0], np.cumsum(length)[:-1]])
+        self.starts = torch.from_numpy(starts).to(self.device)
 
     def steps(self, stage: str) -> int:
         """See :class:`base.Algorithm`."""
         return self.config.steps
 
     def initial(self, data: OfflineDataset, generator: torch.Generator) -> torch.Tensor:
-        """First observations of random episodes, one per transition of a batch."""
+        """First observations (B, S) of random episodes, one per transition of a batch."""
         shape = self.shape(self.config.batch)
         pick = torch.randint(len(self.starts), shape, generator=generator, device=self.device)
         return data.rows(self.starts[pick]).obs
 
     def weights(self, batch: Batch, cost_weight: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        """Occupancy ratio w (B,) and advantage e (B,) at multiplier ``cost_weight``; with a
-        gradient to nu.
+        """Occupancy ratio w (B,) and advantage e (B,), with a gradient to nu.
+
+        e = r - lambda c + gamma nu(s') - nu(s) at lambda = ``cost_weight``, () or (members,), and
+        w = f'^-1(e / alpha).
         """
         c = self.config
         reward, cost = c.reward_scale * batch.reward, c.cost_scale * batch.cost
@@ -114,44 +117,46 @@ class Coptidice(base.State):
 
     def bound(
         self, batch: Batch, start: torch.Tensor, w: torch.Tensor, tau: torch.Tensor
-    ) -> Tuple[torch.Tensor, ...]:
-        """Per sample: the estimate ell (B,) with a gradient to chi, and the bound's weights (B,),
-        of mean 1.
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Per sample: the estimate ell (B,) of the cost, and the bound's weights (B,), of mean 1.
+
+        ell = (1 - gamma) chi(s0) + w (c + gamma chi(s') - chi(s)) has a gradient to chi. ``start``
+        is (B, S), ``tau`` () or (members,).
         """
         c = self.config
         cost = c.cost_scale * batch.cost
         after = c.gamma * (1.0 - batch.terminal) * self.chi(batch.next_obs)
         ell = (1.0 - c.gamma) * self.chi(start) + w * (cost + after - self.chi(batch.obs))
+        # An upper bound: dear samples weigh more, the more so the smaller tau is.
         share = torch.softmax(ell.detach() / tau[..., None], dim=-1) * ell.shape[-1]
         return ell, share
 
     def update(
         self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
-    ) -> Dict[str, Any]:
+    ) -> base.Metrics:
         """See :class:`base.Algorithm`."""
         c = self.config
         batch, start = data.sample(self.shape(c.batch), generator), self.initial(data, generator)
         cost_weight, tau = (nn.functional.softplus(p) for p in self.multipliers)
-        tau = tau + 1e-4
+        tau = tau + 1e-4  # it divides
         w, e = self.weights(batch, cost_weight.detach())
         nu_loss = (1.0 - c.gamma) * self.nu(start) + w * e - c.alpha * f_soft(w)
         base.descend(self.nu_optimizer, base.loss_of(nu_loss))
         w = w.detach()
+        # chi and tau: the cost's upper confidence bound, its weights within epsilon of the data's.
         if c.epsilon > 0:
             ell, share = self.bound(batch, start, w, tau.detach())
             base.descend(self.chi_optimizer, base.loss_of(share * ell))
             divergence = (share * share.clamp_min(1e-10).log()).mean(-1)
             tau_loss = tau * (c.epsilon - divergence)
         else:
-            share, divergence, tau_loss = (
-                torch.ones_like(w),
-                torch.zeros_like(tau),
-                torch.zeros_like(tau),
-            )
-        expected = (share * w * c.cost_scale * batch.cost).mean(-1)
-        base.descend(
-            self.multiplier_optimizer, (cost_weight * (self.limit - expected) + tau_loss).sum()
-        )
+            share = torch.ones_like(w)
+            divergence, tau_loss = torch.zeros_like(tau), torch.zeros_like(tau)
+        expected = (share * w * c.cost_scale * batch.cost).mean(-1)  # () or (members,)
+        # lambda grows while the expected cost is above the limit.
+        weight_loss = cost_weight * (self.limit - expected)
+        base.descend(self.multiplier_optimizer, (weight_loss + tau_loss).sum())
+        # Cloning weighted by w.
         actor_loss = -w * self.actor.log_prob(batch.obs, batch.act)
         base.descend(self.actor_optimizer, base.loss_of(actor_loss))
         return base.summary(

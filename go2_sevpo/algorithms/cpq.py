@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import List, Optional, Tuple
 
 import torch
 from torch import nn
@@ -32,7 +32,11 @@ PIECE = 256
 
 @dataclass(frozen=True)
 class CpqConfig:
-    """Hyper-parameters; the values are OSRL's."""
+    """Hyper-parameters; the values are OSRL's.
+
+    Raises:
+        ValueError: a ``push`` that is none.
+    """
 
     episode_limit: float = 10.0
     """l: cost per episode, converted by :func:`regions.state_limit` over ``horizon``."""
@@ -43,9 +47,7 @@ class CpqConfig:
     cost_scale: float = 1.0
     ood_actions: int = 10
     ood_quantile: float = 0.75
-    """Sampled actions with a VAE divergence from this quantile of the batch on count as unlike the
-    data.
-    """
+    """Actions with a VAE divergence from this quantile of the batch on count as unlike the data."""
     ood_margin: float = 1.5
     """The cost value of such actions is pushed towards this times the limit, at least."""
     push: str = "margin"
@@ -70,8 +72,9 @@ class CpqConfig:
 
 
 class Cpq(base.State):
-    """Actor, two reward critics, two cost critics (the smaller counts: the push makes it careful),
-    a VAE and the weight alpha.
+    """Actor, two reward critics, two cost critics, a VAE and the weight alpha.
+
+    Of the cost critics the smaller counts: the push makes it careful.
     """
 
     stages = ("policy",)
@@ -85,15 +88,13 @@ class Cpq(base.State):
         self.members, self.device, self.n_act = members, data.device, data.num_actions
         s, a, hidden = data.num_obs, data.num_actions, list(c.hidden)
         self.actor = SquashedGaussian(s, a, hidden, members).to(self.device)
-        self.q_r, self.q_c = (
-            Critic(s, a, hidden, members=members).to(self.device) for _ in range(2)
-        )
+        self.q_r = Critic(s, a, hidden, members=members).to(self.device)
+        self.q_c = Critic(s, a, hidden, members=members).to(self.device)
         self.q_r_target, self.q_c_target = base.frozen_copy(self.q_r), base.frozen_copy(self.q_c)
         self.vae = Vae(s, a, c.vae_hidden, members).to(self.device)
         # log alpha, one per member, in a module so that it is saved like everything else.
-        self.weight = nn.ParameterList(
-            [nn.Parameter(torch.zeros(self.shape(1)[:-1], device=self.device))]
-        )
+        zero = torch.zeros(self.shape(1)[:-1], device=self.device)
+        self.weight = nn.ParameterList([nn.Parameter(zero)])
         self.actor_optimizer = base.adam(self.actor.parameters(), c.actor_rate)
         self.critic_optimizer = base.adam([*self.q_r.parameters(), *self.q_c.parameters()], c.rate)
         self.vae_optimizer = base.adam(self.vae.parameters(), c.rate)
@@ -107,16 +108,16 @@ class Cpq(base.State):
         return self.config.steps
 
     def _noise(self, obs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Standard normal noise (B, A) for the actor at ``obs`` (B, S)."""
         return torch.randn((*obs.shape[:-1], self.n_act), generator=generator, device=obs.device)
 
     def update(
         self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
-    ) -> Dict[str, Any]:
+    ) -> base.Metrics:
         """See :class:`base.Algorithm`."""
         batch = data.sample(self.shape(self.config.batch), generator)
-        z = torch.randn(
-            (*batch.act.shape[:-1], self.vae.latent), generator=generator, device=self.device
-        )
+        shape = (*batch.act.shape[:-1], self.vae.latent)
+        z = torch.randn(shape, generator=generator, device=self.device)
         vae_loss = self.vae.loss(batch.obs, batch.act, z, self.config.vae_beta)
         base.descend(self.vae_optimizer, base.loss_of(vae_loss))
         metrics = self.update_critics(batch, generator)
@@ -129,15 +130,17 @@ class Cpq(base.State):
         return {**metrics, **base.summary(vae_loss=vae_loss, actor_loss=actor_loss, q_c_policy=q_c)}
 
     def ood_value(self, obs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Mean cost value per member, (K,) or scalar, of policy actions unlike the data; with a
-        gradient to Q_c.
+        """Mean cost value of policy actions unlike the data, () or (members,).
+
+        It has a gradient to Q_c. ``obs`` is (B, S); n actions are judged at each.
         """
         c, n = self.config, self.config.ood_actions
+        # (B n, S)
         wide = obs.unsqueeze(-2).expand(*obs.shape[:-1], n, obs.shape[-1]).flatten(-3, -2)
         with torch.no_grad():
             # The actor's distribution is computed once per observation, not once per action.
             mean, std = (x.repeat_interleave(n, dim=-2) for x in self.actor.parameters_of(obs))
-            act = torch.tanh(mean + std * self._noise(wide, generator))
+            act = torch.tanh(mean + std * self._noise(wide, generator))  # (B n, A)
             # On a CPU in pieces, whose arrays stay in its cache.
             pieces = (
                 zip(wide.split(PIECE, -2), act.split(PIECE, -2))
@@ -146,15 +149,14 @@ class Cpq(base.State):
             )
             kl = torch.cat([self.vae.divergence(o, a) for o, a in pieces], dim=-1)
             # As many as lie at or above the quantile; the others have no part in the mean.
-            far = kl.topk(
-                kl.shape[-1] - math.ceil(c.ood_quantile * (kl.shape[-1] - 1)), dim=-1
-            ).indices.unsqueeze(-1)
-            wide, act = (
-                x.gather(-2, far.expand(*far.shape[:-1], x.shape[-1])) for x in (wide, act)
-            )
-        return self.q_c(wide, act).mean((0, -1))
+            total = kl.shape[-1]
+            count = total - math.ceil(c.ood_quantile * (total - 1))
+            far = kl.topk(count, dim=-1).indices.unsqueeze(-1)  # (count, 1)
+            wide = wide.gather(-2, far.expand(*far.shape[:-1], wide.shape[-1]))
+            act = act.gather(-2, far.expand(*far.shape[:-1], act.shape[-1]))
+        return self.q_c(wide, act).mean((0, -1))  # over heads and actions
 
-    def update_critics(self, batch: Batch, generator: torch.Generator) -> Dict[str, Any]:
+    def update_critics(self, batch: Batch, generator: torch.Generator) -> base.Metrics:
         """Both critics on one batch, and alpha by dual ascent."""
         c = self.config
         with torch.no_grad():
@@ -162,20 +164,21 @@ class Cpq(base.State):
             next_c = self.q_c_target(batch.next_obs, act).amin(0)
             next_r = self.q_r_target(batch.next_obs, act).amin(0)
             go_on = c.gamma * (1.0 - batch.terminal)
+            # Rewards beyond an action that breaks the limit do not count.
             target_r = batch.reward + go_on * (next_c <= self.limit).float() * next_r
             target_c = c.cost_scale * batch.cost + go_on * next_c
             alpha = self.weight[0].clamp(-5.0, 5.0).exp()
         r_loss = (self.q_r(batch.obs, batch.act) - target_r).square().sum(0)
         c_loss = (self.q_c(batch.obs, batch.act) - target_c).square().sum(0)
         outside = self.ood_value(batch.obs, generator)
-        gap = outside - c.ood_margin * self.limit
+        gap = outside - c.ood_margin * self.limit  # below 0: cheaper than the margin
         push = gap if c.push == "linear" else gap.clamp(max=0.0)
         base.descend(self.critic_optimizer, base.loss_of(r_loss + c_loss) - (alpha * push).sum())
         # alpha grows while actions unlike the data look cheaper than the margin.
-        base.descend(
-            self.weight_optimizer, (self.weight[0].clamp(-5.0, 5.0).exp() * gap.detach()).sum()
-        )
+        weight_loss = self.weight[0].clamp(-5.0, 5.0).exp() * gap.detach()
+        base.descend(self.weight_optimizer, weight_loss.sum())
         with torch.no_grad():
+            # Beyond its bounds clamp() has no gradient, so log alpha must not stay there.
             self.weight[0].clamp_(-5.0, 5.0)
         polyak(self.q_r_target, self.q_r, c.target_rate)
         polyak(self.q_c_target, self.q_c, c.target_rate)
@@ -195,7 +198,7 @@ class Cpq(base.State):
 
 def deterministic(actor: SquashedGaussian, normalizer: Normalizer, n_act: int) -> GaussianPolicy:
     """A squashed Gaussian actor's mean as a deployable policy."""
-    layers = policy_layers(actor.body)
+    layers: List[nn.Linear] = policy_layers(actor.body)
     sizes = [layers[0].in_features, *(x.out_features for x in layers[:-1]), n_act]
     policy = GaussianPolicy(sizes, torch.zeros(n_act), 1.0, "relu", True, normalizer)
     copy_mean(layers, policy.mlp)

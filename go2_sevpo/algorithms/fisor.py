@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Optional, Tuple
 
 import torch
 
@@ -23,7 +23,11 @@ from go2_sevpo.policies.torch_policy import CHOICES, DiffusionPolicy
 
 @dataclass(frozen=True)
 class FisorConfig:
-    """Hyper-parameters; the values are the authors'."""
+    """Hyper-parameters; the values are the authors'.
+
+    Raises:
+        ValueError: an option that is none, or a number out of its range.
+    """
 
     gamma: float = 0.99
     reward_tau: float = 0.9
@@ -48,9 +52,7 @@ class FisorConfig:
     target_rate: float = 0.005
     ema: float = 0.001
     warmup: float = 0.0
-    """Share of the steps in which the actor clones all data unweighted (warm start; none as
-    published).
-    """
+    """Share of the steps in which the actor clones all data unweighted; none as published."""
     # networks
     critic_hidden: Tuple[int, ...] = (256, 256)
     actor: str = "resnet"
@@ -82,7 +84,8 @@ def reachability_target(
     h: torch.Tensor, next_v: torch.Tensor, alive: torch.Tensor, gamma: float
 ) -> torch.Tensor:
     """(1 - gamma) h + gamma max(h, V_h(s')), and h where the episode ends; all (B,)."""
-    return torch.where(alive > 0, (1.0 - gamma) * h + gamma * torch.maximum(h, next_v), h)
+    going_on = (1.0 - gamma) * h + gamma * torch.maximum(h, next_v)
+    return torch.where(alive > 0, going_on, h)
 
 
 class Fisor(base.State):
@@ -118,7 +121,7 @@ class Fisor(base.State):
 
     def update(
         self, stage: str, step: int, data: OfflineDataset, generator: torch.Generator
-    ) -> Dict[str, Any]:
+    ) -> base.Metrics:
         """See :class:`base.Algorithm`."""
         c = self.config
         metrics = self.update_critics(data.sample(self.shape(c.critic_batch), generator))
@@ -130,21 +133,21 @@ class Fisor(base.State):
         metrics.update(self.update_actor(batch, step < c.warmup * c.steps, generator))
         return metrics
 
-    def update_critics(self, batch: Batch) -> Dict[str, Any]:
-        """The value, then the Q functions, on one batch."""
+    def update_critics(self, batch: Batch) -> base.Metrics:
+        """The values, then the Q functions, on one batch."""
         c = self.config
+        # The careful head of each: the least reward, the greatest h.
         with torch.no_grad():
             q_r = self.q_r_target(batch.obs, batch.act).amin(0)
             q_h = self.q_h_target(batch.obs, batch.act).amax(0)
         v_r, v_h = self.v_r(batch.obs), self.v_h(batch.obs)
         # IQL's own expectile weighs q > v more; the cost's is the reversed one of SEVPO's Eq. 6.
-        r_loss, h_loss = (
-            expectile_loss(v_r - q_r, c.reward_tau),
-            expectile_loss(q_h - v_h, c.cost_tau),
-        )
+        r_loss = expectile_loss(v_r - q_r, c.reward_tau)  # (B,)
+        h_loss = expectile_loss(q_h - v_h, c.cost_tau)
         base.descend(self.v_optimizer, base.loss_of(r_loss + h_loss))
         alive = 1.0 - batch.terminal
         with torch.no_grad():
+            # Q_r -> r + gamma V_r(s').
             target_r = batch.reward + c.gamma * alive * self.v_r(batch.next_obs)
             h = torch.where(batch.cost > 0, c.violated, c.satisfied)
             target_h = reachability_target(h, self.v_h(batch.next_obs), alive, c.gamma)
@@ -158,25 +161,28 @@ class Fisor(base.State):
         )
 
     def weights(self, batch: Batch) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The actor's weights (B,), and the masks of safe transitions and unsafe states."""
+        """The actor's weights (B,), and the masks (B,) of safe transitions and unsafe states."""
         c = self.config
         q_r = self.q_r_target(batch.obs, batch.act).amin(0)
         q_h = self.q_h_target(batch.obs, batch.act).amax(0)
         v_r, v_h = self.v_r(batch.obs), self.v_h(batch.obs)
+        # V_h <= 0 < Q_h is in neither region.
         unsafe = v_h > 0
         safe = ~unsafe & (q_h <= 0)
+        # exp(3 A_r) in safe places, exp(-5 A_h) in unsafe ones; clipped before exp() overflows.
         reward = torch.exp((c.reward_temperature * (q_r - v_r)).clamp(max=math.log(c.reward_clip)))
         cost = torch.exp((c.cost_temperature * (v_h - q_h)).clamp(max=math.log(c.cost_clip)))
         return reward * safe + cost * unsafe, safe, unsafe
 
-    def update_actor(self, batch: Batch, warm: bool, generator: torch.Generator) -> Dict[str, Any]:
-        """Weighted cloning on one batch."""
+    def update_actor(self, batch: Batch, warm: bool, generator: torch.Generator) -> base.Metrics:
+        """Weighted cloning on one batch; all weights are 1 while ``warm``."""
         with torch.no_grad():
             weight, safe, unsafe = self.weights(batch)
             if warm:
                 weight = torch.ones_like(weight)
         self.actor.train()
         loss, _, _ = base.cloning_loss(self.actor, batch.obs, batch.act, generator)
+        # Rows in neither region have weight 0.
         base.descend(self.actor_optimizer, base.loss_of(weight * loss))
         polyak(self.average, self.actor, self.config.ema)
         return base.summary(
@@ -186,11 +192,15 @@ class Fisor(base.State):
     def policy(self, choice: Optional[str] = None, member: int = 0) -> DiffusionPolicy:
         """See :class:`base.Algorithm`: the averaged actor; candidates judged by Q_h and Q_r."""
         c = self.config
-        nets = [
-            self.one(m, member) for m in (self.average, self.q_h_target, self.q_r_target, self.v_h)
-        ]
         return DiffusionPolicy(
-            self.normalizer, nets[0], c.temperature, choice or c.choice, *nets[1:], limit=0.0
+            self.normalizer,
+            self.one(self.average, member),
+            c.temperature,
+            choice or c.choice,
+            cost_critic=self.one(self.q_h_target, member),
+            reward_critic=self.one(self.q_r_target, member),
+            cost_value=self.one(self.v_h, member),
+            limit=0.0,
         )
 
 

@@ -8,10 +8,10 @@ import torch
 
 
 def state_limit(episode_limit: float, gamma: float, horizon: int, cost_scale: float = 1.0) -> float:
-    """Discounted value of spreading ``episode_limit`` evenly over ``horizon`` steps, times the cost
-    scale.
+    """Discounted value of spreading ``episode_limit`` evenly over ``horizon`` steps, scaled.
 
-    l (1 - gamma^T) / ((1 - gamma) T), the conversion used by CPQ, FISOR and OSRL.
+    l (1 - gamma^T) / ((1 - gamma) T) times ``cost_scale``: the conversion used by CPQ, FISOR and
+    OSRL.
 
     Raises:
         ValueError: gamma outside (0, 1) or a horizon below 1.
@@ -32,8 +32,9 @@ def split(v_c: torch.Tensor, q_c: torch.Tensor, limit: float) -> Tuple[torch.Ten
 def cost_ahead(
     cost: torch.Tensor, value: torch.Tensor, last_row: torch.Tensor, steps: int
 ) -> torch.Tensor:
-    """Cost of following the data for ``steps`` transitions, at most to the episode's end, and what
-    is to come from there, (..., M).
+    """Cost of following the data for ``steps`` transitions and of what is to come then, (..., M).
+
+    The window ends with the episode at the latest.
 
     Args:
         cost: (M,) of every transition, not discounted within the window.
@@ -42,6 +43,7 @@ def cost_ahead(
         steps: at least 1.
     """
     row = torch.arange(len(cost), device=cost.device)
-    end = torch.minimum(row + steps - 1, last_row)
+    end = torch.minimum(row + steps - 1, last_row)  # the window's last row
+    # Cost before each row, (M + 1,); in float64, as the sum runs over all of the data.
     total = torch.cat([cost.new_zeros(1, dtype=torch.float64), cost.double().cumsum(0)])
     return (total[end + 1] - total[row]).float() + value[..., end]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Tuple
+from typing import List, Tuple
 
 import torch
 
 from go2_sevpo.algorithms import regions
+from go2_sevpo.algorithms.unsafe import UnsafeObjective
 from go2_sevpo.data.dataset import Batch, OfflineDataset
 
 CHUNK = 65536
@@ -23,6 +24,8 @@ class Selection:
     Attributes:
         safe, unsafe: (M,) or (members, M).
         shares: share of the data in S1 and in S2, () or (members,) each.
+        count: rows to draw from, () or (members,).
+        order: those rows first, (n,) or (members, n) with the largest count n.
     """
 
     def __init__(self, safe: torch.Tensor, unsafe: torch.Tensor, with_unsafe: bool) -> None:
@@ -39,18 +42,20 @@ class Selection:
             raise ValueError(
                 "no transition of the data passes the region test; expected some within the limit l"
             )
-        self.order = torch.sort(useful.int(), dim=-1, descending=True, stable=True).indices[
-            ..., : int(self.count.max())
-        ]
+        # Useful rows come first; members with fewer than the others are drawn less far.
+        order = torch.sort(useful.int(), dim=-1, descending=True, stable=True).indices
+        self.order = order[..., : int(self.count.max())]
 
     def sample(
         self, data: OfflineDataset, shape: Tuple[int, ...], generator: torch.Generator
     ) -> Batch:
         """Draw transitions with replacement, ``shape`` (B,) or (members, B)."""
+        # In float64, as float32 has fewer numbers in [0, 1) than large data have rows.
         share = torch.rand(
             shape, generator=generator, device=self.order.device, dtype=torch.float64
         )
-        return data.rows(self.order.gather(-1, (share * self.count[..., None]).long()))
+        place = (share * self.count[..., None]).long()
+        return data.rows(self.order.gather(-1, place))
 
     def masks(self, batch: Batch) -> Tuple[torch.Tensor, torch.Tensor]:
         """S1 and S2 of a batch drawn from the data, (..., B) each."""
@@ -59,27 +64,35 @@ class Selection:
 
 
 @torch.no_grad()
-def select(algorithm: Any, data: OfflineDataset, with_unsafe: bool) -> Selection:
-    """Judge all rows by an algorithm's stage 1 (Algorithm 1, lines 7-8), and by ``lookahead`` if
-    its configuration asks for it.
+def select(algorithm: UnsafeObjective, data: OfflineDataset, with_unsafe: bool) -> Selection:
+    """Judge all rows by an algorithm's stage 1 (Algorithm 1, lines 7-8).
+
+    Also by ``lookahead``, if its configuration asks for it. ``with_unsafe``: see
+    :class:`Selection`.
 
     Raises:
         ValueError: no row passes.
     """
-    a, config = algorithm, algorithm.config
-    safe, unsafe, after = [], [], []
+    config, limit = algorithm.config, algorithm.limit
+    safe: List[torch.Tensor] = []
+    unsafe: List[torch.Tensor] = []
+    after: List[torch.Tensor] = []
     for index in torch.arange(len(data), device=data.device).split(CHUNK):
-        batch = data.rows(index.expand(a.shape(len(index))))
-        found = regions.split(a.v_c(batch.obs), a.q_c_target(batch.obs, batch.act).amax(0), a.limit)
-        safe.append(found[0])
-        unsafe.append(found[1])
+        # Every member judges the same rows.
+        batch = data.rows(index.expand(algorithm.shape(len(index))))
+        # Of Q_c's heads the larger counts.
+        q_c = algorithm.q_c_target(batch.obs, batch.act).amax(0)
+        in_safe, in_unsafe = regions.split(algorithm.v_c(batch.obs), q_c, limit)
+        safe.append(in_safe)
+        unsafe.append(in_unsafe)
         if config.lookahead > 0:
-            after.append(a.v_c(batch.next_obs).clamp_min(0.0) * a.alive(batch))
+            # max(V_c, 0) of the successor, as costs are never negative.
+            value = algorithm.v_c(batch.next_obs).clamp_min(0.0)
+            after.append(value * algorithm.alive(batch))
     mask = torch.cat(safe, -1)
     if config.lookahead > 0:
         cost = config.cost_scale * data.cost
-        mask = mask & (
-            regions.cost_ahead(cost, torch.cat(after, -1), data.last_row(), config.lookahead)
-            <= a.limit
-        )
+        rest = torch.cat(after, -1)
+        ahead = regions.cost_ahead(cost, rest, data.last_row(), config.lookahead)
+        mask = mask & (ahead <= limit)
     return Selection(mask, torch.cat(unsafe, -1), with_unsafe)

@@ -21,10 +21,13 @@ MIN_STD = 0.05
 
 @dataclass
 class Batch:
-    """Transitions: ``obs``, ``next_obs`` (B, S) normalised; ``act`` (B, A); ``reward``, ``cost``,
-    ``terminal``, ``timeout`` (B,).
+    """Transitions, all float32.
 
-    ``index`` (B,): their rows in the dataset.
+    Attributes:
+        obs, next_obs: (B, S) normalised.
+        act: (B, A) in [-1, 1].
+        reward, cost, terminal, timeout: (B,); the last two are 0 or 1.
+        index: (B,) int64, their rows in the dataset.
     """
 
     obs: torch.Tensor
@@ -53,11 +56,15 @@ class OfflineDataset:
         self,
         parts: Iterable[Episodes],
         device: Union[str, torch.device] = "cpu",
-        manifest: Any = None,
+        manifest: Optional[Dict[str, Any]] = None,
         lidar: Optional[Lidar] = None,
     ) -> None:
-        """Take ``parts`` one by one: no more than one of them is held beside what is kept, if they
-        come from a generator.
+        """Take ``parts`` one by one.
+
+        If they come from a generator, no more than one of them is held beside what is kept.
+
+        Raises:
+            DatasetError: no part.
         """
         self.device, self.manifest = torch.device(device), manifest or {}
         frames: List[np.ndarray] = []
@@ -65,16 +72,18 @@ class OfflineDataset:
         tables: List[Dict[str, np.ndarray]] = []
         first: List[np.ndarray] = []
         second: List[np.ndarray] = []
-        count = 0
+        count = 0  # frames so far
         for part in parts:
-            obs, nxt = part.columns["observations"], part.columns["next_observations"]
+            obs, successors = part.columns["observations"], part.columns["next_observations"]
             same = shards.true_successors(part)
             start = 0
             pieces: List[np.ndarray] = []
             for length in np.asarray(part.episodes["length"], dtype=np.int64):
                 stop = start + length
+                # Rows whose successor is not the next row's observation.
                 odd = start + np.flatnonzero(~same[start:stop])
-                pieces += [obs[start:stop], nxt[stop - 1 : stop], nxt[odd]]
+                # Frames: the episode's observations, its last successor, the odd ones' successors.
+                pieces += [obs[start:stop], successors[stop - 1 : stop], successors[odd]]
                 place = np.arange(count, count + length)
                 after = place + 1
                 after[odd - start] = count + length + 1 + np.arange(len(odd))
@@ -93,11 +102,12 @@ class OfflineDataset:
 
         self.first = torch.from_numpy(np.concatenate(first)).to(self.device)
         self.second = torch.from_numpy(np.concatenate(second)).to(self.device)
-        raw = torch.from_numpy(np.concatenate(frames)).float()
-        del frames
+        raw = torch.from_numpy(np.concatenate(frames)).float()  # (F, raw_obs)
+        del frames  # the largest arrays, no longer needed
         self.raw_obs, self.lidar = raw.shape[1], lidar
         raw = with_nearness(raw, lidar)
         self.mean, self.std = raw.mean(0), raw.std(0).clamp_min(MIN_STD)
+        # In place and on the host: normalised as Normalizer does it.
         self.frames = raw.sub_(self.mean).div_(self.std).clamp_(-10.0, 10.0).to(self.device)
         self.mean, self.std = self.mean.to(self.device), self.std.to(self.device)
         self.act = column("actions").clamp_(-1.0, 1.0)
@@ -116,14 +126,18 @@ class OfflineDataset:
         generator: torch.Generator,
         rows: Optional[torch.Tensor] = None,
     ) -> Batch:
-        """Draw ``n`` transitions (a number, or a shape) with replacement, from ``rows`` if given."""
+        """Draw ``n`` transitions (a number, or a shape) with replacement.
+
+        ``rows`` (m,), if given, are those to draw from; ``generator`` lives on this device.
+        """
         top = len(self) if rows is None else len(rows)
         shape = (n,) if isinstance(n, int) else n
+        # A number, then the row with that number among ``rows``.
         index = torch.randint(top, shape, generator=generator, device=self.device)
         return self.rows(index if rows is None else rows[index])
 
     def rows(self, index: torch.Tensor) -> Batch:
-        """Return the transitions ``index`` (B,)."""
+        """Return the transitions ``index`` (B,), or of any other shape."""
         return Batch(
             self.frames[self.first[index]],
             self.act[index],
@@ -136,8 +150,9 @@ class OfflineDataset:
         )
 
     def scale_rewards(self, factor: float) -> float:
-        """Multiply all rewards by ``factor``; 0 stands for the longest episode's steps over the
-        range of returns (FISOR's). Returns it.
+        """Multiply all rewards by ``factor`` and return it.
+
+        0 stands for the longest episode's steps over the range of returns (FISOR's).
 
         Raises:
             DatasetError: a negative factor, or 0 where all returns are alike.
@@ -147,53 +162,61 @@ class OfflineDataset:
             spread = float(returns.max() - returns.min())
             if spread <= 0:
                 raise DatasetError(
-                    f"all episodes return {returns[0]:g}, expected different returns to scale rewards by"
+                    f"all episodes return {returns[0]:g}, "
+                    "expected different returns to scale rewards by"
                 )
+            # Returns then differ by as much as the longest episode has steps.
             factor = float(np.max(self.episodes["length"])) / spread
         if factor < 0:
             raise DatasetError(f"reward scale is {factor:g}, expected 0 or more")
         self.reward *= factor
         return factor
 
+    def _lengths(self) -> torch.Tensor:
+        """Transitions of every episode, (E,), on the host."""
+        return torch.from_numpy(np.asarray(self.episodes["length"], dtype=np.int64))
+
     @property
     def cost_to_go(self) -> torch.Tensor:
-        """Undiscounted cost of every transition and those after it in its episode, (M,); computed
-        once.
+        """Undiscounted cost from every transition to its episode's end, itself included, (M,).
+
+        Computed once.
         """
         if self._cost_to_go is None:
+            lengths = self._lengths()
+            # In float64, as the sums run over all of the data.
             cost = self.cost.double().cpu()
-            lengths = torch.from_numpy(np.asarray(self.episodes["length"], dtype=np.int64))
-            after_end = torch.cumsum(cost, 0)[torch.cumsum(lengths, 0) - 1]
-            before = torch.cumsum(cost, 0) - cost
-            self._cost_to_go = (
-                (torch.repeat_interleave(after_end, lengths) - before).float().to(self.device)
-            )
+            total = torch.cumsum(cost, 0)
+            after_end = torch.repeat_interleave(total[torch.cumsum(lengths, 0) - 1], lengths)
+            before = total - cost
+            self._cost_to_go = (after_end - before).float().to(self.device)
         return self._cost_to_go
 
     def last_row(self) -> torch.Tensor:
         """Row of the last transition of every transition's episode, (M,)."""
-        lengths = torch.from_numpy(np.asarray(self.episodes["length"], dtype=np.int64))
+        lengths = self._lengths()
         return torch.repeat_interleave(torch.cumsum(lengths, 0) - 1, lengths).to(self.device)
 
     def episode_of_row(self) -> torch.Tensor:
         """Episode number of every transition, (M,)."""
-        lengths = torch.from_numpy(np.asarray(self.episodes["length"], dtype=np.int64))
+        lengths = self._lengths()
         return torch.repeat_interleave(torch.arange(len(lengths)), lengths).to(self.device)
 
     def safe_rows(self, cost_limit: float) -> torch.Tensor:
-        """Transitions of episodes without a fall whose summed cost is at most ``cost_limit``."""
+        """Rows (m,) of episodes without a fall whose summed cost is at most ``cost_limit``."""
+        # Of episodes, (E,); then of their rows.
         safe = (self.episodes["cost"] <= cost_limit) & (self.episodes["fall"] == 0)
         return torch.from_numpy(safe).to(self.device)[self.episode_of_row()].nonzero()[:, 0]
 
 
 @dataclass(frozen=True)
 class FileOrigin:
-    """What a file in DSRL's layout does not say itself: its environment's name, and the index of
-    the first lidar reading of its observations, which end with them (None: no lidar).
-    """
+    """What a file in DSRL's layout does not say itself."""
 
     environment: str
+    """Its name."""
     lidar: Optional[int] = None
+    """Index of the first lidar reading of its observations, which end with them; None: no lidar."""
 
 
 def load(
@@ -219,19 +242,18 @@ def load(
     for path in map(Path, folders):
         if path.is_dir() or not path.exists():
             manifests.append(shards.read_manifest(path))
-            files += [(shards.read_shard, path / e["file"]) for e in manifests[-1]["shards"]]
+            entries = manifests[-1]["shards"]
+            files += [(shards.read_shard, path / entry["file"]) for entry in entries]
             continue
         files.append((read_dsrl, path))
         origin = origin_of(path)
         if origin is not None:
             if origin.lidar is not None and lidar_length > 0:
                 lidar = (origin.lidar, lidar_length)
-            manifests.append(
-                {
-                    "environment": {"name": origin.environment},
-                    "shards": [{"sha256": shards.sha256(path)}],
-                }
-            )
+            environment = {"name": origin.environment}
+            entry = {"sha256": shards.sha256(path)}
+            manifests.append({"environment": environment, "shards": [entry]})
+    # A generator: one file is in memory at a time.
     return OfflineDataset((read(path) for read, path in files), device, _joined(manifests), lidar)
 
 
@@ -239,10 +261,9 @@ def _joined(manifests: List[Dict[str, Any]]) -> Dict[str, Any]:
     """One manifest for several folders: the first, with all shards."""
     if not manifests:
         return {}
+    one = manifests[0]
     for other in manifests[1:]:
         for key in ("environment", "observation"):
-            if other.get(key) != manifests[0].get(key):
-                raise DatasetError(
-                    f"datasets differ in {key}: {manifests[0].get(key)} and {other.get(key)}"
-                )
-    return {**manifests[0], "shards": [e for m in manifests for e in m["shards"]]}
+            if other.get(key) != one.get(key):
+                raise DatasetError(f"datasets differ in {key}: {one.get(key)} and {other.get(key)}")
+    return {**one, "shards": [e for m in manifests for e in m["shards"]]}

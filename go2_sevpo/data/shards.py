@@ -34,7 +34,7 @@ class DatasetError(ValueError):
 
 @dataclass
 class Episodes:
-    """Whole episodes: ``columns`` by key (M rows), ``episodes`` by key (E rows)."""
+    """Whole episodes one after the other: ``columns`` by key (M rows), ``episodes`` (E rows)."""
 
     columns: Dict[str, np.ndarray]
     episodes: Dict[str, np.ndarray]
@@ -74,6 +74,7 @@ def write_shard(path: Path, data: Episodes, info: Dict[str, Any]) -> Dict[str, A
 def shard_entry(path: Path, data: Episodes, info: Dict[str, Any]) -> Dict[str, Any]:
     """The manifest's record of one shard."""
     e = data.episodes
+    # Plain numbers, as JSON takes no numpy ones.
     return {
         "file": path.name,
         "sha256": sha256(path),
@@ -88,19 +89,22 @@ def shard_entry(path: Path, data: Episodes, info: Dict[str, Any]) -> Dict[str, A
 
 
 def true_successors(data: Episodes) -> np.ndarray:
-    """Whether a row's successor is the next row's observation, (N,) bool; true at the end of an
-    episode by definition.
+    """Whether a row's successor is the next row's observation, (M,) bool.
+
+    True at the end of an episode by definition.
     """
-    obs, nxt = data.columns["observations"], data.columns["next_observations"]
+    obs, successors = data.columns["observations"], data.columns["next_observations"]
     same = np.ones(data.rows, dtype=bool)
-    same[:-1] = (nxt[:-1] == obs[1:]).all(axis=1)
+    same[:-1] = (successors[:-1] == obs[1:]).all(axis=1)
     same[np.cumsum(np.asarray(data.episodes["length"], dtype=np.int64)) - 1] = True
     return same
 
 
 def check_episodes(data: Episodes, name: str, strict: bool = True) -> None:
-    """Check shapes, finiteness and that flags and lengths agree; if ``strict``, that successors are
-    the following rows too (files of others may keep something else there).
+    """Check lengths, finiteness and that flags and lengths agree.
+
+    If ``strict``, successors have to be the following rows too (files of others may keep something
+    else there). ``name`` is what messages call the data.
 
     Raises:
         DatasetError: saying what was found and what was expected.
@@ -120,11 +124,13 @@ def check_episodes(data: Episodes, name: str, strict: bool = True) -> None:
     lengths = np.asarray(data.episodes["length"], dtype=np.int64)
     if lengths.sum() != rows:
         raise DatasetError(f"{name}: episode lengths sum to {lengths.sum()}, expected {rows} rows")
+    # Episodes end where a flag is set, and nowhere else.
     ends = np.cumsum(lengths) - 1
     done = (data.columns["terminals"] + data.columns["timeouts"]) > 0
     if not np.array_equal(np.flatnonzero(done), ends):
         raise DatasetError(
-            f"{name}: {int(done.sum())} terminals or timeouts, expected exactly one at the end of each of {len(ends)} episodes"
+            f"{name}: {int(done.sum())} terminals or timeouts, "
+            f"expected exactly one at the end of each of {len(ends)} episodes"
         )
     if strict and not true_successors(data).all():
         row = int(np.flatnonzero(~true_successors(data))[0])
@@ -200,15 +206,12 @@ def read_manifest(folder: Path) -> Dict[str, Any]:
 def write_manifest(
     folder: Path, entries: List[Dict[str, Any]], common: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Write the manifest of all shards and return it; ``common`` describes the whole
-    (configuration, layout).
+    """Write the manifest of all shards and return it.
+
+    ``common`` describes the whole (configuration, layout).
     """
-    total = {
-        "transitions": sum(e["transitions"] for e in entries),
-        "episodes": sum(e["episodes"] for e in entries),
-        "successes": sum(e["successes"] for e in entries),
-        "falls": sum(e["falls"] for e in entries),
-    }
+    counts = ("transitions", "episodes", "successes", "falls")
+    total = {key: sum(entry[key] for entry in entries) for key in counts}
     manifest = {"schema": SCHEMA, **common, **total, "shards": entries}
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1))
     return manifest
@@ -254,6 +257,7 @@ def repair(folder: Path) -> Dict[str, Any]:
         try:
             data, info = read_shard(path), shard_info(path)
         except DatasetError:
+            # Renamed, not deleted: there may be something to save in it.
             os.replace(path, path.with_name(path.name + ".damaged"))
             damaged.append(path.name)
             continue
@@ -263,6 +267,7 @@ def repair(folder: Path) -> Dict[str, Any]:
         entries.append(shard_entry(path, data, info))
     if not entries:
         raise DatasetError(f"{folder} holds no whole shard ({len(damaged)} damaged)")
+    # Files a kill left half written.
     for leftover in folder.glob(f"*.hdf5{UNFINISHED}"):
         leftover.unlink()
     return {**write_manifest(folder, entries, common), "damaged": damaged}
@@ -282,6 +287,7 @@ def merge(folder: Path, out: Path) -> int:
             for key in KEYS:
                 column = data.columns[key]
                 if key not in handle:
+                    # At its full size: the first shard says how wide it is.
                     handle.create_dataset(key, shape=(total, *column.shape[1:]), dtype=np.float32)
                 handle[key][start : start + data.rows] = column
             start += data.rows
@@ -291,11 +297,10 @@ def merge(folder: Path, out: Path) -> int:
 def select(
     folder: Path, out: Path, policy: Optional[str] = None, course: Optional[str] = None
 ) -> Dict[str, Any]:
-    """Make a dataset of those shards of another that came from ``policy`` on ``course``; returns
-    its manifest.
+    """Make a dataset of those shards of another that came from ``policy`` on ``course``.
 
-    Shards are linked where the file system can, else copied; no episode is changed or simulated
-    again.
+    Either may be left open. Returns the new manifest. Shards are linked where the file system can,
+    else copied; no episode is changed or simulated again.
 
     Raises:
         DatasetError: no such shard, or ``out`` holds something already.
@@ -310,21 +315,21 @@ def select(
 
     entries = [e for e in manifest["shards"] if wanted(e["info"].get("source", {}))]
     if not entries:
-        known = sorted(
-            {
-                tuple(e["info"].get("source", {}).get(k, "?") for k in ("policy", "course"))
-                for e in manifest["shards"]
-            }
-        )
+        sources = [e["info"].get("source", {}) for e in manifest["shards"]]
+        known = sorted({(s.get("policy", "?"), s.get("course", "?")) for s in sources})
+        held = ", ".join(f"{Path(p).stem} on {c}" for p, c in known)
         raise DatasetError(
-            f"{folder} has nothing of policy {policy or 'any'} on {course or 'any course'}; it has {', '.join(f'{Path(p).stem} on {c}' for p, c in known)}"
+            f"{folder} has nothing of policy {policy or 'any'} on {course or 'any course'}; "
+            f"it has {held}"
         )
     out.mkdir(parents=True, exist_ok=True)
     for entry in entries:
+        source, target = folder / entry["file"], out / entry["file"]
         try:
-            os.link(folder / entry["file"], out / entry["file"])
-        except OSError:
-            shutil.copyfile(folder / entry["file"], out / entry["file"])
+            os.link(source, target)
+        except OSError:  # another file system
+            shutil.copyfile(source, target)
+    # What is counted anew; the rest of the manifest is kept.
     whole = ("schema", "transitions", "episodes", "successes", "falls", "shards")
     common = {k: v for k, v in manifest.items() if k not in whole}
     common["sources"] = [s for s in manifest.get("sources", []) if wanted(s)]

@@ -13,8 +13,9 @@ PREDICTIONS = ("noise", "clean")
 
 
 def vp_betas(steps: int, low: float = 0.1, high: float = 10.0) -> torch.Tensor:
-    """Variance-preserving schedule (T,): beta_t = 1 - exp(-b_min / T - (b_max - b_min)(2 t - 1) /
-    (2 T^2)).
+    """Variance-preserving schedule (T,) of noise variances, for steps t = 1..T.
+
+    beta_t = 1 - exp(-b_min / T - (b_max - b_min)(2 t - 1) / (2 T^2)).
     """
     t = torch.arange(1, steps + 1, dtype=torch.float64)
     beta = 1.0 - torch.exp(-low / steps - 0.5 * (high - low) * (2 * t - 1) / steps**2)
@@ -25,7 +26,16 @@ class Diffusion(nn.Module):
     """A DDPM over actions in [-1, 1] with ``steps`` steps around a :class:`Denoiser`.
 
     ``prediction`` ``noise``: the network predicts the noise (paper); ``clean``: the clean action.
+    Steps are numbered from 0 (nearly clean) to T - 1 (nearly noise).
     """
+
+    # The schedule, (T,) each.
+    alpha: torch.Tensor
+    beta: torch.Tensor
+    alpha_bar: torch.Tensor
+    posterior_clean: torch.Tensor
+    posterior_noisy: torch.Tensor
+    posterior_std: torch.Tensor
 
     def __init__(self, denoiser: Denoiser, steps: int = 5, prediction: str = "noise") -> None:
         super().__init__()
@@ -36,11 +46,13 @@ class Diffusion(nn.Module):
         self.denoiser, self.steps, self.prediction = denoiser, steps, prediction
         beta = vp_betas(steps)
         alpha = 1.0 - beta
+        # abar_t, the product of alpha up to t, and abar_{t-1}; nothing is noised before the first.
         bar = torch.cumprod(alpha, 0)
         before = torch.cat([torch.ones(1), bar[:-1]])
         self.register_buffer("alpha", alpha)
         self.register_buffer("beta", beta)
         self.register_buffer("alpha_bar", bar)
+        # q(a_{t-1} | a_t, a_0): its mean is a weighted sum of the clean and the noisy action.
         self.register_buffer("posterior_clean", beta * before.sqrt() / (1 - bar))
         self.register_buffer("posterior_noisy", alpha.sqrt() * (1 - before) / (1 - bar))
         self.register_buffer("posterior_std", (beta * (1 - before) / (1 - bar)).sqrt())
@@ -48,25 +60,31 @@ class Diffusion(nn.Module):
     def loss(
         self, obs: torch.Tensor, act: torch.Tensor, noise: torch.Tensor, t: torch.Tensor
     ) -> torch.Tensor:
-        """Squared prediction error (B,), summed over action dimensions, at steps ``t`` (B,) in
-        0..T-1.
+        """Squared prediction error (B,), summed over action dimensions.
+
+        Args:
+            obs: (B, S) normalised observations.
+            act: (B, A) clean actions.
+            noise: (B, A), standard normal.
+            t: (B,) steps in 0..T-1.
         """
         predicted = self.predict(obs, self.corrupt(act, noise, t), t)
-        return (predicted - (noise if self.prediction == "noise" else act)).square().sum(-1)
+        wanted = noise if self.prediction == "noise" else act
+        return (predicted - wanted).square().sum(-1)
 
     def predict(self, obs: torch.Tensor, noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """The network's prediction (B, A) at noisy actions (B, A) of steps ``t`` (B,)."""
-        table = self.denoiser.steps(self.steps)
-        rows = (
-            table[t]
-            if t.dim() == 1
-            else table.gather(1, t[..., None].expand(-1, -1, table.shape[-1]))
-        )
+        table = self.denoiser.steps(self.steps)  # (T, width), or (K, T, width) with members
+        if t.dim() == 1:
+            rows = table[t]
+        else:
+            # Each member looks its steps (K, B) up in a table of its own.
+            rows = table.gather(1, t[..., None].expand(-1, -1, table.shape[-1]))
         return self.denoiser(self.denoiser.encode(obs), noisy, rows)
 
     def corrupt(self, act: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """Forward process: sqrt(abar_t) a + sqrt(1 - abar_t) z."""
-        bar = self.alpha_bar[t][..., None]
+        """Forward process (B, A): sqrt(abar_t) a + sqrt(1 - abar_t) z."""
+        bar = self.alpha_bar[t][..., None]  # (B, 1)
         return bar.sqrt() * act + (1 - bar).sqrt() * noise
 
     def sample(
@@ -76,31 +94,32 @@ class Diffusion(nn.Module):
         temperature: float = 1.0,
         context: Optional[torch.Tensor] = None,
     ) -> torch.Tensor:
-        """Sample actions (B, A) from ``noise`` (B, T, A): the start, then one for each step but the
-        last.
+        """Sample actions (B, A) in [-1, 1]; with members, all shapes carry K before B.
 
-        With members, all carry K before B.
+        Gradients flow if enabled.
 
-        ``temperature`` scales all noise; actions are clipped to [-1, 1] at each step. Gradients
-        flow if enabled.
+        Args:
+            obs: (B, S) normalised observations.
+            noise: (B, T, A): the start, then one for each step but the last.
+            temperature: scales all noise.
+            context: (B, width) of :meth:`Denoiser.encode`, computed here if not given.
         """
         if context is None:
             context = self.denoiser.encode(obs)
         table = self.denoiser.steps(self.steps)
-        x = noise[..., 0, :] * temperature
+        x = noise[..., 0, :] * temperature  # (B, A)
         for k in range(self.steps):
             t = self.steps - 1 - k
+            # One row of the table serves the whole batch.
             predicted = self.denoiser(context, x, table[..., t : t + 1, :])
             if self.prediction == "noise":
-                x = (x - self.beta[t] / (1 - self.alpha_bar[t]).sqrt() * predicted) / self.alpha[
-                    t
-                ].sqrt()
+                # mean = (a_t - beta_t / sqrt(1 - abar_t) z) / sqrt(alpha_t)
+                rest = x - self.beta[t] / (1 - self.alpha_bar[t]).sqrt() * predicted
+                x = rest / self.alpha[t].sqrt()
                 spread = self.beta[t].sqrt()
             else:
-                x = (
-                    self.posterior_clean[t] * predicted.clamp(-1.0, 1.0)
-                    + self.posterior_noisy[t] * x
-                )
+                clean = self.posterior_clean[t] * predicted.clamp(-1.0, 1.0)
+                x = clean + self.posterior_noisy[t] * x
                 spread = self.posterior_std[t]
             if t > 0:
                 x = x + spread * temperature * noise[..., k + 1, :]

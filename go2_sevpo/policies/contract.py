@@ -1,4 +1,4 @@
-"""The contract between a policy and its environment: plain data inside every ONNX file's metadata."""
+"""The contract between a policy and its environment: plain data in every ONNX file's metadata."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ def dump_contract(contract: Mapping[str, Any]) -> str:
     return json.dumps(contract)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 90 else text[:87] + "..."
 
 
-def _first_difference(path: str, found: Any, expected: Any) -> str:
+def _first_difference(path: str, found: object, expected: object) -> str:
+    """Say where two values that differ do so first: down to a key or a place in a list."""
     if isinstance(found, dict) and isinstance(expected, dict):
         for key in sorted(set(found) | set(expected)):
             if found.get(key) != expected.get(key):
@@ -50,6 +51,7 @@ def check_contract(found: Mapping[str, Any], expected: Mapping[str, Any], name: 
     Raises:
         ContractError: naming the first field that differs, with both values.
     """
+    # As the file's own contract was read: tuples are lists, keys are texts.
     plain = json.loads(json.dumps(expected))
     for field in plain:
         if field not in found:

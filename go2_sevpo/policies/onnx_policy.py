@@ -56,25 +56,22 @@ class OnnxPolicy:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 3  # errors only
         try:
             self.session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        except (
-            Exception
-        ) as error:  # onnxruntime raises its own family of exceptions, all of them load failures
+        except Exception as error:
+            # onnxruntime raises its own family of exceptions, all of them load failures.
             raise ContractError(
                 f"{path} is not an ONNX file onnxruntime can load: {str(error).splitlines()[0]}"
             ) from error
-        found = (
-            tuple(x.name for x in self.session.get_inputs()),
-            tuple(x.name for x in self.session.get_outputs()),
-        )
-        self.needs_cost = found[0] == (*INPUTS, COST_INPUT)
-        if found[1] != OUTPUTS or (found[0] != INPUTS and not self.needs_cost):
+        inputs = tuple(x.name for x in self.session.get_inputs())
+        outputs = tuple(x.name for x in self.session.get_outputs())
+        self.needs_cost = inputs == (*INPUTS, COST_INPUT)
+        if outputs != OUTPUTS or (inputs != INPUTS and not self.needs_cost):
             raise ContractError(
-                f"{path} has inputs {found[0]} and outputs {found[1]}, expected {INPUTS} and {OUTPUTS}"
+                f"{path} has inputs {inputs} and outputs {outputs}, expected {INPUTS} and {OUTPUTS}"
             )
         text = self.session.get_modelmeta().custom_metadata_map.get(CONTRACT_KEY)
         if text is None:
@@ -85,6 +82,7 @@ class OnnxPolicy:
         sampler = self.contract["sampler"]
         if candidates is not None and candidates < 1:
             raise ContractError(f"candidates is {candidates}, expected at least 1")
+        # N, the sampler's choice among them, T, A, and how many actions were not finite so far.
         self.candidates = candidates or int(sampler["candidates"])
         self.choice: str = sampler.get("choice", "first")
         self.steps = int(sampler["steps"])
@@ -104,11 +102,15 @@ class OnnxPolicy:
     def act(
         self, observation: np.ndarray, noise: np.ndarray, spent_cost: Optional[np.ndarray] = None
     ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return action (B, A), cost value (B,) and candidate (B,).
+        """Return action (B, A) in [-1, 1], cost value (B,) and candidate (B,).
 
-        ``spent_cost`` (B,) is the episodes' cost so far, which only policies with a cost budget
-        need. An action that is not finite becomes zero, the default pose held by the damped PD law,
-        and is counted in ``non_finite``.
+        An action that is not finite becomes zero, the default pose held by the damped PD law, and
+        is counted in ``non_finite``.
+
+        Args:
+            observation: (B, S) float32, not normalised.
+            noise: (B, N, T, A) float32, standard normal.
+            spent_cost: (B,) the episodes' cost so far, which only policies with a budget need.
 
         Raises:
             ContractError: the policy has a cost budget and ``spent_cost`` is not given.
@@ -117,7 +119,8 @@ class OnnxPolicy:
         if self.needs_cost:
             if spent_cost is None:
                 raise ContractError(
-                    f"{self.path} keeps a cost budget: it needs the episode's cost so far, found none"
+                    f"{self.path} keeps a cost budget: "
+                    "it needs the episode's cost so far, found none"
                 )
             inputs[COST_INPUT] = spent_cost
         action, value, candidate = self.session.run(None, inputs)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union, cast
 
 import torch
 from torch import nn
 
 from go2_sevpo.networks.diffusion import Diffusion
-from go2_sevpo.networks.layers import Critic, Denoiser, Normalizer, Value
+from go2_sevpo.networks.layers import Critic, Denoiser, EnsembleLinear, Normalizer, Value
 from go2_sevpo.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 POLICY_KIND = "policy"
@@ -23,8 +23,10 @@ LIMITED = ("first_safe", "escape", "argmax_reward")
 
 
 class DiffusionPolicy(nn.Module):
-    """Inputs ``observation`` (B, S) raw and ``noise`` (B, N, T, A); outputs ``action`` (B, A),
-    ``cost_value`` (B,), ``candidate`` (B,) int64.
+    """A diffusion actor and the choice among its candidates.
+
+    Inputs ``observation`` (B, S), not normalised, and ``noise`` (B, N, T, A), standard normal;
+    outputs ``action`` (B, A) in [-1, 1], ``cost_value`` (B,) and ``candidate`` (B,) int64.
 
     ``choice`` among the N candidates: ``first`` (no critic), ``argmin_cost`` (least Q_c),
     ``first_safe`` (the first of those with Q_c <= ``limit``: the actor's own distribution, cut at
@@ -53,17 +55,14 @@ class DiffusionPolicy(nn.Module):
             raise ValueError(
                 f"unknown candidate choice '{choice}', expected one of {', '.join(CHOICES)}"
             )
-        if (choice != "first" and cost_critic is None) or (
-            choice == "argmax_reward" and reward_critic is None
-        ):
+        lacks_cost = choice != "first" and cost_critic is None
+        lacks_reward = choice == "argmax_reward" and reward_critic is None
+        if lacks_cost or lacks_reward:
             raise ValueError(f"candidate choice '{choice}' needs critics, found none")
         self.normalizer, self.diffusion = normalizer, diffusion
         self.temperature, self.choice, self.limit = temperature, choice, limit
-        self.cost_critic, self.reward_critic, self.cost_value = (
-            cost_critic,
-            reward_critic,
-            cost_value,
-        )
+        self.cost_critic, self.reward_critic = cost_critic, reward_critic
+        self.cost_value = cost_value
 
     def forward(
         self, observation: torch.Tensor, noise: torch.Tensor
@@ -72,43 +71,50 @@ class DiffusionPolicy(nn.Module):
         batch, n = noise.shape[0], noise.shape[1]
         obs = self.normalizer(observation)
         diffusion = self.diffusion
-        context = diffusion.denoiser.encode(obs)
-        wide = context.unsqueeze(1).expand(-1, n, -1).reshape(batch * n, -1)
-        flat = noise.reshape(batch * n, noise.shape[2], noise.shape[3])
+        # The observation is encoded once for its N candidates.
+        context = diffusion.denoiser.encode(obs)  # (B, width)
+        wide = context.unsqueeze(1).expand(-1, n, -1).reshape(batch * n, -1)  # (B N, width)
+        flat = noise.reshape(batch * n, noise.shape[2], noise.shape[3])  # (B N, T, A)
         actions = diffusion.sample(obs, flat, self.temperature, wide).reshape(batch, n, -1)
+        # Zeros of the batch's size: in the exported graph they follow from the input.
         value = obs[:, 0] * 0.0 if self.cost_value is None else self.cost_value(obs)
         if self.choice == "escape":
-            # The error function makes uniform numbers in [-1, 1] of normal ones.
-            actions = torch.cat(
-                [actions, torch.erf(flat / math.sqrt(2.0)).reshape(batch, -1, actions.shape[-1])], 1
-            )
+            # erf(z / sqrt(2)) = 2 Phi(z) - 1: uniform numbers in [-1, 1], made of normal ones.
+            uniform = torch.erf(flat / math.sqrt(2.0)).reshape(batch, -1, actions.shape[-1])
+            actions = torch.cat([actions, uniform], 1)  # (B, N + N T, A)
         candidate = self._choose(obs, actions, n)
-        chosen = torch.gather(
-            actions, 1, candidate[:, None, None].expand(-1, 1, actions.shape[-1])
-        ).squeeze(1)
-        return chosen, value, candidate
+        place = candidate[:, None, None].expand(-1, 1, actions.shape[-1])  # (B, 1, A)
+        return torch.gather(actions, 1, place).squeeze(1), value, candidate
 
     def _choose(self, obs: torch.Tensor, actions: torch.Tensor, own: int) -> torch.Tensor:
         """Number (B,) of an action (B, N, A); the first ``own`` are the actor's."""
         batch, n = actions.shape[0], actions.shape[1]
         if self.choice == "first" or self.cost_critic is None:
             return (obs[:, 0] * 0.0).long()
-        wide = obs.unsqueeze(1).expand(-1, n, -1).reshape(batch * n, -1)
-        flat = actions.reshape(batch * n, -1)
+        wide = obs.unsqueeze(1).expand(-1, n, -1).reshape(batch * n, -1)  # (B N, S)
+        flat = actions.reshape(batch * n, -1)  # (B N, A)
+        # Of several heads the largest cost and the smallest reward count: where the data are thin
+        # and heads disagree, an action looks worse.
         cost = self.cost_critic(wide, flat).amax(0).reshape(batch, n)
         if self.choice == "argmin_cost":
             return cost.argmin(1)
         if self.choice in ("first_safe", "escape") or self.reward_critic is None:
+            # The greatest score is that of the lowest number.
             score = torch.zeros_like(cost) - torch.arange(n, device=cost.device, dtype=cost.dtype)
         else:
             score = self.reward_critic(wide, flat).amin(0).reshape(batch, n)
+        # Found actions beyond the actor's own are never "safe": they only serve where none is.
         safe = (cost <= self.limit) & (torch.arange(n, device=cost.device) < own)
         best = torch.where(safe, score, torch.full_like(score, -math.inf)).argmax(1)
         return torch.where(safe.any(1), best, cost.argmin(1))
 
     def describe(self) -> Dict[str, Any]:
         """Plain data from which :func:`load_policy` rebuilds the module's shape."""
-        denoiser, critic = self.diffusion.denoiser, self.cost_critic
+        denoiser = self.diffusion.denoiser
+        hidden: Optional[List[int]] = None
+        if self.cost_critic is not None:
+            inner = self.cost_critic.layers[:-1]
+            hidden = [cast(EnsembleLinear, layer).weight.shape[2] for layer in inner]
         return {
             "type": "diffusion",
             "observation_size": self.normalizer.num_obs,
@@ -122,23 +128,18 @@ class DiffusionPolicy(nn.Module):
             "temperature": self.temperature,
             "choice": self.choice,
             "limit": self.limit,
-            "critic_hidden": None
-            if critic is None
-            else [x.weight.shape[2] for x in critic.layers[:-1]],
+            "critic_hidden": hidden,
             "reward_critic": self.reward_critic is not None,
         }
 
     @property
     def sampler(self) -> Dict[str, Any]:
         """Diffusion steps, temperature and choice, for the contract."""
-        kind = {
+        limit = {"limit": self.limit} if self.choice in LIMITED else {}
+        return {
             "kind": "diffusion",
             "steps": self.diffusion.steps,
             "prediction": self.diffusion.prediction,
-        }
-        limit = {"limit": self.limit} if self.choice in LIMITED else {}
-        return {
-            **kind,
             "temperature": self.temperature,
             "choice": self.choice,
             **limit,
@@ -147,14 +148,22 @@ class DiffusionPolicy(nn.Module):
 
 
 class GaussianPolicy(nn.Module):
-    """A PPO, TD3 or CPQ actor behind the same interface: action = clip(unit * (mean + std *
-    noise[:, 0, 0]), -1, 1).
+    """A PPO, TD3 or CPQ actor behind the same interface.
 
-    ``squash`` passes the mean through tanh first, as TD3's actors do. Without a ``normalizer``
-    observations are taken raw.
+    action = clip(unit * (mean + std * noise[:, 0, 0]), -1, 1). ``squash`` passes the mean through
+    tanh first, as TD3's actors do. Without a ``normalizer`` observations are taken raw.
+
+    Args:
+        sizes: of the layers: (S, hidden ..., A).
+        std: (A,) standard deviation, in the units of the mean.
+        unit: what one unit of the mean is as an action.
+        activation: ``elu`` or ``relu``.
+        squash: see above.
+        normalizer: see above.
     """
 
     needs_cost = False
+    std: torch.Tensor
 
     def __init__(
         self,
@@ -168,7 +177,7 @@ class GaussianPolicy(nn.Module):
         super().__init__()
         if activation not in ("elu", "relu"):
             raise ValueError(f"unknown activation '{activation}', expected elu or relu")
-        layers: list = []
+        layers: List[nn.Module] = []
         for a, b in zip(sizes[:-2], sizes[1:-1]):
             layers += [nn.Linear(a, b), nn.ELU() if activation == "elu" else nn.ReLU()]
         layers.append(nn.Linear(sizes[-2], sizes[-1]))
@@ -182,14 +191,20 @@ class GaussianPolicy(nn.Module):
     ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See :class:`DiffusionPolicy`; there is no cost value (0) and one candidate."""
         obs = observation if self.normalizer is None else self.normalizer(observation)
+        # One candidate and one step: of the noise (B, N, T, A) only (B, A) is used.
         action = self.mlp(obs) + self.std * noise[:, 0, 0]
         zero = observation[:, 0] * 0.0
         return (self.unit * action).clamp(-1.0, 1.0), zero, zero.long()
 
     def describe(self) -> Dict[str, Any]:
         """Plain data from which :func:`load_policy` rebuilds the module's shape."""
-        shape = {"type": "gaussian", "sizes": self.sizes, "unit": self.unit}
-        shape.update({"activation": self.activation, "squash": self.squash})
+        shape: Dict[str, Any] = {
+            "type": "gaussian",
+            "sizes": self.sizes,
+            "unit": self.unit,
+            "activation": self.activation,
+            "squash": self.squash,
+        }
         if self.normalizer is not None:
             shape["lidar"] = self.normalizer.lidar
         return {**shape, "normalizer": self.normalizer is not None}
@@ -212,10 +227,11 @@ def budget_feature(budget: torch.Tensor, scale: float) -> torch.Tensor:
 
 
 class BudgetPolicy(GaussianPolicy):
-    """An actor that also sees what is left of its cost budget; it has a third input ``spent_cost``
-    (B,), the episode's cost so far.
+    """An actor that also sees what is left of its cost budget.
 
-    ``budget`` is the cost allowed per episode; ``sizes`` counts the budget as one more observation.
+    It has a third input ``spent_cost`` (B,), the episode's cost so far. ``budget`` is the cost
+    allowed per episode, ``scale`` that of :func:`budget_feature`; ``sizes`` counts the budget as
+    one more observation.
     """
 
     needs_cost = True
@@ -226,22 +242,15 @@ class BudgetPolicy(GaussianPolicy):
         super().__init__(sizes, torch.zeros(sizes[-1]), 1.0, "relu", True, normalizer)
         self.budget, self.scale = budget, scale
 
-    def forward(  # type: ignore[override]
+    def forward(  # type: ignore[override]  # the third input; see :func:`act`
         self, observation: torch.Tensor, noise: torch.Tensor, spent_cost: torch.Tensor
     ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """See :class:`DiffusionPolicy`; the cost value is what is left of the budget, and there is
-        one candidate.
-        """
+        """See :class:`DiffusionPolicy`; the cost value is what is left, and one candidate."""
         assert self.normalizer is not None
-        left = (self.budget - spent_cost).clamp(min=0.0)
-        action = self.mlp(
-            torch.cat([self.normalizer(observation), budget_feature(left, self.scale)], dim=-1)
-        )
-        return (
-            (action + self.std * noise[:, 0, 0]).clamp(-1.0, 1.0),
-            left,
-            (observation[:, 0] * 0.0).long(),
-        )
+        left = (self.budget - spent_cost).clamp(min=0.0)  # (B,)
+        seen = [self.normalizer(observation), budget_feature(left, self.scale)]
+        action = self.mlp(torch.cat(seen, dim=-1)) + self.std * noise[:, 0, 0]
+        return action.clamp(-1.0, 1.0), left, (observation[:, 0] * 0.0).long()
 
     def describe(self) -> Dict[str, Any]:
         """See :class:`GaussianPolicy`."""
@@ -259,17 +268,21 @@ Policy = Union[DiffusionPolicy, GaussianPolicy]
 def act(
     policy: Policy, observation: torch.Tensor, noise: torch.Tensor, spent_cost: torch.Tensor
 ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Ask any policy; ``spent_cost`` (B,), the episodes' cost so far, reaches those that need it."""
-    return (
-        policy(observation, noise, spent_cost) if policy.needs_cost else policy(observation, noise)
-    )
+    """Action (B, A), cost value (B,) and candidate (B,) of any policy.
+
+    ``spent_cost`` (B,), the episodes' cost so far, reaches those that need it.
+    """
+    if policy.needs_cost:
+        return policy(observation, noise, spent_cost)
+    return policy(observation, noise)
 
 
 def save_policy(
     path: Union[str, Path], policy: Policy, observations: torch.Tensor, info: Dict[str, Any]
 ) -> None:
-    """Write a policy with some logged ``observations`` (K, S) for the export's parity proof and its
-    provenance.
+    """Write a policy with its provenance ``info``.
+
+    Some logged ``observations`` (K, S) go with it, for the export's parity proof.
     """
     state = {
         "shape": policy.describe(),
@@ -284,6 +297,8 @@ def load_policy(
     path: Union[str, Path], choice: Optional[str] = None, temperature: Optional[float] = None
 ) -> Tuple[Policy, torch.Tensor, Dict[str, Any]]:
     """Read :func:`save_policy`'s file: the policy, the logged observations, the provenance.
+
+    ``choice`` and ``temperature`` replace a diffusion policy's own, if given.
 
     Raises:
         CheckpointError: not such a file, or the weights do not fit the shape it states.
@@ -304,46 +319,55 @@ def load_policy(
 
 
 def _empty_normalizer(size: int, shape: Dict[str, Any]) -> Normalizer:
+    """One for ``size`` numbers, nearness among them; its statistics come with the weights."""
     lidar = shape.get("lidar")
-    return Normalizer(
-        torch.zeros(size),
-        torch.ones(size),
-        None if lidar is None else (int(lidar[0]), float(lidar[1])),
-    )
+    if lidar is not None:
+        lidar = int(lidar[0]), float(lidar[1])
+    return Normalizer(torch.zeros(size), torch.ones(size), lidar)
 
 
 def _empty_gaussian(shape: Dict[str, Any]) -> GaussianPolicy:
-    std, n = torch.ones(shape["sizes"][-1]), shape["sizes"][0]
-    normalizer = _empty_normalizer(n, shape) if shape.get("normalizer") else None
-    activation, squash = shape.get("activation", "elu"), shape.get("squash", False)
+    """A policy of :meth:`GaussianPolicy.describe`'s shape; older files lack some of its keys."""
+    sizes: List[int] = shape["sizes"]
     if shape["type"] == "budget":
-        return BudgetPolicy(
-            shape["sizes"], _empty_normalizer(n - 1, shape), shape["budget"], shape["scale"]
-        )
-    return GaussianPolicy(shape["sizes"], std, shape["unit"], activation, squash, normalizer)
+        # The budget is one of the first layer's inputs, but is not normalised.
+        normalizer = _empty_normalizer(sizes[0] - 1, shape)
+        return BudgetPolicy(sizes, normalizer, shape["budget"], shape["scale"])
+    return GaussianPolicy(
+        sizes,
+        torch.ones(sizes[-1]),
+        shape["unit"],
+        shape.get("activation", "elu"),
+        shape.get("squash", False),
+        _empty_normalizer(sizes[0], shape) if shape.get("normalizer") else None,
+    )
 
 
 def _empty_diffusion(
     shape: Dict[str, Any], choice: Optional[str], temperature: Optional[float]
 ) -> DiffusionPolicy:
-    n_obs, n_act, hidden = shape["observation_size"], shape["action_size"], shape["critic_hidden"]
+    """A policy of :meth:`DiffusionPolicy.describe`'s shape."""
+    n_obs, n_act = shape["observation_size"], shape["action_size"]
     if shape.get("lidar") is not None:
+        # Networks see the nearness of every reading, too.
         n_obs += n_obs - int(shape["lidar"][0])
     denoiser = Denoiser(n_obs, n_act, shape["actor"], shape["width"], shape["depth"])
-    critics: Dict[str, Any] = {}
+    hidden: Optional[List[int]] = shape["critic_hidden"]
+    cost_critic: Optional[Critic] = None
+    reward_critic: Optional[Critic] = None
+    cost_value: Optional[Value] = None
     if hidden is not None:
-        critics = {
-            "cost_critic": Critic(n_obs, n_act, hidden),
-            "reward_critic": Critic(n_obs, n_act, hidden)
-            if shape.get("reward_critic", True)
-            else None,
-            "cost_value": Value(n_obs, hidden),
-        }
+        cost_critic = Critic(n_obs, n_act, hidden)
+        if shape.get("reward_critic", True):
+            reward_critic = Critic(n_obs, n_act, hidden)
+        cost_value = Value(n_obs, hidden)
     return DiffusionPolicy(
         _empty_normalizer(n_obs, shape),
         Diffusion(denoiser, shape["diffusion_steps"], shape["prediction"]),
         shape["temperature"] if temperature is None else temperature,
         choice or shape["choice"],
+        cost_critic,
+        reward_critic,
+        cost_value,
         limit=shape["limit"],
-        **critics,
     )

@@ -25,13 +25,16 @@ class CheckpointError(ValueError):
     """A checkpoint is missing, damaged, or of another kind than expected."""
 
 
-def _encode(value: Any, tensors: Dict[str, torch.Tensor], path: str) -> Any:
+def _encode(value: object, tensors: Dict[str, torch.Tensor], path: str) -> Any:
+    """``value`` at ``path`` as JSON data; its tensors go into ``tensors`` under their paths."""
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(np.ascontiguousarray(value))
     if isinstance(value, torch.Tensor):
+        # Cloned, as safetensors refuses tensors that share memory.
         tensors[path] = value.detach().cpu().contiguous().clone()
         return {"__tensor__": path}
     if isinstance(value, dict):
+        # As pairs: keys stay numbers (an optimiser's are), and a key cannot look like a marker.
         return {"__dict__": [[k, _encode(v, tensors, f"{path}/{k}")] for k, v in value.items()]}
     if isinstance(value, (list, tuple)):
         return [_encode(v, tensors, f"{path}/{i}") for i, v in enumerate(value)]
@@ -42,7 +45,8 @@ def _encode(value: Any, tensors: Dict[str, torch.Tensor], path: str) -> Any:
     raise TypeError(f"cannot store {type(value).__name__} at '{path}' in a checkpoint")
 
 
-def _decode(value: Any, tensors: Dict[str, torch.Tensor]) -> Any:
+def _decode(value: object, tensors: Dict[str, torch.Tensor]) -> Any:
+    """Undo :func:`_encode`."""
     if isinstance(value, dict):
         if "__tensor__" in value:
             return tensors[value["__tensor__"]]
@@ -54,6 +58,8 @@ def _decode(value: Any, tensors: Dict[str, torch.Tensor]) -> Any:
 
 def save_checkpoint(path: Union[str, Path], kind: str, state: Dict[str, Any]) -> None:
     """Write ``state`` of the given ``kind`` to ``path``: temporary name, flush, rename.
+
+    ``kind`` is written into the file, and asked for when it is read.
 
     Raises:
         TypeError: the state holds something that is neither a tensor nor plain data.

@@ -16,15 +16,15 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
     with open(path, "a", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         if new:
-            writer.writerow(row)
+            writer.writerow(row)  # its keys
         writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in row.values()])
 
 
 def forget_after(path: Path, column: str, last: float) -> None:
-    """Drop the rows whose ``column`` is beyond ``last``: a run that goes on from an older
-    checkpoint writes them again.
+    """Drop the rows whose ``column`` is beyond ``last``, and a last row that a kill cut short.
 
-    So is a last row that a kill cut short. Nothing happens if there is no file.
+    A run that goes on from an older checkpoint writes them again. Nothing happens if there is no
+    file, or no such column.
     """
     if not path.is_file():
         return
@@ -32,7 +32,8 @@ def forget_after(path: Path, column: str, last: float) -> None:
         names, *rows = list(csv.reader(handle)) or [[]]
     if column not in names:
         return
-    kept = [r for r in rows if len(r) == len(names) and float(r[names.index(column)]) <= last]
+    place = names.index(column)
+    kept = [r for r in rows if len(r) == len(names) and float(r[place]) <= last]
     if len(kept) == len(rows):
         return
     text = io.StringIO()

@@ -22,10 +22,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(path.name + UNFINISHED)
     try:
         yield temporary
+        # On the disk before it has the name, or a power cut could leave an empty file under it.
         with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too
         if temporary.exists():
             temporary.unlink()
         raise

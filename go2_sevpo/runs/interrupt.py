@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from types import FrameType
+from typing import Optional
 
 
-def _interrupt(number: int, frame: Any) -> None:
+def _interrupt(number: int, frame: Optional[FrameType]) -> None:
     raise KeyboardInterrupt
 
 
 def kill_interrupts() -> None:
-    """From now on SIGTERM raises KeyboardInterrupt in the main thread; by default the running parts
-    would be left behind.
+    """From now on SIGTERM raises KeyboardInterrupt in the main thread.
+
+    By default the process would end at once and leave its running parts behind.
     """
     signal.signal(signal.SIGTERM, _interrupt)

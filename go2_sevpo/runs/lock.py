@@ -27,9 +27,10 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(str(folder / LOCK), timeout=0):
+        with FileLock(str(folder / LOCK), timeout=0):  # do not wait for it
             yield
     except Timeout:
         raise BusyError(
-            f"{folder} is being written by another process, expected to be the only one; wait for it, stop it, or use another --out"
+            f"{folder} is being written by another process, expected to be the only one; "
+            "wait for it, stop it, or use another --out"
         ) from None

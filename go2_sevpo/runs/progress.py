@@ -22,6 +22,7 @@ class Progress:
 
     def __init__(self, total: float, done: float = 0.0) -> None:
         self.total, self.done, self.paused = total, done, 0.0
+        # What was there at the start was not done at this run's rate.
         self._first, self._start = done, time.perf_counter()
 
     @property
@@ -36,7 +37,7 @@ class Progress:
 
     @property
     def left(self) -> float:
-        """Seconds that the rest will take at this rate."""
+        """Seconds that the rest will take at this rate; infinite before anything is done."""
         return (self.total - self.done) / self.rate if self.rate > 0 else float("inf")
 
     def advance(self, done: float) -> None:

@@ -11,15 +11,14 @@ from go2_sevpo.runs.csv_log import append_row
 
 Evaluator = Callable[[Policy], Dict[str, float]]
 Rank = Callable[[Dict[str, float]], List[float]]
-"""What an evaluation found, as numbers that are compared from left to right; the greater is the
-better.
-"""
+"""What an evaluation found, as numbers that are compared from left to right: more is better."""
 CURVE = "evaluation.csv"
 
 
 def read_curve(run: Path) -> List[Dict[str, float]]:
-    """``evaluation.csv`` of a run: step, member and what every evaluation found; empty if there was
-    none.
+    """``evaluation.csv`` of a run: step, member and what every evaluation found.
+
+    Empty if there was no evaluation.
     """
     path = run / CURVE
     if not path.is_file():
@@ -29,7 +28,14 @@ def read_curve(run: Path) -> List[Dict[str, float]]:
 
 
 class BestKeeper:
-    """Remembers each member's best evaluation."""
+    """Remembers each member's best evaluation.
+
+    Args:
+        evaluate: plays a policy.
+        every: steps between evaluations.
+        out: run folder, for ``evaluation.csv``.
+        rank: what makes one evaluation better than another.
+    """
 
     def __init__(self, evaluate: Evaluator, every: int, out: Path, rank: Rank) -> None:
         self.evaluate, self.every, self.out, self.rank = evaluate, every, out, rank

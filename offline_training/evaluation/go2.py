@@ -29,25 +29,26 @@ def courses_of(manifest: Dict[str, Any]) -> Tuple[str, ...]:
     name = (manifest.get("environment") or {}).get("name")
     if name != GO2:
         raise DatasetError(
-            f"evaluation during training plays {GO2} or a Safety-Gymnasium task, but the dataset is of {name or 'an unknown one'}"
+            f"evaluation during training plays {GO2} or a Safety-Gymnasium task, "
+            f"but the dataset is of {name or 'an unknown one'}"
         )
-    found = {e["info"]["source"]["course"] for e in manifest["shards"]}
+    found = {shard["info"]["source"]["course"] for shard in manifest["shards"]}
     return tuple(sorted(found))
 
 
 def torch_actor(policy: Policy, candidates: int, seed: int) -> Actor:
-    """A policy module as :data:`go2_sevpo.envs.go2.rollout.Policy`, with its own stream of noise."""
+    """A policy module as :data:`go2_sevpo.envs.go2.rollout.Policy`, with a stream of noise."""
     generator = torch.Generator().manual_seed(seed)
     sampler = policy.sampler
     n = candidates if sampler["choice"] != "first" else 1
 
     def act(obs: torch.Tensor, spent_cost: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
-        noise = (
-            torch.randn(len(obs), n, sampler["steps"], 12, generator=generator)
-            * sampler["noise_scale"]
-        )
+        # (B, N, T, A): start and steps of N samplings for every world
+        noise = torch.randn(len(obs), n, sampler["steps"], 12, generator=generator)
+        noise = noise * sampler["noise_scale"]
         with torch.no_grad():
             action, value, _ = ask(policy, obs.cpu(), noise, spent_cost.cpu())
+        # (B, A), (B,); a diverged policy's NaN would spoil the simulation
         return torch.nan_to_num(action), value
 
     return act
@@ -61,7 +62,10 @@ def go2_evaluator(
     simulator: str = "mujoco",
     threads: int = 1,
 ) -> Evaluator:
-    """Success, fall and cost over ``episodes`` episodes on each course, always the same ones."""
+    """Success, fall and cost over ``episodes`` episodes on each course, always the same ones.
+
+    The mean over the courses is called ``success``, a course's own ``success/simple``, and so on.
+    """
     stream = EVALUATION.number(seed, 0, episodes)
 
     def evaluate(policy: Policy) -> Dict[str, float]:
@@ -82,9 +86,10 @@ def go2_evaluator(
             finally:
                 env.close()
             for key in ("success", "fall", "cost"):
-                found[f"{key}/{course}"] = float(np.mean([float(e[key]) for e in played]))
+                values = [float(episode[key]) for episode in played]
+                found[f"{key}/{course}"] = float(np.mean(values))
         for key in ("success", "fall", "cost"):
-            found[key] = float(np.mean([found[f"{key}/{c}"] for c in courses]))
+            found[key] = float(np.mean([found[f"{key}/{course}"] for course in courses]))
         return found
 
     return evaluate

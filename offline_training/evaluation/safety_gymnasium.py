@@ -1,6 +1,4 @@
-"""Playing a policy on its Safety-Gymnasium task while it is trained: learning curves, and the best
-beside the last.
-"""
+"""Playing a policy on its Safety-Gymnasium task while it is trained."""
 
 from __future__ import annotations
 
@@ -19,8 +17,9 @@ from go2_sevpo.policies.torch_policy import act as ask
 def safety_evaluator(
     task: Task, episodes: int, candidates: int, limit: float, seed: int = 0
 ) -> Evaluator:
-    """Mean return and cost over ``episodes`` episodes, always the same ones, and the share that
-    cost more than ``limit``.
+    """Mean return and cost, greatest cost, and the share that cost more than ``limit``.
+
+    Over ``episodes`` episodes, always the same ones.
     """
     first = SAFETY_EVALUATION.number(seed, 0, episodes)
 
@@ -32,17 +31,13 @@ def safety_evaluator(
         n = candidates if sampler["choice"] != "first" else 1
 
         def act(obs: np.ndarray, spent_cost: np.ndarray) -> np.ndarray:
-            noise = torch.randn(
-                len(obs), n, sampler["steps"], task.num_actions, generator=generator
-            )
+            # (B, N, T, A): start and steps of N samplings for every episode
+            shape = (len(obs), n, sampler["steps"], task.num_actions)
+            noise = torch.randn(shape, generator=generator) * sampler["noise_scale"]
+            seen, spent = torch.from_numpy(obs).float(), torch.from_numpy(spent_cost)
             with torch.no_grad():
-                action, _, _ = ask(
-                    policy,
-                    torch.from_numpy(obs).float(),
-                    noise * sampler["noise_scale"],
-                    torch.from_numpy(spent_cost),
-                )
-            return torch.nan_to_num(action).numpy()
+                action, _, _ = ask(policy, seen, noise, spent)
+            return torch.nan_to_num(action).numpy()  # (B, A)
 
         played = play(task.name, act, episodes, first)
         return {

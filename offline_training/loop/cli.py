@@ -1,9 +1,8 @@
-"""Train, collect, train (``go2-loop``; the paper's Section D): more data from the learned policy
-once it is safe enough.
+"""Train, collect, train (``go2-loop``; the paper's Section D).
 
-Each step is one of the project's commands in a process of its own; finished steps are not done
-again. The data says which world it is: folders of go2-collect are the Go2 courses, files in DSRL's
-layout a Safety-Gymnasium task.
+More data come from the learned policy once it is safe enough. Each step is one of the project's
+commands in a process of its own; finished steps are not done again. The data says which world it
+is: folders of go2-collect are the Go2 courses, files in DSRL's layout a Safety-Gymnasium task.
 """
 
 from __future__ import annotations
@@ -79,10 +78,9 @@ def world_of(args: Args) -> Union[Go2World, SafetyWorld]:
         if path.is_file() and task is None:
             raise DatasetError(f"{path} is not named after a Safety-Gymnasium task")
         tasks.append(task)
-    if any(t is not tasks[0] for t in tasks):
-        raise ValueError(
-            f"datasets of several worlds: {', '.join(t.name if t else 'Go2' for t in tasks)}"
-        )
+    if any(task is not tasks[0] for task in tasks):
+        names = ", ".join(task.name if task else "Go2" for task in tasks)
+        raise ValueError(f"datasets of several worlds: {names}")
     return Go2World(args) if tasks[0] is None else SafetyWorld(args, tasks[0])
 
 
@@ -93,12 +91,11 @@ def run(args: Args) -> List[Dict[str, Any]]:
         ValueError: no dataset, or a step that failed.
     """
     world = world_of(args)
-    enough = (
-        args.safe_enough
-        if args.safe_enough is not None
-        else (0.5 if isinstance(world, Go2World) else 1.0)
-    )
-    data, rounds = list(args.dataset), []  # type: ignore[var-annotated]
+    enough = 0.5 if isinstance(world, Go2World) else 1.0
+    if args.safe_enough is not None:
+        enough = args.safe_enough
+    data = list(args.dataset)
+    rounds: List[Dict[str, Any]] = []
     for number in range(args.rounds + 1):
         folder = args.out / f"round_{number}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,21 +103,16 @@ def run(args: Args) -> List[Dict[str, Any]]:
         played = world.play(folder, onnx)
         danger = world.danger(played)
         allowed = danger <= enough
-        rounds.append(
-            {
-                "round": number,
-                "data": [str(p) for p in data],
-                "played": played,
-                "may_collect": allowed,
-            }
-        )
+        learned = {"round": number, "data": [str(path) for path in data]}
+        rounds.append({**learned, "played": played, "may_collect": allowed})
         write_atomically(args.out / "loop.json", json.dumps(rounds, indent=1))
         write_atomically(args.out / "loop.md", table(world, rounds))
         if number == args.rounds:
             break
         if not allowed:
             print(
-                f"\n{world.measure} {danger:.3f} is above {enough:.3f}: not safe enough to collect; stopped"
+                f"\n{world.measure} {danger:.3f} is above {enough:.3f}: "
+                "not safe enough to collect; stopped"
             )
             break
         data += world.collect(folder, onnx, number)
@@ -133,10 +125,9 @@ def table(world: Union[Go2World, SafetyWorld], rounds: List[Dict[str, Any]]) -> 
     columns = ("round", "datasets", *world.columns)
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for entry in rounds:
-        for name, p in entry["played"].items():
-            lines.append(
-                f"| {entry['round']} | {len(entry['data'])} | {name} | {' | '.join(world.cells(p))} |"
-            )
+        for name, reached in entry["played"].items():
+            cells = [str(entry["round"]), str(len(entry["data"])), name, *world.cells(reached)]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,19 +1,23 @@
-"""What differs between the worlds of ``go2-loop``: how a policy is trained, played, judged safe
-enough, and collects.
+"""What differs between the worlds of ``go2-loop``.
+
+How a policy is trained, played, judged safe enough, and how it collects.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict, List
 
 from go2_sevpo.envs.safety_gymnasium.tasks import Task
 from go2_sevpo.metrics import percent
 from go2_sevpo.runs.processes import module, run
 
+if TYPE_CHECKING:
+    from go2_sevpo.offline_training.loop.cli import Args
 
-def call(title: str, name: str, *arguments: Any) -> None:
+
+def call(title: str, name: str, *arguments: object) -> None:
     """Run one of the project's commands.
 
     Raises:
@@ -27,32 +31,23 @@ def call(title: str, name: str, *arguments: Any) -> None:
         )
 
 
-def train(args: Any, folder: Path, data: List[Path], *more: Any) -> Path:
+def train(args: Args, folder: Path, data: List[Path], *more: object) -> Path:
     """Train on all ``data`` and export; returns the policy."""
     onnx = folder / "policy.onnx"
     if not onnx.is_file():
-        overrides = ["--set", *args.set] if args.set else []
-        names = " + ".join(p.name for p in data)
+        names = " + ".join(path.name for path in data)
         call(
             f"train on {names}",
             "go2_sevpo.offline_training.train_job",
-            *data,
-            "--out",
-            folder / "train",
-            "--algorithm",
-            args.algorithm,
-            "--preset",
-            args.preset,
-            "--seed",
-            args.seed,
-            *more,
-            *overrides,
+            *(*data, "--out", folder / "train"),
+            *("--algorithm", args.algorithm, "--preset", args.preset, "--seed", args.seed),
+            *(*more, *(("--set", *args.set) if args.set else ())),
         )
         call("export", "go2_sevpo.deploy.export.cli", folder / "train", "--out", onnx)
     return onnx
 
 
-def collector(args: Any, folder: Path, onnx: Path) -> Path:
+def collector(args: Args, folder: Path, onnx: Path) -> Path:
     """The policy that collects: the trained one, or itself at ``args.collect_temperature``."""
     if args.collect_temperature is None:
         return onnx
@@ -60,12 +55,8 @@ def collector(args: Any, folder: Path, onnx: Path) -> Path:
     if not noisy.is_file():
         call(
             "export the collector",
-            "go2_sevpo.deploy.export.cli",
-            folder / "train",
-            "--out",
-            noisy,
-            "--temperature",
-            args.collect_temperature,
+            *("go2_sevpo.deploy.export.cli", folder / "train", "--out", noisy),
+            *("--temperature", args.collect_temperature),
         )
     return noisy
 
@@ -74,8 +65,14 @@ class Go2World:
     """The Go2 courses: safe enough is a matter of falls."""
 
     measure = "fall rate"
+    columns = ("course", "success %", "fall %", "cost", "return")
+    kept = (
+        *("episodes", "success_rate", "success_interval", "fall_rate", "fall_interval"),
+        *("cost_mean", "return_mean"),
+    )
+    """What the result holds of go2-play's reports."""
 
-    def __init__(self, args: Any) -> None:
+    def __init__(self, args: Args) -> None:
         self.args = args
 
     def train(self, folder: Path, data: List[Path]) -> Path:
@@ -84,68 +81,40 @@ class Go2World:
 
     def play(self, folder: Path, onnx: Path) -> Dict[str, Dict[str, Any]]:
         """Course: what the policy reached there."""
-        args, found = self.args, {}
-        keys = (
-            "episodes",
-            "success_rate",
-            "success_interval",
-            "fall_rate",
-            "fall_interval",
-            "cost_mean",
-            "return_mean",
-        )
+        args = self.args
+        found: Dict[str, Dict[str, Any]] = {}
         for course in args.courses:
             report = folder / f"play_{course}" / "report.json"
             if not report.is_file():
                 call(
                     f"play on {course}",
-                    "go2_sevpo.deploy.play.cli",
-                    onnx,
-                    "--course",
-                    course,
-                    "--episodes",
-                    args.play_episodes,
-                    "--seed",
-                    args.seed,
-                    "--threads",
-                    args.threads,
-                    "--simulator",
-                    args.simulator,
-                    "--out",
-                    report.parent,
+                    *("go2_sevpo.deploy.play.cli", onnx, "--course", course),
+                    *("--episodes", args.play_episodes, "--seed", args.seed),
+                    *("--threads", args.threads, "--simulator", args.simulator),
+                    *("--out", report.parent),
                 )
             whole = json.loads(report.read_text(encoding="utf-8"))
-            found[course] = {k: whole[k] for k in keys}
+            found[course] = {key: whole[key] for key in self.kept}
         return found
 
     def danger(self, played: Dict[str, Dict[str, Any]]) -> float:
         """Greatest fall rate of any course."""
-        return max(float(p["fall_rate"]) for p in played.values())
+        return max(float(reached["fall_rate"]) for reached in played.values())
 
     def collect(self, folder: Path, onnx: Path, number: int) -> List[Path]:
         """New data; a seed of its own per round: courses no earlier collection has seen."""
-        args, folders = self.args, []
+        args = self.args
+        folders: List[Path] = []
         onnx = collector(args, folder, onnx)
         for course in args.courses:
             data = folder / f"data_{course}"
             if not (data / "manifest.json").is_file():
                 call(
                     f"collect on {course}",
-                    "go2_sevpo.data_collection.collect",
-                    "--out",
-                    data,
-                    "--policy",
-                    onnx,
-                    "--course",
-                    course,
-                    "--episodes",
-                    args.episodes,
-                    "--seed",
-                    args.seed + 1 + number,
-                    "--threads",
-                    args.threads,
-                    "--simulator",
-                    args.simulator,
+                    *("go2_sevpo.data_collection.collect", "--out", data, "--policy", onnx),
+                    *("--course", course, "--episodes", args.episodes),
+                    *("--seed", args.seed + 1 + number, "--threads", args.threads),
+                    *("--simulator", args.simulator),
                 )
             folders.append(data)
         return folders
@@ -158,71 +127,44 @@ class Go2World:
 
         return [rate("success"), rate("fall"), f"{p['cost_mean']:.2f}", f"{p['return_mean']:.1f}"]
 
-    columns = ("course", "success %", "fall %", "cost", "return")
-
 
 class SafetyWorld:
     """A Safety-Gymnasium task: safe enough is a matter of the mean episode cost over the limit."""
 
     measure = "cost over the limit"
     columns = ("task", "return", "cost", "greatest cost", "episodes over the limit %")
+    kept = (
+        *("episodes", "limit", "return_mean", "cost_mean", "cost_max"),
+        *("normalised_return", "normalised_cost", "failure_rate", "failure_interval"),
+    )
+    """What the result holds of go2-play's report."""
 
-    def __init__(self, args: Any, task: Task) -> None:
+    def __init__(self, args: Args, task: Task) -> None:
         self.args, self.task = args, task
 
     def train(self, folder: Path, data: List[Path]) -> Path:
-        """See :func:`train`; rewards are scaled as FISOR does, and learning curves kept if asked
-        for.
+        """See :func:`train`; rewards are scaled as FISOR does.
+
+        Learning curves are kept if they are asked for.
         """
-        curve: List[Any] = []
-        if self.args.evaluate_every:
-            curve = [
-                "--evaluate-every",
-                self.args.evaluate_every,
-                "--evaluate-episodes",
-                self.args.evaluate_episodes,
-            ]
-        return train(
-            self.args,
-            folder,
-            data,
-            "--reward-scale",
-            0,
-            "--evaluate-limit",
-            self.args.limit,
-            *curve,
-        )
+        args = self.args
+        more: List[object] = ["--reward-scale", 0, "--evaluate-limit", args.limit]
+        if args.evaluate_every:
+            more += ["--evaluate-every", args.evaluate_every]
+            more += ["--evaluate-episodes", args.evaluate_episodes]
+        return train(args, folder, data, *more)
 
     def play(self, folder: Path, onnx: Path) -> Dict[str, Dict[str, Any]]:
         """The task: what the policy reached on it."""
-        report = folder / "play" / "report.json"
+        args, report = self.args, folder / "play" / "report.json"
         if not report.is_file():
             call(
                 f"play on {self.task.name}",
-                "go2_sevpo.deploy.play.cli",
-                onnx,
-                "--episodes",
-                self.args.play_episodes,
-                "--seed",
-                self.args.seed + 100,
-                "--limit",
-                self.args.limit,
-                "--out",
-                report.parent,
+                *("go2_sevpo.deploy.play.cli", onnx, "--episodes", args.play_episodes),
+                *("--seed", args.seed + 100, "--limit", args.limit, "--out", report.parent),
             )
         whole = json.loads(report.read_text(encoding="utf-8"))
-        keys = (
-            "episodes",
-            "limit",
-            "return_mean",
-            "cost_mean",
-            "cost_max",
-            "normalised_return",
-            "normalised_cost",
-            "failure_rate",
-            "failure_interval",
-        )
-        return {self.task.name: {k: whole[k] for k in keys}}
+        return {self.task.name: {key: whole[key] for key in self.kept}}
 
     def danger(self, played: Dict[str, Dict[str, Any]]) -> float:
         """Mean episode cost over the limit."""
@@ -230,23 +172,15 @@ class SafetyWorld:
 
     def collect(self, folder: Path, onnx: Path, number: int) -> List[Path]:
         """New episodes; a seed of its own per round."""
-        out = folder / f"collected_{self.task.name}.hdf5"
+        args, task = self.args, self.task.name
+        out = folder / f"collected_{task}.hdf5"
         if not out.with_suffix(".json").is_file():
-            onnx = collector(self.args, folder, onnx)
+            onnx = collector(args, folder, onnx)
             call(
-                f"collect on {self.task.name}",
-                "go2_sevpo.data_collection.safety_gymnasium.cli",
-                "collect",
-                self.task.name,
-                onnx,
-                "--out",
-                out,
-                "--episodes",
-                self.args.episodes,
-                "--seed",
-                100 * self.args.seed + number,
-                "--processes",
-                self.args.threads or 2,
+                f"collect on {task}",
+                *("go2_sevpo.data_collection.safety_gymnasium.cli", "collect", task, onnx),
+                *("--out", out, "--episodes", args.episodes),
+                *("--seed", 100 * args.seed + number, "--processes", args.threads or 2),
             )
         return [out]
 

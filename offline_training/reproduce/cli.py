@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import sys
-from typing import Any, Callable, Dict, Union
+from typing import Any, Callable, Dict, Type, Union
 
 import tyro
 from typing_extensions import Annotated
@@ -15,8 +15,7 @@ from typing_extensions import Annotated
 from go2_sevpo.offline_training.reproduce.go2 import table5
 from go2_sevpo.offline_training.reproduce.mdp import figure2
 from go2_sevpo.offline_training.reproduce.reach_avoid import figure1, sweep
-from go2_sevpo.offline_training.reproduce.safety_gymnasium import figure4, figure6
-from go2_sevpo.offline_training.reproduce.safety_gymnasium import tables as safety_tables
+from go2_sevpo.offline_training.reproduce.safety_gymnasium import figure4, figure6, tables
 from go2_sevpo.policies.contract import ContractError
 from go2_sevpo.runs.interrupt import kill_interrupts
 from go2_sevpo.runs.lock import sole_writer
@@ -27,31 +26,26 @@ Command = Union[
     Annotated[figure4.Figure4, tyro.conf.subcommand("figure4")],
     Annotated[figure6.Figure6, tyro.conf.subcommand("figure6")],
     Annotated[sweep.Sweep, tyro.conf.subcommand("sweep")],
-    Annotated[safety_tables.Table1, tyro.conf.subcommand("table1")],
-    Annotated[safety_tables.Table2, tyro.conf.subcommand("table2")],
-    Annotated[safety_tables.Table3, tyro.conf.subcommand("table3")],
-    Annotated[safety_tables.Table4, tyro.conf.subcommand("table4")],
+    Annotated[tables.Table1, tyro.conf.subcommand("table1")],
+    Annotated[tables.Table2, tyro.conf.subcommand("table2")],
+    Annotated[tables.Table3, tyro.conf.subcommand("table3")],
+    Annotated[tables.Table4, tyro.conf.subcommand("table4")],
     Annotated[table5.Table5, tyro.conf.subcommand("table5")],
 ]
 
-
-RUN: Dict[Any, Callable[[Any], Any]] = {
+RUN: Dict[Type[Any], Callable[[Any], Any]] = {
     figure1.Figure1: figure1.run,
     figure2.Figure2: figure2.run,
     figure4.Figure4: figure4.run,
     figure6.Figure6: figure6.run,
     sweep.Sweep: sweep.run,
+    tables.Table1: tables.run,
+    tables.Table2: tables.run,
+    tables.Table3: tables.run,
+    tables.Table4: tables.run,
     table5.Table5: table5.run,
-    **{
-        t: safety_tables.run
-        for t in (
-            safety_tables.Table1,
-            safety_tables.Table2,
-            safety_tables.Table3,
-            safety_tables.Table4,
-        )
-    },
 }
+"""By the class of the settings, which each takes."""
 
 
 def main() -> None:

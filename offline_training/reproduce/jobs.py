@@ -22,12 +22,16 @@ class Job:
 
 
 def run_all(jobs: Sequence[Job], processes: int, ray: Optional[str] = None) -> None:
-    """Run all, ``processes`` at a time; prints the last line of each as it ends, and an estimate of
-    the rest.
+    """Run all, ``processes`` at a time; prints the last line of each as it ends.
 
-    ``ray`` is the address of a Ray cluster (``auto``: one that was started here; ``local``: one of
-    this machine alone) whose machines share this folder and this installation; each job then takes
-    one of its CPUs and ``processes`` does not matter.
+    With that stands an estimate of the time the rest takes.
+
+    Args:
+        jobs: in the order in which they begin.
+        processes: how many run at a time on this machine.
+        ray: address of a Ray cluster (``auto``: one that was started here; ``local``: one of this
+            machine alone) whose machines share this folder and this installation; each job then
+            takes one of its CPUs and ``processes`` does not matter.
 
     Raises:
         ValueError: a command failed; the others are stopped. Or Ray is not installed, or not there.
@@ -49,14 +53,16 @@ def run_all(jobs: Sequence[Job], processes: int, ray: Optional[str] = None) -> N
                 if process.poll() is None:
                     continue
                 running.remove(entry)
-                if process.returncode:
-                    raise ValueError(
-                        f"{job.title} stopped with status {process.returncode}; see {job.log}"
-                    )
+                _check(job, process.returncode)
                 _say_ended(job, progress)
             time.sleep(0.5)
     finally:
         children.end([process for _, process in running])
+
+
+def _check(job: Job, status: int) -> None:
+    if status:
+        raise ValueError(f"{job.title} stopped with status {status}; see {job.log}")
 
 
 def _say_ended(job: Job, progress: Progress) -> None:
@@ -91,7 +97,8 @@ def _run_on_ray(jobs: Sequence[Job], address: str) -> None:
         )
     except ConnectionError as error:
         raise ValueError(
-            f"no Ray cluster at '{address}': {error}; start one with 'ray start --head', or use --ray local"
+            f"no Ray cluster at '{address}': {error}; "
+            "start one with 'ray start --head', or use --ray local"
         ) from None
     remote: Any = ray.remote(num_cpus=1, max_retries=0)(run_logged)
     here, progress = str(Path.cwd()), Progress(len(jobs))
@@ -104,12 +111,12 @@ def _run_on_ray(jobs: Sequence[Job], address: str) -> None:
         while found:
             (done,), _ = ray.wait(list(found), num_returns=1)
             job = found.pop(done)
-            status = ray.get(done)
-            if status:
-                raise ValueError(f"{job.title} stopped with status {status}; see {job.log}")
+            _check(job, ray.get(done))
             _say_ended(job, progress)
     finally:
         for reference in found:
             ray.cancel(reference)
-        ray.wait(list(found), num_returns=len(found), timeout=30) if found else None
+        if found:
+            # Cancelled commands write their checkpoints first.
+            ray.wait(list(found), num_returns=len(found), timeout=30)
         ray.shutdown()

@@ -1,24 +1,28 @@
-"""A command's settings as plain data and back: what goes into result files and to child processes."""
+"""A command's settings as plain data and back: for result files and child processes."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Type, TypeVar
+
+Settings = TypeVar("Settings")
+"""A dataclass."""
 
 
-def plain(args: Any) -> Dict[str, Any]:
-    """Settings as plain data."""
-    return json.loads(json.dumps(vars(args), default=str))  # type: ignore[no-any-return]
+def plain(args: object) -> Dict[str, Any]:
+    """Settings as plain data: tuples as lists, paths as text."""
+    found: Dict[str, Any] = json.loads(json.dumps(vars(args), default=str))
+    return found
 
 
-def from_json(cls: Any, text: str) -> Any:
+def from_json(cls: Type[Settings], text: str) -> Settings:
     """Settings of class ``cls`` from JSON; paths and tuples as in its defaults."""
-    kinds = {k: type(v) for k, v in vars(cls()).items()}
-    values = json.loads(text)
-    return cls(
-        **{
-            k: Path(v) if issubclass(kinds[k], Path) else tuple(v) if kinds[k] is tuple else v
-            for k, v in values.items()
-        }
-    )
+    kinds = {name: type(default) for name, default in vars(cls()).items()}
+    values: Dict[str, Any] = json.loads(text)
+    for name, value in values.items():
+        if issubclass(kinds[name], Path):
+            values[name] = Path(value)
+        elif kinds[name] is tuple:
+            values[name] = tuple(value)
+    return cls(**values)

@@ -15,6 +15,9 @@ from go2_sevpo.data.shards import DatasetError, Episodes
 def read_dsrl(path: Path) -> Episodes:
     """Read a single file in DSRL's layout; episodes are cut at terminals and timeouts.
 
+    Rows behind the last of these are dropped. No episode counts as a success; a terminal counts as
+    a fall.
+
     Raises:
         DatasetError: a missing key or a file that is not whole.
     """
@@ -23,7 +26,8 @@ def read_dsrl(path: Path) -> Episodes:
             missing = [k for k in shards.KEYS if k not in handle]
             if missing:
                 raise DatasetError(
-                    f"{path}: keys {', '.join(missing)} are missing, expected {', '.join(shards.KEYS)}"
+                    f"{path}: keys {', '.join(missing)} are missing, "
+                    f"expected {', '.join(shards.KEYS)}"
                 )
             columns: Dict[str, np.ndarray] = {
                 k: np.asarray(handle[k][()], dtype=np.float32) for k in shards.KEYS
@@ -36,6 +40,7 @@ def read_dsrl(path: Path) -> Episodes:
         raise DatasetError(
             f"{path}: no terminal or timeout, expected the end of at least one episode"
         )
+    # An episode that the file's end cuts short is left out.
     columns = {k: v[: ends[-1] + 1] for k, v in columns.items()}
     starts = np.concatenate([[0], ends[:-1] + 1])
     episodes = {

@@ -1,6 +1,4 @@
-"""Mixes of DSRL's trajectories: how many safe ones to how many unsafe ones, as the paper's tables
-ask for.
-"""
+"""Mixes of DSRL's trajectories: so many safe ones to so many unsafe ones (the paper's tables)."""
 
 from __future__ import annotations
 
@@ -19,24 +17,22 @@ from go2_sevpo.runs.files import atomic_path, write_atomically
 
 @dataclass(frozen=True)
 class Mix:
-    """Whole trajectories by number, with repetition, and how many different ones there were to draw
-    from.
-    """
+    """Whole trajectories by number, with repetition."""
 
     safe: np.ndarray
     unsafe: np.ndarray
     available: Tuple[int, int]
+    """How many different ones there were to draw from, safe and unsafe."""
 
 
 def draw_mix(
     data: Episodes, limit: float, safe_to_unsafe: float, safe_samples: int, seed: int
 ) -> Mix:
-    """Trajectories for about ``safe_samples`` safe transitions and that many over
-    ``safe_to_unsafe`` unsafe ones.
+    """Trajectories for about ``safe_samples`` safe transitions and their share of unsafe ones.
 
-    Safe: episode cost at most ``limit``. Each kind is drawn in a seeded random order without
-    repetition; only when all of a kind are used is the order gone through again (the paper
-    duplicates unsafe ones).
+    Of these there are ``safe_samples`` over ``safe_to_unsafe``. Safe: episode cost at most
+    ``limit``. Each kind is drawn in a seeded random order without repetition; only when all of a
+    kind are used is the order gone through again (the paper duplicates unsafe ones).
 
     Raises:
         DatasetError: a kind is asked for that the data do not have.
@@ -52,8 +48,10 @@ def draw_mix(
         pool = np.flatnonzero(mask)
         if not len(pool):
             raise DatasetError(
-                f"the data have no {name} trajectory (episode cost limit {limit:g}), expected at least one"
+                f"the data have no {name} trajectory (episode cost limit {limit:g}), "
+                "expected at least one"
             )
+        # Drawn until there are rows enough: the last trajectory may go beyond what is wanted.
         order: List[int] = []
         rows = 0
         while rows < wanted:
@@ -67,35 +65,27 @@ def draw_mix(
 
 
 def write_mix(data: Episodes, mix: Mix, out: Path, info: Dict[str, Any]) -> Dict[str, Any]:
-    """Write the mix as one file in DSRL's layout and ``NAME.json`` beside it, which says how it was
-    made.
+    """Write the mix as one file in DSRL's layout.
+
+    ``NAME.json`` beside it, which is returned, says how it was made: ``info`` and what was drawn.
     """
     ends = np.cumsum(np.asarray(data.episodes["length"], dtype=np.int64))
     order = np.concatenate([mix.safe, mix.unsafe])
-    rows = np.concatenate(
-        [np.arange(ends[k] - data.episodes["length"][k], ends[k]) for k in order]
-    ).astype(np.int64)
+    length = np.asarray(data.episodes["length"])
+    rows = np.concatenate([np.arange(ends[k] - length[k], ends[k]) for k in order])
+    rows = rows.astype(np.int64)
     with atomic_path(out) as temporary, h5py.File(temporary, "w") as handle:
         for key in shards.KEYS:
-            handle.create_dataset(
-                key,
-                data=data.columns[key][rows].astype(np.float32),
-                compression="gzip",
-                compression_opts=1,
-            )
-    length = np.asarray(data.episodes["length"])
-    made = {
-        **info,
-        **{
-            name: {
-                "trajectories": len(part),
-                "different": len(set(part.tolist())),
-                "available": mix.available[k],
-                "transitions": int(length[part].sum()),
-            }
-            for k, (name, part) in enumerate((("safe", mix.safe), ("unsafe", mix.unsafe)))
-        },
-        "sha256": shards.sha256(out),
-    }
+            column = data.columns[key][rows].astype(np.float32)
+            handle.create_dataset(key, data=column, compression="gzip", compression_opts=1)
+    made = dict(info)
+    for k, (name, part) in enumerate((("safe", mix.safe), ("unsafe", mix.unsafe))):
+        made[name] = {
+            "trajectories": len(part),
+            "different": len(set(part.tolist())),
+            "available": mix.available[k],
+            "transitions": int(length[part].sum()),
+        }
+    made["sha256"] = shards.sha256(out)
     write_atomically(out.with_suffix(".json"), json.dumps(made, indent=1))
     return made

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
+from itertools import product
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -23,12 +24,10 @@ from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.processes import module
 
 TRANSITIONS = 2_666_050
-"""Transitions of the paper-size mix (6000 expert and 3000 failure episodes) as collected with the
-shipped policies.
-"""
+"""Transitions of the paper-size mix: 6000 expert and 3000 failure episodes, shipped policies."""
 EXPERT_LENGTH = {"simple": 450, "hard": 370}
 WEAK_LENGTH = {"simple": 64, "hard": 75}
-"""Mean episode lengths of the shipped policies, from which the harsh mixes' episode counts are set."""
+"""Mean episode lengths of the shipped policies, which set the harsh mixes' numbers of episodes."""
 MIXES = ("expert", "paper", "harsh2", "harsh5")
 """Expert only; 6000 expert and 3000 weak episodes; 1:2 and 1:5 expert to weak transitions."""
 CHOOSING = ("sevpo", "fisor", "bc-choice")
@@ -82,7 +81,8 @@ class Table5:
     choice_episodes: Optional[int] = None
     """Evaluation episodes where N > 1, which is slow on a CPU; ``episodes`` if not given."""
     evaluate_every: Optional[int] = None
-    """Steps between the evaluations that decide which policy is best; 0: only the last is played."""
+    """Steps between the evaluations that decide which policy is best; 0: only the last is played.
+    """
     evaluate_episodes: int = 60
     processes: int = 2
     ray: Optional[str] = None
@@ -119,7 +119,8 @@ def sources(args: Table5, mix: str) -> List[Dict[str, Any]]:
     if mix not in MIXES:
         raise ValueError(f"unknown mix '{mix}', expected some of {', '.join(MIXES)}")
     share = 1.0 / len(args.courses)
-    scale: Any = args.harsh_scale if mix.startswith("harsh") else args.scale
+    scale = args.harsh_scale if mix.startswith("harsh") else args.scale
+    assert scale is not None  # see Table5.__post_init__
     found: List[Dict[str, Any]] = []
 
     def add(policy: str, course: str, episodes: float) -> None:
@@ -129,6 +130,7 @@ def sources(args: Table5, mix: str) -> List[Dict[str, Any]]:
         if mix in ("expert", "paper"):
             add("expert", course, 6000 * scale * share)
         else:
+            # harshK: 1 : K in transitions, as many in all as the paper's mix has
             good = 1.0 / (1.0 + float(mix[-1]))
             add("expert", course, TRANSITIONS * scale * share * good / EXPERT_LENGTH[course])
     for course in args.courses:
@@ -157,17 +159,8 @@ def data_jobs(args: Table5) -> List[Job]:
         recipe = args.out / f"mix_{mix}.yaml"
         write_atomically(recipe, yaml.safe_dump({"sources": wanted}))
         command = module(
-            "go2_sevpo.data_collection.collect",
-            "--out",
-            folder,
-            "--mix",
-            recipe,
-            "--seed",
-            args.seed,
-            "--threads",
-            1,
-            "--simulator",
-            args.simulator,
+            *("go2_sevpo.data_collection.collect", "--out", folder, "--mix", recipe),
+            *("--seed", args.seed, "--threads", 1, "--simulator", args.simulator),
         )
         found.append(Job(f"collect {mix}", command, args.out / f"collect_{mix}.log"))
     return found
@@ -179,13 +172,8 @@ def part_jobs(args: Table5) -> List[Job]:
     if not {"expert", "paper"} <= set(args.mixes) or (folder / "manifest.json").is_file():
         return []
     command = module(
-        "go2_sevpo.data_collection.datasets.cli",
-        "select",
-        folder.parent / "paper",
-        "--out",
-        folder,
-        "--policy",
-        "expert",
+        *("go2_sevpo.data_collection.datasets.cli", "select", folder.parent / "paper"),
+        *("--out", folder, "--policy", "expert"),
     )
     return [Job("select the expert's part", command, args.out / "collect_expert.log")]
 
@@ -199,54 +187,26 @@ def train_jobs(args: Table5) -> List[Job]:
             if (run / "finished").is_file():
                 continue
             command = module(
-                "go2_sevpo.offline_training.train_job",
-                args.out / "data" / mix,
-                "--out",
-                run,
-                "--algorithm",
-                algorithm,
-                "--preset",
-                args.preset,
-                "--seed",
-                args.seed,
-                "--members",
-                args.members,
-                "--device",
-                args.device,
-                "--evaluate-every",
-                args.evaluate_every,
-                "--evaluate-episodes",
-                args.evaluate_episodes,
+                *("go2_sevpo.offline_training.train_job", args.out / "data" / mix, "--out", run),
+                *("--algorithm", algorithm, "--preset", args.preset, "--seed", args.seed),
+                *("--members", args.members, "--device", args.device),
+                *("--evaluate-every", args.evaluate_every),
+                *("--evaluate-episodes", args.evaluate_episodes),
             )
-            found.append(
-                Job(
-                    f"train {algorithm} on {mix}",
-                    command,
-                    args.out / f"train_{mix}_{algorithm}.log",
-                )
-            )
+            log = args.out / f"train_{mix}_{algorithm}.log"
+            found.append(Job(f"train {algorithm} on {mix}", command, log))
     return found
 
 
 def evaluations(args: Table5) -> List[Dict[str, Any]]:
     """All (mix, algorithm, member, kept, N, course) that are reported."""
     found = []
-    for mix in args.mixes:
-        for algorithm in args.algorithms:
-            for kept in ("last", "best") if args.evaluate_every else ("last",):
-                for n in args.candidates if algorithm in CHOOSING else (1,):
-                    for member in range(args.members):
-                        for course in args.courses:
-                            found.append(
-                                {
-                                    "mix": mix,
-                                    "algorithm": algorithm,
-                                    "member": member,
-                                    "kept": kept,
-                                    "n": n,
-                                    "course": course,
-                                }
-                            )
+    kinds = ("last", "best") if args.evaluate_every else ("last",)
+    for mix, algorithm, kept in product(args.mixes, args.algorithms, kinds):
+        candidates = args.candidates if algorithm in CHOOSING else (1,)
+        for n, member, course in product(candidates, range(args.members), args.courses):
+            policy = {"mix": mix, "algorithm": algorithm, "member": member, "kept": kept}
+            found.append({**policy, "n": n, "course": course})
     return found
 
 
@@ -255,7 +215,11 @@ def _name(e: Dict[str, Any]) -> str:
 
 
 def episodes_of(args: Table5, e: Dict[str, Any]) -> int:
-    """Evaluation episodes of one policy on one course."""
+    """Evaluation episodes of one policy on one course.
+
+    Args:
+        e: an entry of :func:`evaluations`.
+    """
     return args.choice_episodes if e["n"] > 1 and args.choice_episodes else args.episodes
 
 
@@ -264,26 +228,25 @@ def _report(args: Table5, e: Dict[str, Any]) -> Path:
 
 
 def _is_played(args: Table5, e: Dict[str, Any]) -> bool:
-    """Whether the report is there and of as many episodes as asked for: another number would pass
-    for what the table says.
-    """
+    """Whether the report is there, and of as many episodes as asked for."""
     report = _report(args, e)
-    return report.is_file() and json.loads(report.read_text(encoding="utf-8"))[
-        "episodes"
-    ] == episodes_of(args, e)
+    if not report.is_file():
+        return False
+    episodes: int = json.loads(report.read_text(encoding="utf-8"))["episodes"]
+    return episodes == episodes_of(args, e)
 
 
 def _policy_file(args: Table5, e: Dict[str, Any], kept: str) -> Path:
-    return (
-        member_folder(_run(args, e["mix"], e["algorithm"]), e["member"])
-        / f"policy_{kept}.safetensors"
-    )
+    run = _run(args, e["mix"], e["algorithm"])
+    return member_folder(run, e["member"]) / f"policy_{kept}.safetensors"
 
 
 def same_policy(one: Path, other: Path) -> bool:
     """Whether two policy files have the same weights."""
-    a, b = (load_policy(path)[0].state_dict() for path in (one, other))
-    return a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
+    left, right = (load_policy(path)[0].state_dict() for path in (one, other))
+    if left.keys() != right.keys():
+        return False
+    return all(torch.equal(left[key], right[key]) for key in left)
 
 
 def played(args: Table5, e: Dict[str, Any]) -> Dict[str, Any]:
@@ -295,57 +258,42 @@ def played(args: Table5, e: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def play_jobs(args: Table5) -> List[Job]:
-    """Evaluations that are missing: a policy is exported, then played on its courses, in one chain."""
+    """Evaluations that are missing.
+
+    A policy is exported, then played on its courses, in one chain.
+    """
     (args.out / "play").mkdir(parents=True, exist_ok=True)
-    missing: Dict[str, List[Dict[str, Any]]] = {}
-    for e in evaluations(args):
-        e = played(args, e)
+    missing: Dict[str, List[Dict[str, Any]]] = {}  # by policy
+    for wanted in evaluations(args):
+        e = played(args, wanted)
         name = _name({**e, "course": "all"})
         if not _is_played(args, e) and e not in missing.get(name, []):
             missing.setdefault(name, []).append(e)
-    found = []
-    for name, parts in missing.items():
-        e = parts[0]
-        choice = CHOICES[e["algorithm"]] if e["n"] > 1 else "first"
-        onnx = args.out / "play" / f"{name}.onnx"
-        file = _policy_file(args, e, e["kept"])
-        commands = [
-            module(
-                "go2_sevpo.deploy.export.cli",
-                file,
-                "--out",
-                onnx,
-                "--choice",
-                choice,
-                "--candidates",
-                e["n"],
-            )
-        ]
-        for e in parts:
-            # Every training seed is played on courses of its own.
-            commands.append(
-                module(
-                    "go2_sevpo.deploy.play.cli",
-                    onnx,
-                    "--course",
-                    e["course"],
-                    "--episodes",
-                    episodes_of(args, e),
-                    "--threads",
-                    1,
-                    "--worlds",
-                    episodes_of(args, e),
-                    "--seed",
-                    args.seed + 100 + e["member"],
-                    "--simulator",
-                    args.simulator,
-                    "--out",
-                    _report(args, e).parent,
-                )
-            )
-        command = module("go2_sevpo.offline_training.reproduce.chain", json.dumps(commands))
-        found.append(Job(f"play {name}", command, args.out / "play" / f"{name}.log"))
-    return found
+    return [_play_job(args, name, parts) for name, parts in missing.items()]
+
+
+def _play_job(args: Table5, name: str, parts: List[Dict[str, Any]]) -> Job:
+    """Export one policy and play it on the courses of ``parts``."""
+    algorithm, kept, n = (parts[0][key] for key in ("algorithm", "kept", "n"))
+    choice = CHOICES[algorithm] if n > 1 else "first"
+    onnx = args.out / "play" / f"{name}.onnx"
+    export = module(
+        *("go2_sevpo.deploy.export.cli", _policy_file(args, parts[0], kept), "--out", onnx),
+        *("--choice", choice, "--candidates", n),
+    )
+    commands = [export]
+    for e in parts:
+        episodes = episodes_of(args, e)
+        # Every training seed is played on courses of its own.
+        seed = args.seed + 100 + e["member"]
+        play = module(
+            *("go2_sevpo.deploy.play.cli", onnx, "--course", e["course"]),
+            *("--episodes", episodes, "--threads", 1, "--worlds", episodes, "--seed", seed),
+            *("--simulator", args.simulator, "--out", _report(args, e).parent),
+        )
+        commands.append(play)
+    command = module("go2_sevpo.offline_training.reproduce.chain", json.dumps(commands))
+    return Job(f"play {name}", command, args.out / "play" / f"{name}.log")
 
 
 def run(args: Table5) -> Dict[str, Any]:
@@ -365,20 +313,19 @@ def run(args: Table5) -> Dict[str, Any]:
     for e in evaluations(args):
         found = json.loads(_report(args, played(args, e)).read_text(encoding="utf-8"))
         rows.append({**e, **report.episodes_of(found)})
-    manifests = {
-        m: json.loads((args.out / "data" / m / "manifest.json").read_text(encoding="utf-8"))
-        for m in args.mixes
-    }
+    data, configs = {}, {}
+    for mix in args.mixes:
+        manifest = args.out / "data" / mix / "manifest.json"
+        data[mix] = report.composition(json.loads(manifest.read_text(encoding="utf-8")))
+    for algorithm in args.algorithms:
+        # The same for all mixes.
+        info = _run(args, args.mixes[0], algorithm) / "config.json"
+        configs[algorithm] = json.loads(info.read_text(encoding="utf-8"))["config"]
     result = {
         "command": "go2-reproduce table5",
         "settings": plain(args),
-        "data": {m: report.composition(v) for m, v in manifests.items()},
-        "configs": {
-            a: json.loads(
-                (_run(args, args.mixes[0], a) / "config.json").read_text(encoding="utf-8")
-            )["config"]
-            for a in args.algorithms
-        },
+        "data": data,
+        "configs": configs,
         "rows": rows,
     }
     write_atomically(args.out / "table5.json", json.dumps(result))

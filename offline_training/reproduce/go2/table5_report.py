@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
@@ -15,12 +15,16 @@ NAMES = {
     "bc-safe": "cloning, safe episodes",
     "bc-choice": "cloning + Q_c choice",
 }
-PAPER = "The paper (Isaac Gym, 20 episodes, mixed data): SEVPO 85% success, 15% falls; FISOR 5% success, 95% falls."
+PAPER = (
+    "The paper (Isaac Gym, 20 episodes, mixed data): "
+    "SEVPO 85% success, 15% falls; FISOR 5% success, 95% falls."
+)
 
 
 def episodes_of(report: Dict[str, Any]) -> Dict[str, Any]:
-    """Outcome of each episode as one letter (s success, f fall, t time-out), and its cost, from a
-    report of go2-play.
+    """Outcome of each episode as one letter, and its cost, from a report of go2-play.
+
+    s is success, f fall, t time-out.
     """
     detail = report["episodes_detail"]
     letters = ["s" if e["success"] else "f" if e["fall"] else "t" for e in detail]
@@ -36,10 +40,8 @@ def composition(manifest: Dict[str, Any]) -> Dict[str, Any]:
     parts: Dict[str, Dict[str, int]] = {}
     for entry in manifest["shards"]:
         source = entry["info"]["source"]
-        part = parts.setdefault(
-            f"{source['policy']} on {source['course']}",
-            {"episodes": 0, "transitions": 0, "successes": 0},
-        )
+        name = f"{source['policy']} on {source['course']}"
+        part = parts.setdefault(name, {"episodes": 0, "transitions": 0, "successes": 0})
         for key in part:
             part[key] += int(entry[key])
     return parts
@@ -50,15 +52,16 @@ def _rate(count: int, n: int) -> str:
 
 
 def cells(rows: List[Dict[str, Any]]) -> List[str]:
-    """Success, fall, time-out with intervals over all episodes, mean cost; the worst seed's
-    success.
+    """Success, fall and time-out with intervals over all episodes, and the mean cost.
+
+    With the success stands the worst training seed's.
     """
-    outcome, cost = "".join(r["outcome"] for r in rows), np.concatenate([r["cost"] for r in rows])
-    by_member = {
-        m: "".join(r["outcome"] for r in rows if r["member"] == m)
-        for m in sorted({r["member"] for r in rows})
-    }
-    worst = min(o.count("s") / len(o) for o in by_member.values())
+    outcome = "".join(row["outcome"] for row in rows)
+    cost = np.concatenate([row["cost"] for row in rows])
+    by_member: Dict[int, str] = {}
+    for row in rows:
+        by_member[row["member"]] = by_member.get(row["member"], "") + row["outcome"]
+    worst = min(letters.count("s") / len(letters) for letters in by_member.values())
     n = len(outcome)
     rates = [_rate(outcome.count(letter), n) for letter in "sft"]
     return [f"{rates[0]}; {100 * worst:.1f}", rates[1], rates[2], f"{cost.mean():.2f}"]
@@ -66,21 +69,26 @@ def cells(rows: List[Dict[str, Any]]) -> List[str]:
 
 def table(result: Dict[str, Any]) -> str:
     """All evaluations, by mix and course."""
-    s = result["settings"]
-    few = s["choice_episodes"]
-    chosen = f" ({few} where N > 1)" if few and few != s["episodes"] else ""
+    settings = result["settings"]
+    few = settings["choice_episodes"]
+    chosen = f" ({few} where N > 1)" if few and few != settings["episodes"] else ""
     lines = [
-        f"`{result['command']}`, scale {s['scale']:g} ({s['harsh_scale']:g} for the harsh mixes), preset {s['preset']}: {s['members']} training seeds, "
-        f"{s['episodes']} unseen episodes per seed and course{chosen} at difficulty 1 with all randomisation. Percent with 95% Wilson intervals over all episodes; "
-        "worst training seed after the semicolon. *best*: chosen by evaluations during training on other courses.",
+        f"`{result['command']}`, "
+        f"scale {settings['scale']:g} ({settings['harsh_scale']:g} for the harsh mixes), "
+        f"preset {settings['preset']}: {settings['members']} training seeds, "
+        f"{settings['episodes']} unseen episodes per seed and course{chosen} "
+        "at difficulty 1 with all randomisation. "
+        "Percent with 95% Wilson intervals over all episodes; "
+        "worst training seed after the semicolon. "
+        "*best*: chosen by evaluations during training on other courses.",
         "",
         PAPER,
         "",
     ]
     for mix, parts in result["data"].items():
         content = "; ".join(
-            f"{p['episodes']} episodes of {name} ({p['transitions']} transitions)"
-            for name, p in parts.items()
+            f"{part['episodes']} episodes of {name} ({part['transitions']} transitions)"
+            for name, part in parts.items()
         )
         lines += [
             f"### {mix}: {content}",
@@ -88,15 +96,14 @@ def table(result: Dict[str, Any]) -> str:
             "| course | method | N | kept | success | fall | time-out | cost |",
             "|---|---|---|---|---|---|---|---|",
         ]
-        for course in s["courses"]:
-            for algorithm in s["algorithms"]:
-                groups: Dict[Any, List[Dict[str, Any]]] = {}
+        for course in settings["courses"]:
+            for algorithm in settings["algorithms"]:
+                groups: Dict[Tuple[int, str], List[Dict[str, Any]]] = {}
                 for row in result["rows"]:
                     if (row["mix"], row["course"], row["algorithm"]) == (mix, course, algorithm):
                         groups.setdefault((row["n"], row["kept"]), []).append(row)
                 for (n, kept), rows in groups.items():
-                    lines.append(
-                        f"| {course} | {NAMES[algorithm]} | {n} | {kept} | {' | '.join(cells(rows))} |"
-                    )
+                    columns = [course, NAMES[algorithm], str(n), kept, *cells(rows)]
+                    lines.append(f"| {' | '.join(columns)} |")
         lines.append("")
     return "\n".join(lines)

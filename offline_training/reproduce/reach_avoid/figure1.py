@@ -1,5 +1,6 @@
-"""Figure 1 (and 5): SEVPO, FISOR and cloning on reach-avoid data of three qualities
-(``go2-reproduce figure1``).
+"""Figures 1 and 5: SEVPO, FISOR and cloning on reach-avoid data of three qualities.
+
+The command is ``go2-reproduce figure1``.
 """
 
 from __future__ import annotations
@@ -9,19 +10,18 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Protocol, Tuple
 
 import torch
 
 from go2_sevpo.envs.reach_avoid import play
-from go2_sevpo.envs.reach_avoid.truth import load_truth
+from go2_sevpo.envs.reach_avoid.truth import Truth, load_truth
 from go2_sevpo.envs.seeds import REACH_AVOID_PLAY, REACH_AVOID_STARTS
 from go2_sevpo.offline_training import train as training
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 from go2_sevpo.offline_training.reproduce.settings import plain
 from go2_sevpo.offline_training.trainer import POLICY, member_folder
-from go2_sevpo.policies.torch_policy import load_policy
+from go2_sevpo.policies.torch_policy import Policy, load_policy
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.processes import module
 from go2_sevpo.runs.processes import run as run_child
@@ -67,6 +67,27 @@ class Figure1:
     seed: int = 0
 
 
+class DataSettings(Protocol):
+    """What one dataset depends on; the sweep's settings have it, too."""
+
+    truth: Path
+    ratio: float
+    """Safe to unsafe transitions."""
+    safe: int
+    """Safe transitions."""
+    seed: int
+
+
+@dataclass
+class RatioData:
+    """The :class:`DataSettings` of one of Figure 1's ratios."""
+
+    truth: Path
+    ratio: float
+    safe: int
+    seed: int
+
+
 def jobs(args: Figure1) -> List[Tuple[float, str]]:
     """All (ratio, algorithm) pairs."""
     return [(ratio, name) for ratio in args.ratios for name in args.algorithms]
@@ -84,8 +105,8 @@ def _result(args: Figure1, ratio: float, name: str) -> Path:
     return args.out / "evaluation" / f"ratio_{ratio:g}_{name}.json"
 
 
-def collect_one(out: Path, args: Any) -> None:
-    """Build one dataset with the shipped expert; ``args`` has ratio, safe, truth and seed.
+def collect_one(out: Path, args: DataSettings) -> None:
+    """Build one dataset with the shipped expert.
 
     Raises:
         ValueError: it failed.
@@ -107,23 +128,18 @@ def one_job(args: Figure1, ratio: float, name: str) -> None:
     done = run / "finished"
     if not done.is_file():
         options = training.Args(
-            (_data(args, ratio),),
-            run,
-            name,
-            args.preset,
-            args.seed,
-            args.members,
-            (run / training.CHECKPOINT).exists(),
+            dataset=(_data(args, ratio),),
+            out=run,
+            algorithm=name,
+            preset=args.preset,
+            seed=args.seed,
+            members=args.members,
+            resume=(run / training.CHECKPOINT).exists(),
         )
         if not training.train(options):
             sys.exit(130)
         done.write_text("", encoding="utf-8")
-    starts = play.evaluation_starts(
-        load_truth(args.truth),
-        args.starts,
-        args.paper_repeats,
-        REACH_AVOID_STARTS.number(args.seed),
-    )
+    starts = _starts(args, load_truth(args.truth))
     result: Dict[str, Any] = {"ratio": ratio, "algorithm": name, "evaluations": {}, "regions": []}
     for n in args.candidates:
         began, members = time.perf_counter(), []
@@ -133,24 +149,31 @@ def one_job(args: Figure1, ratio: float, name: str) -> None:
         summary = play.summarise(members, starts)
         episodes = [{part: e.packed() for part, e in m.items()} for m in members]
         result["evaluations"][f"N{n}"] = {"summary": summary, "episodes": episodes}
-        print(
-            f"{name} {ratio:g}:1 N={n}: {line(summary)}  ({time.perf_counter() - began:.0f} s)",
-            flush=True,
-        )
+        seconds = time.perf_counter() - began
+        print(f"{name} {ratio:g}:1 N={n}: {line(summary)}  ({seconds:.0f} s)", flush=True)
     for k in range(args.members):
-        result["regions"].append(
-            play.region_agreement(load_policy(member_folder(run, k) / POLICY)[0], starts)
-        )
+        policy = load_policy(member_folder(run, k) / POLICY)[0]
+        result["regions"].append(play.region_agreement(policy, starts))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, json.dumps(result))
+
+
+def _starts(args: Figure1, truth: Truth) -> play.Starts:
+    """The same for all algorithms and ratios."""
+    seed = REACH_AVOID_STARTS.number(args.seed)
+    return play.evaluation_starts(truth, args.starts, args.paper_repeats, seed)
 
 
 def line(summary: Dict[str, Any]) -> str:
     """The main numbers in one line."""
     paper, feasible, infeasible = summary["paper"], summary["feasible"], summary["infeasible"]
+
+    def rate(entry: Dict[str, Any]) -> str:
+        return f"{100 * entry['rate']:.1f}%"
+
     return (
-        f"paper start {100 * paper['safe_success']['rate']:.1f}%, feasible {100 * feasible['safe_success']['rate']:.1f}% "
-        f"(safe {100 * feasible['safe']['rate']:.1f}%, success {100 * feasible['success']['rate']:.1f}%), "
+        f"paper start {rate(paper['safe_success'])}, feasible {rate(feasible['safe_success'])} "
+        f"(safe {rate(feasible['safe'])}, success {rate(feasible['success'])}), "
         f"infeasible {infeasible['violations']:.2f} steps = {infeasible['ratio']:.2f} x least"
     )
 
@@ -168,17 +191,15 @@ def run(args: Figure1) -> Dict[str, Any]:
     args.out.mkdir(parents=True, exist_ok=True)
     load_truth(args.truth)
     for ratio in args.ratios:
-        collect_one(_data(args, ratio), SimpleNamespace(**{**vars(args), "ratio": ratio}))
+        collect_one(_data(args, ratio), RatioData(args.truth, ratio, args.safe, args.seed))
     settings = json.dumps(plain(args))
     base = module("go2_sevpo.offline_training.reproduce.reach_avoid.figure1_job", settings)
-    missing = [j for j in jobs(args) if not _result(args, *j).is_file()]
-    run_all(
-        [
-            Job(f"{n} at {r:g}:1", [*base, f"{r:g}", n], args.out / f"{n}_{r:g}.log")
-            for r, n in missing
-        ],
-        args.processes,
-    )
+    missing: List[Job] = []
+    for ratio, name in jobs(args):
+        if not _result(args, ratio, name).is_file():
+            log = args.out / f"{name}_{ratio:g}.log"
+            missing.append(Job(f"{name} at {ratio:g}:1", [*base, f"{ratio:g}", name], log))
+    run_all(missing, args.processes)
     return finish(args)
 
 
@@ -187,31 +208,18 @@ def finish(args: Figure1) -> Dict[str, Any]:
     from go2_sevpo.offline_training.reproduce.reach_avoid import figure1_report as report
 
     truth = load_truth(args.truth)
-    starts = play.evaluation_starts(
-        truth, args.starts, args.paper_repeats, REACH_AVOID_STARTS.number(args.seed)
-    )
-    parts = [json.loads(_result(args, *j).read_text(encoding="utf-8")) for j in jobs(args)]
-    manifests = {
-        f"{r:g}": json.loads((_data(args, r) / "manifest.json").read_text(encoding="utf-8"))
-        for r in args.ratios
-    }
+    starts = _starts(args, truth)
+    parts = [json.loads(_result(args, *job).read_text(encoding="utf-8")) for job in jobs(args)]
+    configs = {}
+    for name in args.algorithms:
+        # The same at all ratios.
+        info = _run(args, args.ratios[0], name) / "config.json"
+        configs[name] = json.loads(info.read_text(encoding="utf-8"))["config"]
     result = {
         "command": "go2-reproduce figure1",
         "settings": plain(args),
-        "configs": {
-            n: json.loads((_run(args, args.ratios[0], n) / "config.json").read_text())["config"]
-            for n in args.algorithms
-        },
-        "data": {
-            r: {
-                "construction": m["construction"],
-                "shards": [
-                    {k: e[k] for k in ("file", "transitions", "episodes", "cost_mean", "successes")}
-                    for e in m["shards"]
-                ],
-            }
-            for r, m in manifests.items()
-        },
+        "configs": configs,
+        "data": {f"{ratio:g}": _construction(_data(args, ratio)) for ratio in args.ratios},
         "starts": {
             "infeasible_least": starts.least.int().tolist(),
             "feasible": len(starts.feasible),
@@ -222,13 +230,20 @@ def finish(args: Figure1) -> Dict[str, Any]:
     table = report.table(result)
     write_atomically(args.out / "figure1.md", table)
     print(table)
-    report.draw_densities({r: _data(args, r) for r in args.ratios}, args.out / "figure5.png")
-    policies = {
-        (r, n): [
-            load_policy(member_folder(_run(args, r, n), k) / POLICY)[0]
-            for k in range(min(args.members, 3))
-        ]
-        for r, n in jobs(args)
-    }
+    folders = {ratio: _data(args, ratio) for ratio in args.ratios}
+    report.draw_densities(folders, args.out / "figure5.png")
+    policies: Dict[Tuple[float, str], List[Policy]] = {}
+    for ratio, name in jobs(args):
+        members = range(min(args.members, 3))  # more would hide one another
+        files = [member_folder(_run(args, ratio, name), k) / POLICY for k in members]
+        policies[ratio, name] = [load_policy(file)[0] for file in files]
     report.draw_trajectories(args, truth, starts, policies, args.out / "figure1.png")
     return result
+
+
+def _construction(folder: Path) -> Dict[str, Any]:
+    """How a dataset was built, and what its shards hold."""
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    keys = ("file", "transitions", "episodes", "cost_mean", "successes")
+    shards = [{key: shard[key] for key in keys} for shard in manifest["shards"]]
+    return {"construction": manifest["construction"], "shards": shards}

@@ -1,5 +1,6 @@
-"""One training and evaluation of Figure 1 as a process of its own; started by
-:mod:`go2_sevpo.offline_training.reproduce.reach_avoid.figure1`.
+"""One training and evaluation of Figure 1 as a process of its own.
+
+Started by :mod:`go2_sevpo.offline_training.reproduce.reach_avoid.figure1`.
 """
 
 from __future__ import annotations

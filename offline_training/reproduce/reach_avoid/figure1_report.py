@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
 import h5py
 import matplotlib
@@ -19,7 +19,12 @@ from go2_sevpo import metrics
 from go2_sevpo.envs.reach_avoid import play, task
 from go2_sevpo.envs.reach_avoid.truth import Truth
 from go2_sevpo.envs.seeds import REACH_AVOID_PLAY
-from go2_sevpo.policies.torch_policy import DiffusionPolicy
+from go2_sevpo.policies.torch_policy import DiffusionPolicy, Policy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from go2_sevpo.offline_training.reproduce.reach_avoid.figure1 import Figure1
 
 NAMES = {
     "sevpo": "SEVPO",
@@ -39,28 +44,28 @@ def percent(entry: Dict[str, Any]) -> str:
 def table(result: Dict[str, Any]) -> str:
     """All evaluations as a Markdown table."""
     settings = result["settings"]
+    columns = [
+        *("safe:unsafe", "method", "N", "paper start: safe and successful", "feasible: safe"),
+        *("feasible: safe and successful", "left the map"),
+        "infeasible: violation steps / least",
+    ]
     lines = [
-        f"`go2-reproduce figure1`: {settings['members']} training seeds, per seed {settings['paper_repeats']} episodes from the "
-        f"paper's start, {settings['starts']} from feasible and {settings['starts']} from infeasible random starts. Percent with 95% "
-        "Wilson intervals over all episodes; worst seed after the semicolon.",
+        f"`go2-reproduce figure1`: {settings['members']} training seeds, "
+        f"per seed {settings['paper_repeats']} episodes from the paper's start, "
+        f"{settings['starts']} from feasible and {settings['starts']} from infeasible random "
+        "starts. Percent with 95% Wilson intervals over all episodes; "
+        "worst seed after the semicolon.",
         "",
-        "| safe:unsafe | method | N | paper start: safe and successful | feasible: safe | feasible: safe and successful | left the map | "
-        "infeasible: violation steps / least |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(columns)} |",
+        "|---" * len(columns) + "|",
     ]
     for part in result["results"]:
         for key, evaluation in part["evaluations"].items():
-            s, name, n = evaluation["summary"], NAMES[part["algorithm"]], key[1:]
+            name, n = NAMES[part["algorithm"]], key[1:]
             if part["algorithm"] == "bc-choice" and n == "1":
                 name = "cloning, all data"
-            paper, feasible, infeasible = s["paper"], s["feasible"], s["infeasible"]
-            lines.append(
-                f"| {part['ratio']:g}:1 | {name} | {n} | {percent(paper['safe_success'])}; "
-                f"{100 * min(paper['safe_success_by_member']):.0f} | {percent(feasible['safe'])} | "
-                f"{percent(feasible['safe_success'])}; {100 * min(feasible['safe_success_by_member']):.1f} | "
-                f"{100 * feasible['left']['rate']:.1f} | {infeasible['violations']:.2f} / {infeasible['least']:.2f} = "
-                f"{infeasible['ratio']:.2f} |"
-            )
+            cells = [f"{part['ratio']:g}:1", name, n, *_cells(evaluation["summary"])]
+            lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "Regions learned in the first stage (mean over seeds):", ""]
     lines += [
         "| safe:unsafe | method | feasible starts called safe | infeasible starts called unsafe |",
@@ -68,17 +73,30 @@ def table(result: Dict[str, Any]) -> str:
     ]
     for part in result["results"]:
         if part["regions"][0]:
-            a, b = (
-                100 * np.mean([r[k] for r in part["regions"]])
-                for k in ("feasible_called_safe", "infeasible_called_unsafe")
-            )
-            lines.append(
-                f"| {part['ratio']:g}:1 | {NAMES[part['algorithm']]} | {a:.1f}% | {b:.1f}% |"
-            )
+            keys = ("feasible_called_safe", "infeasible_called_unsafe")
+            means = [100 * np.mean([region[key] for region in part["regions"]]) for key in keys]
+            shown = " | ".join(f"{mean:.1f}%" for mean in means)
+            lines.append(f"| {part['ratio']:g}:1 | {NAMES[part['algorithm']]} | {shown} |")
     return "\n".join(lines) + "\n"
 
 
-def _scene(axis: Any) -> None:
+def _cells(summary: Dict[str, Any]) -> List[str]:
+    paper, feasible, infeasible = summary["paper"], summary["feasible"], summary["infeasible"]
+    steps, least = infeasible["violations"], infeasible["least"]
+    # Behind the rates of success the worst training seed's.
+    worst_paper = f"{100 * min(paper['safe_success_by_member']):.0f}"
+    worst_feasible = f"{100 * min(feasible['safe_success_by_member']):.1f}"
+    return [
+        f"{percent(paper['safe_success'])}; {worst_paper}",
+        percent(feasible["safe"]),
+        f"{percent(feasible['safe_success'])}; {worst_feasible}",
+        f"{100 * feasible['left']['rate']:.1f}",
+        f"{steps:.2f} / {least:.2f} = {infeasible['ratio']:.2f}",
+    ]
+
+
+def _scene(axis: Axes) -> None:
+    """The map with its hazard and its goal."""
     axis.add_patch(plt.Circle((0, 0), task.HAZARD_RADIUS, color="#f4b6c2", zorder=1))
     axis.add_patch(plt.Circle(task.GOAL, task.GOAL_RADIUS, color="#f5a623", zorder=1))
     axis.set_xlim(-task.BOUND, task.BOUND)
@@ -88,21 +106,18 @@ def _scene(axis: Any) -> None:
     axis.set_yticks([])
 
 
-def _density(axis: Any, folder: Path) -> None:
+def _density(axis: Axes, folder: Path) -> None:
+    """How often the data of a folder visit each place."""
     points = []
     for path in sorted(folder.glob("*.hdf5")):
         with h5py.File(path, "r") as handle:
-            points.append(handle["observations"][:, :2])
+            points.append(handle["observations"][:, :2])  # (T, 2) positions in m
     xy = np.concatenate(points)
     edges = np.linspace(-task.BOUND, task.BOUND, 81)
     counts, _, _ = np.histogram2d(xy[:, 0], xy[:, 1], bins=(edges, edges))
-    axis.imshow(
-        np.log1p(counts).T,
-        origin="lower",
-        extent=[-task.BOUND, task.BOUND] * 2,
-        cmap="viridis",
-        zorder=0,
-    )
+    image = np.log1p(counts).T  # rows are y
+    extent = (-task.BOUND, task.BOUND, -task.BOUND, task.BOUND)
+    axis.imshow(image, origin="lower", extent=extent, cmap="viridis", zorder=0)
 
 
 def draw_densities(folders: Dict[float, Path], out: Path) -> None:
@@ -122,37 +137,41 @@ def draw_densities(folders: Dict[float, Path], out: Path) -> None:
 
 
 def _grid_states(n: int = 121) -> Tuple[np.ndarray, torch.Tensor]:
+    """Places in m (n,) and the states (n * n, 4) there, rows of y one after another.
+
+    Speed and heading are those of the paper's start.
+    """
     axis = np.linspace(-task.BOUND, task.BOUND, n, dtype=np.float32)
     x, y = np.meshgrid(axis, axis, indexing="xy")
     v, theta = task.PAPER_START[2], task.PAPER_START[3]
-    state = np.stack([x.ravel(), y.ravel(), np.full(x.size, v), np.full(x.size, theta)], -1).astype(
-        np.float32
-    )
-    return axis, torch.from_numpy(state)
+    columns = [x.ravel(), y.ravel(), np.full(x.size, v), np.full(x.size, theta)]
+    return axis, torch.from_numpy(np.stack(columns, -1).astype(np.float32))
 
 
 def draw_trajectories(
-    args: Any,
+    args: Figure1,
     truth: Truth,
     starts: play.Starts,
-    policies: Dict[Tuple[float, str], List[DiffusionPolicy]],
+    policies: Dict[Tuple[float, str], List[Policy]],
     out: Path,
 ) -> None:
-    """Figure 1: per ratio (rows) and algorithm (columns), trajectories at the largest N and region
-    boundaries.
+    """Figure 1: trajectories at the largest N and region boundaries.
 
-    Boundaries are drawn for the paper start's speed and heading: the true one dashed, the learned
-    one solid.
+    Ratios are rows, algorithms columns, the data the first. Boundaries are drawn for the paper
+    start's speed and heading: the true one dashed, the learned ones solid.
+
+    Args:
+        args: the figure's settings.
+        truth: for the true boundary.
+        starts: where trajectories begin.
+        policies: by ratio and algorithm, one for each training seed that is drawn.
+        out: the picture.
     """
     names = list(args.algorithms)
-    figure, axes = plt.subplots(
-        len(args.ratios),
-        len(names) + 1,
-        figsize=(3.0 * (len(names) + 1), 3.1 * len(args.ratios)),
-        squeeze=False,
-    )
-    axis_values, states = _grid_states()
-    shape = (len(axis_values), len(axis_values))
+    size = (3.0 * (len(names) + 1), 3.1 * len(args.ratios))
+    figure, axes = plt.subplots(len(args.ratios), len(names) + 1, figsize=size, squeeze=False)
+    places, states = _grid_states()
+    shape = (len(places), len(places))
     true_value = truth.least_violation(states).reshape(shape).numpy()
     begin = torch.cat([starts.paper[:3], starts.feasible[:6], starts.infeasible[:3]])
     colours = ["tab:green"] * 3 + ["tab:blue"] * 6 + ["tab:red"] * 3
@@ -165,50 +184,36 @@ def draw_trajectories(
         for column, name in enumerate(names, start=1):
             axis = axes[row][column]
             _scene(axis)
-            axis.contour(
-                axis_values,
-                axis_values,
-                true_value,
-                levels=[0.5],
-                colors="k",
-                linestyles="--",
-                linewidths=0.9,
-            )
+            # Violations are counted in whole steps: 0.5 lies between none and one.
+            dashed = {"colors": "k", "linestyles": "--", "linewidths": 0.9}
+            axis.contour(places, places, true_value, levels=[0.5], **dashed)
             for k, policy in enumerate(policies[ratio, name]):
-                if getattr(policy, "cost_value", None) is not None:
-                    with torch.no_grad():
-                        value = (
-                            policy.cost_value(policy.normalizer(task.observe(states)))
-                            .reshape(shape)
-                            .numpy()
-                        )
-                    axis.contour(
-                        axis_values,
-                        axis_values,
-                        value,
-                        levels=[policy.limit],
-                        colors="tab:purple",
-                        linewidths=0.8,
-                    )
-                _, paths = play.play(
-                    policy,
-                    begin,
-                    max(args.candidates),
-                    REACH_AVOID_PLAY.number(args.seed, 500 + k),
-                    keep_paths=True,
-                )
+                _learned_boundary(axis, policy, places, states)
+                seed = REACH_AVOID_PLAY.number(args.seed, 500 + k)
+                _, paths = play.play(policy, begin, max(args.candidates), seed, keep_paths=True)
                 for path, colour in zip(paths, colours):
                     axis.plot(path[:, 0], path[:, 1], color=colour, lw=0.8, alpha=0.8, zorder=2)
                     axis.plot(*path[0, :2], ".", color=colour, ms=5, zorder=3)
             if row == 0:
                 axis.set_title(NAMES[name], fontsize=10)
     v, theta = task.PAPER_START[2], math.degrees(task.PAPER_START[3])
-    figure.suptitle(
-        f"Green: the paper's start. Blue: feasible, red: infeasible starts. Unsafe region at v = {v} m/s, heading {theta:.0f} deg: "
-        f"true (dashed), learned (purple). N = {max(args.candidates)}.",
-        fontsize=9,
-        y=0.998,
+    title = (
+        "Green: the paper's start. Blue: feasible, red: infeasible starts. "
+        f"Unsafe region at v = {v} m/s, heading {theta:.0f} deg: "
+        f"true (dashed), learned (purple). N = {max(args.candidates)}."
     )
+    figure.suptitle(title, fontsize=9, y=0.998)
     figure.tight_layout(rect=(0, 0, 1, 0.985))
     figure.savefig(out, dpi=100)
     plt.close(figure)
+
+
+def _learned_boundary(axis: Axes, policy: Policy, places: np.ndarray, states: torch.Tensor) -> None:
+    """Where a policy's V_c passes its limit, if it has a V_c."""
+    if not isinstance(policy, DiffusionPolicy) or policy.cost_value is None:
+        return
+    with torch.no_grad():
+        value = policy.cost_value(policy.normalizer(task.observe(states)))  # (n * n,)
+    value = value.reshape(len(places), len(places)).numpy()
+    levels = [policy.limit]
+    axis.contour(places, places, value, levels=levels, colors="tab:purple", linewidths=0.8)

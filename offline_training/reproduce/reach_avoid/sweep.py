@@ -1,8 +1,7 @@
-"""Which form of SEVPO keeps policies safe: one option at a time on reach-avoid data
-(``go2-reproduce sweep``).
+"""Which form of SEVPO keeps policies safe: one option at a time on reach-avoid data.
 
-All forms share stage 1 where they may, so that differences are the actor's. Every actor is played
-alone (N = 1) and with each way of choosing among candidates.
+The command is ``go2-reproduce sweep``. All forms share stage 1 where they may, so that differences
+are the actor's. Every actor is played alone (N = 1) and with each way of choosing among candidates.
 """
 
 from __future__ import annotations
@@ -11,11 +10,12 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import torch
 
 from go2_sevpo.algorithms import make_algorithm, make_config
+from go2_sevpo.algorithms.sevpo import Sevpo
 from go2_sevpo.data.dataset import load
 from go2_sevpo.envs.reach_avoid import play
 from go2_sevpo.envs.reach_avoid.truth import load_truth
@@ -71,22 +71,16 @@ VARIANTS: Dict[str, Dict[str, Any]] = {
 """Name: what differs from the preset."""
 
 ACTING: Tuple[Tuple[str, int], ...] = (("first", 1), ("argmin_cost", 16), ("argmax_reward", 16))
+"""Choice and N."""
 
 STAGE_ONE = (
-    "tau",
-    "gamma",
-    "alpha",
-    "cost_scale",
-    "bootstrap",
-    "critic_steps",
-    "critic_batch",
-    "rate",
-    "target_rate",
-    "floor",
-    "critic_hidden",
-    "critic_decay",
+    *("tau", "gamma", "alpha", "cost_scale", "bootstrap", "critic_steps", "critic_batch"),
+    *("rate", "target_rate", "floor", "critic_hidden", "critic_decay"),
 )
 """Settings that decide what stage 1 learns."""
+
+CRITICS = ("v_c", "q_c", "q_c_target")
+"""Networks that stage 1 trains."""
 
 
 @dataclass
@@ -116,6 +110,10 @@ def _slug(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
 
 
+def _result(args: Sweep, name: str) -> Path:
+    return args.out / f"{_slug(name)}.json"
+
+
 def _settings(args: Sweep, name: str) -> Dict[str, Any]:
     base = training.settings_of(training.Args((), Path(), "sevpo", args.preset))
     return {**base, **VARIANTS[name]}
@@ -123,7 +121,7 @@ def _settings(args: Sweep, name: str) -> Dict[str, Any]:
 
 def _stage_one_file(args: Sweep, settings: Dict[str, Any]) -> Path:
     config = make_config("sevpo", settings)
-    key = "_".join(f"{k}={getattr(config, k)}" for k in STAGE_ONE)
+    key = "_".join(f"{name}={getattr(config, name)}" for name in STAGE_ONE)
     return args.out / f"stage_one_{hashlib.sha256(key.encode()).hexdigest()[:12]}.safetensors"
 
 
@@ -141,95 +139,94 @@ def train_stage_one(args: Sweep, name: str) -> None:
     for step in range(config.critic_steps):
         metrics = algorithm.update("critics", step, data, generator)
         if step % 1000 == 999:
-            print(
-                f"stage 1 {step + 1}/{config.critic_steps} V_c {metrics['v_c']:.3f} Q loss {metrics['q_loss']:.3f}",
-                flush=True,
-            )
-    state = {k: getattr(algorithm, k).state_dict() for k in ("v_c", "q_c", "q_c_target")}
+            values = f"V_c {metrics['v_c']:.3f} Q loss {metrics['q_loss']:.3f}"
+            print(f"stage 1 {step + 1}/{config.critic_steps} {values}", flush=True)
+    state = {name: getattr(algorithm, name).state_dict() for name in CRITICS}
     save_checkpoint(path, "stage_one", {**state, "critics_trained": algorithm.critics_trained})
 
 
 def train_variant(args: Sweep, name: str) -> None:
     """Stage 2 and evaluation of one variant."""
-    out = args.out / f"{_slug(name)}.json"
+    out = _result(args, name)
     if out.is_file():
         return
     settings = _settings(args, name)
     stage_one = load_checkpoint(_stage_one_file(args, settings), "stage_one")
     data = load(args.out / "data")
+    # Seeds of its own: stage 2 is the same, wherever its stage 1 was trained.
     torch.manual_seed(args.seed + 1)
     config = make_config("sevpo", settings)
     algorithm = make_algorithm("sevpo", config, data, args.members)
-    for key in ("v_c", "q_c", "q_c_target"):
+    for key in CRITICS:
         getattr(algorithm, key).load_state_dict(stage_one[key])
+    # Stage 2 begins only with critics that were trained to their end.
     algorithm.critics_trained = stage_one["critics_trained"]
     generator = torch.Generator().manual_seed(args.seed + 1)
-    clipped = 0.0
+    clipped = 0.0  # mean over the steps
     for step in range(config.policy_steps):
         metrics = algorithm.update("policy", step, data, generator)
         clipped += float(metrics["clipped_share"]) / config.policy_steps
         if step % 1000 == 999:
-            print(
-                f"stage 2 {step + 1}/{config.policy_steps} loss {metrics['actor_loss']:.3f}",
-                flush=True,
-            )
-    starts = play.evaluation_starts(
-        load_truth(args.truth),
-        args.starts,
-        args.paper_repeats,
-        REACH_AVOID_STARTS.number(args.seed),
-    )
-    result: Dict[str, Any] = {
+            loss = f"loss {metrics['actor_loss']:.3f}"
+            print(f"stage 2 {step + 1}/{config.policy_steps} {loss}", flush=True)
+    result = {
         "name": name,
         "changes": VARIANTS[name],
         "clipped_share": clipped,
-        "acting": {},
-    }
-    for choice, n in ACTING:
-        members = [
-            play.evaluate(
-                algorithm.policy(choice, k), starts, n, REACH_AVOID_PLAY.number(args.seed, k)
-            )
-            for k in range(args.members)
-        ]
-        result["acting"][f"{choice}_{n}"] = play.summarise(members, starts)
-    agreement = [
-        play.region_agreement(algorithm.policy("first", k), starts) for k in range(args.members)
-    ]
-    result["regions"] = {
-        key: sum(a[key] for a in agreement) / len(agreement) for key in agreement[0]
+        **_evaluate(args, algorithm),
     }
     write_atomically(out, json.dumps(result))
     print(figure1.line(result["acting"]["first_1"]), flush=True)
 
 
+def _evaluate(args: Sweep, algorithm: Sevpo) -> Dict[str, Any]:
+    """All members with every way of acting, and how well they know the regions."""
+    truth, seed = load_truth(args.truth), REACH_AVOID_STARTS.number(args.seed)
+    starts = play.evaluation_starts(truth, args.starts, args.paper_repeats, seed)
+    acting: Dict[str, Any] = {}
+    for choice, n in ACTING:
+        members = []
+        for k in range(args.members):
+            seed = REACH_AVOID_PLAY.number(args.seed, k)
+            members.append(play.evaluate(algorithm.policy(choice, k), starts, n, seed))
+        acting[f"{choice}_{n}"] = play.summarise(members, starts)
+    policies = [algorithm.policy("first", k) for k in range(args.members)]
+    agreement = [play.region_agreement(policy, starts) for policy in policies]
+    regions = {key: sum(a[key] for a in agreement) / len(agreement) for key in agreement[0]}
+    return {"acting": acting, "regions": regions}
+
+
 def table(results: List[Dict[str, Any]], args: Sweep) -> str:
     """All variants as Markdown."""
+    columns = ["form", *("N = 1: P", "F", "V"), *("argmin Q_c, N = 16: P", "F", "V")]
+    columns += [*("argmax Q_r within l, N = 16: P", "F", "V"), "regions", "clipped weights"]
     lines = [
-        f"`go2-reproduce sweep --ratio {args.ratio:g}`: {args.members} training seeds, {args.starts} feasible and infeasible "
-        "starts each. F: feasible starts safe and successful, in percent; V: violation steps from infeasible starts over the least "
-        "possible; P: the paper's start safe and successful, in percent. Regions: percent of the feasible starts that V_c <= l calls safe, "
+        f"`go2-reproduce sweep --ratio {args.ratio:g}`: {args.members} training seeds, "
+        f"{args.starts} feasible and infeasible starts each. "
+        "F: feasible starts safe and successful, in percent; "
+        "V: violation steps from infeasible starts over the least possible; "
+        "P: the paper's start safe and successful, in percent. "
+        "Regions: percent of the feasible starts that V_c <= l calls safe, "
         "and of the infeasible ones it calls unsafe.",
         "",
-        "| form | N = 1: P | F | V | argmin Q_c, N = 16: P | F | V | argmax Q_r within l, N = 16: P | F | V | regions | clipped weights |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(columns)} |",
+        "|---" * len(columns) + "|",
     ]
     for result in results:
-        cells = []
+        cells = [result["name"]]
         for choice, n in ACTING:
-            s = result["acting"][f"{choice}_{n}"]
+            summary = result["acting"][f"{choice}_{n}"]
             cells += [
-                f"{100 * s['paper']['safe_success']['rate']:.0f}",
-                f"{100 * s['feasible']['safe_success']['rate']:.1f}",
-                f"{s['infeasible']['ratio']:.2f}",
+                f"{100 * summary['paper']['safe_success']['rate']:.0f}",
+                f"{100 * summary['feasible']['safe_success']['rate']:.1f}",
+                f"{summary['infeasible']['ratio']:.2f}",
             ]
-        regions = result["regions"]
-        cells.append(
-            f"{100 * regions['feasible_called_safe']:.0f} / {100 * regions['infeasible_called_unsafe']:.0f}"
+        safe, unsafe = (
+            f"{100 * result['regions'][key]:.0f}"
+            for key in ("feasible_called_safe", "infeasible_called_unsafe")
         )
-        lines.append(
-            f"| {result['name']} | {' | '.join(cells)} | {100 * result['clipped_share']:.1f}% |"
-        )
+        cells += [f"{safe} / {unsafe}", f"{100 * result['clipped_share']:.1f}%"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -253,24 +250,22 @@ def run(args: Sweep, job: Optional[str] = None) -> None:
     figure1.collect_one(args.out / "data", args)
     settings = json.dumps(plain(args))
     base = module("go2_sevpo.offline_training.reproduce.reach_avoid.sweep_job", settings)
-    done: Dict[Path, str] = {}
-    first, rest = [], []
+    # The first variant that needs some stage 1 trains it; those that share it wait.
+    begun: Set[Path] = set()
+    first: List[Job] = []
+    rest: List[Job] = []
     for name in names:
-        if (args.out / f"{_slug(name)}.json").is_file():
+        if _result(args, name).is_file():
             continue
         path = _stage_one_file(args, _settings(args, name))
-        job_ = Job(name, [*base, name], args.out / f"{_slug(name)}.log")
-        # The first variant that needs some stage 1 trains it; those that share it wait.
-        (rest if path.is_file() or path in done else first).append(job_)
-        done[path] = name
+        variant = Job(name, [*base, name], _result(args, name).with_suffix(".log"))
+        (rest if path.is_file() or path in begun else first).append(variant)
+        begun.add(path)
     run_all(first, args.processes)
     run_all(rest, args.processes)
-    results = [
-        json.loads((args.out / f"{_slug(n)}.json").read_text(encoding="utf-8")) for n in names
-    ]
+    results = [json.loads(_result(args, name).read_text(encoding="utf-8")) for name in names]
     text = table(results, args)
     write_atomically(args.out / "sweep.md", text)
-    write_atomically(
-        args.out / "sweep.json", json.dumps({"settings": plain(args), "results": results})
-    )
+    whole = {"settings": plain(args), "results": results}
+    write_atomically(args.out / "sweep.json", json.dumps(whole))
     print(text)

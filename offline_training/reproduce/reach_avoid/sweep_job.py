@@ -1,5 +1,6 @@
-"""One variant of the sweep as a process of its own; started by
-:mod:`go2_sevpo.offline_training.reproduce.reach_avoid.sweep`.
+"""One variant of the sweep as a process of its own.
+
+Started by :mod:`go2_sevpo.offline_training.reproduce.reach_avoid.sweep`.
 """
 
 from __future__ import annotations

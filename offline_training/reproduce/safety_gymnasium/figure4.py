@@ -20,7 +20,7 @@ from go2_sevpo.envs.safety_gymnasium.tasks import find_task
 from go2_sevpo.metrics import percent
 from go2_sevpo.offline_training.evaluation.best import read_curve
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
-from go2_sevpo.offline_training.reproduce.safety_gymnasium import tables as safety_tables
+from go2_sevpo.offline_training.reproduce.safety_gymnasium import mixes
 from go2_sevpo.offline_training.reproduce.settings import plain
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.processes import module
@@ -70,45 +70,11 @@ class Figure4:
 def first_data(args: Figure4) -> Path:
     """The first dataset, made if it is missing."""
     name = find_task(args.task).name
-    path, published = safety_tables.source(args, name)
     (args.out / "data").mkdir(parents=True, exist_ok=True)
-
-    if not published and not path.is_file():
-        command = module(
-            "go2_sevpo.data_collection.safety_gymnasium.cli",
-            "generate",
-            name,
-            "--out",
-            path,
-            "--episodes",
-            args.generated_episodes,
-            "--seed",
-            args.seed,
-            "--processes",
-            args.processes,
-        )
-        run_all([Job(f"generate {name}", command, args.out / f"generate_{name}.log")], 1)
-    out = (
-        args.out
-        / "data"
-        / f"figure4_{'dsrl' if published else 'generated'}_{name}_{args.mix.replace(':', '_')}.hdf5"
-    )
-    if not out.with_suffix(".json").is_file():
-        command = module(
-            "go2_sevpo.data_collection.safety_gymnasium.cli",
-            "mix",
-            name,
-            "--path",
-            path,
-            "--out",
-            out,
-            "--ratio",
-            *safety_tables.ratio(args.mix),
-            "--seed",
-            args.seed,
-            "--safe-samples",
-            args.safe_samples,
-        )
+    run_all(mixes.generate_jobs(args, name), 1)
+    out = mixes.mix_file(args, name, args.mix, "figure4_")
+    if not mixes.is_mixed(out):
+        command = mixes.mix_command(args, name, args.mix, out, args.safe_samples)
         run_all([Job(f"mix {name} {args.mix}", command, args.out / "mix_figure4.log")], 1)
     return out
 
@@ -125,30 +91,12 @@ def loop_jobs(args: Figure4, data: Path) -> List[Job]:
         folder = _folder(args, seed)
         folder.mkdir(parents=True, exist_ok=True)
         command = module(
-            "go2_sevpo.offline_training.loop.cli",
-            data,
-            "--out",
-            folder,
-            "--rounds",
-            args.rounds,
-            "--episodes",
-            args.collect_episodes,
-            "--safe-enough",
-            args.safe_enough,
-            "--preset",
-            args.preset,
-            "--play-episodes",
-            args.episodes,
-            "--seed",
-            seed,
-            "--threads",
-            1,
-            "--limit",
-            args.limit,
-            "--evaluate-every",
-            args.evaluate_every,
-            "--evaluate-episodes",
-            args.evaluate_episodes,
+            *("go2_sevpo.offline_training.loop.cli", data, "--out", folder),
+            *("--rounds", args.rounds, "--episodes", args.collect_episodes),
+            *("--safe-enough", args.safe_enough, "--preset", args.preset),
+            *("--play-episodes", args.episodes, "--seed", seed, "--threads", 1),
+            *("--limit", args.limit, "--evaluate-every", args.evaluate_every),
+            *("--evaluate-episodes", args.evaluate_episodes),
         )
         found.append(Job(f"loop of seed {seed}", command, folder / "loop.log"))
     return found
@@ -169,36 +117,26 @@ def episode_costs(path: Path) -> Dict[str, Any]:
 
 
 def draw(result: Dict[str, Any], path: Path) -> None:
-    """Reward and cost along the rounds' trainings, and the cost of the data each round learned
-    from.
-    """
+    """Reward and cost along the rounds' trainings, and the cost of each round's new data."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     axes = figure.subplots(1, 3)
-    for axis, key, label in (
-        (axes[0], "return", "episode return"),
-        (axes[1], "cost", "episode cost"),
-    ):
+    for axis, key in zip(axes, ("return", "cost")):
         for k, loop in enumerate(result["loops"]):
-            before = 0.0
+            before = 0.0  # steps of the rounds so far: every round starts at 0 again
             for number, entry in enumerate(loop["rounds"]):
-                points = entry["curve"]
-                steps = [before + p["step"] for p in points]
-                axis.plot(
-                    steps,
-                    [p[key] for p in points],
-                    color=f"C{k}",
-                    marker=".",
-                    label=f"seed {loop['seed']}" if not number else None,
-                )
+                steps = [before + point["step"] for point in entry["curve"]]
+                values = [point[key] for point in entry["curve"]]
+                label = f"seed {loop['seed']}" if not number else None
+                axis.plot(steps, values, color=f"C{k}", marker=".", label=label)
                 before = steps[-1] if steps else before
                 axis.axvline(before, color="grey", linewidth=0.5, linestyle=":")
-        axis.set(xlabel="actor training steps; dotted: new data", ylabel=label)
+        axis.set(xlabel="actor training steps; dotted: new data", ylabel=f"episode {key}")
     axes[1].axhline(result["settings"]["limit"], color="black", linestyle="--", linewidth=0.8)
     axes[0].legend(frameon=False, fontsize=8)
     for k, loop in enumerate(result["loops"]):
-        costs = [d["cost_mean"] for d in loop["data"]]
+        costs = [data["cost_mean"] for data in loop["data"]]
         axes[2].plot(range(len(costs)), costs, color=f"C{k}", marker="o")
     axes[2].set(xlabel="dataset (0: the first mix)", ylabel="mean episode cost")
     axes[2].xaxis.get_major_locator().set_params(integer=True)
@@ -207,27 +145,33 @@ def draw(result: Dict[str, Any], path: Path) -> None:
 
 def table(result: Dict[str, Any]) -> str:
     """Round by round as Markdown."""
-    s = result["settings"]
-    kind = (
-        "DSRL's data" if result["dsrl"] else "**generated data (`go2-dsrl generate`), not DSRL's**"
-    )
+    settings = result["settings"]
+    generated = "**generated data (`go2-dsrl generate`), not DSRL's**"
+    kind = "DSRL's data" if result["dsrl"] else generated
+    columns = [
+        *("seed", "round", "transitions", "cost of the newest data"),
+        *("return", "cost", "greatest cost", "episodes over the limit"),
+    ]
     lines = [
-        f"`go2-reproduce figure4`: {s['task']}, first dataset {s['mix']} safe to unsafe, {kind}; preset {s['preset']}, "
-        f"{s['episodes']} episodes after each round's training, last checkpoint, limit {s['limit']:g}.",
+        f"`go2-reproduce figure4`: {settings['task']}, "
+        f"first dataset {settings['mix']} safe to unsafe, {kind}; preset {settings['preset']}, "
+        f"{settings['episodes']} episodes after each round's training, last checkpoint, "
+        f"limit {settings['limit']:g}.",
         "",
-        "| seed | round | transitions | cost of the newest data | return | cost | greatest cost | episodes over the limit |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(columns)} |",
+        "|---" * len(columns) + "|",
     ]
     for loop in result["loops"]:
         for entry, data in zip(loop["rounds"], loop["data"]):
-            (p,) = entry["played"].values()
+            (played,) = entry["played"].values()
             total = sum(d["transitions"] for d in loop["data"][: entry["round"] + 1])
-            failure = percent(p["failure_rate"], p["failure_interval"], 0)
+            failure = percent(played["failure_rate"], played["failure_interval"], 0)
             lines.append(
-                f"| {loop['seed']} | {entry['round']} | {total} | {data['cost_mean']:.2f} | {p['return_mean']:.2f} | {p['cost_mean']:.2f} | "
-                f"{p['cost_max']:.0f} | {failure} |"
+                f"| {loop['seed']} | {entry['round']} | {total} | {data['cost_mean']:.2f} | "
+                f"{played['return_mean']:.2f} | {played['cost_mean']:.2f} | "
+                f"{played['cost_max']:.0f} | {failure} |"
             )
-        if len(loop["rounds"]) <= s["rounds"] and not loop["rounds"][-1]["may_collect"]:
+        if len(loop["rounds"]) <= settings["rounds"] and not loop["rounds"][-1]["may_collect"]:
             lines.append(f"| {loop['seed']} | stopped: not safe enough to collect | | | | | | |")
     return "\n".join(lines) + "\n"
 
@@ -251,7 +195,7 @@ def run(args: Figure4) -> Dict[str, Any]:
     result = {
         "command": "go2-reproduce figure4",
         "settings": plain(args),
-        "dsrl": safety_tables.source(args, find_task(args.task).name)[1],
+        "dsrl": mixes.source(args, find_task(args.task).name)[1],
         "loops": loops,
     }
     name = f"figure4_{args.task}"

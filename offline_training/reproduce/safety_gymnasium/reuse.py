@@ -1,5 +1,6 @@
-"""Lines of earlier tables that a new one need not train and play again (``go2-reproduce table1
---reuse docs/results/table1.json``).
+"""Lines of earlier tables that a new one need not train and play again.
+
+For example ``go2-reproduce table1 --reuse docs/results/table1.json``.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from go2_sevpo.algorithms import make_config
+from go2_sevpo.offline_training.reproduce.safety_gymnasium.cells import Cell, SafetyTable
 
 SAME = ("members", "seed", "episodes")
-"""Settings of the tables that must agree, beside the data, the training's configuration, the limit
-and the way of acting.
+"""Settings of the tables that must agree.
+
+So must the data, the training's configuration, the limit and the way of acting.
 """
 ACTING = ("choice",)
 """Configuration that no training depends on; how a line acted is recorded with it."""
@@ -21,8 +24,9 @@ ACTING = ("choice",)
 
 @dataclass(frozen=True)
 class Reused:
-    """A line of an earlier table: its rows (one per training seed), its training's learning curve
-    and configuration.
+    """A line of an earlier table.
+
+    Its rows (one per training seed), its training's learning curve and configuration.
     """
 
     path: Path
@@ -54,24 +58,29 @@ def read(paths: Sequence[Path]) -> List[Dict[str, Any]]:
 def trained_alike(
     algorithm: str, config: Dict[str, Any], earlier: Optional[Dict[str, Any]]
 ) -> bool:
-    """Whether two configurations ask for the same training; what an older one lacks has its
-    default.
+    """Whether two configurations ask for the same training.
+
+    What an older one lacks has its default.
     """
     try:
-        full = [asdict(make_config(algorithm, c)) for c in (config, earlier or {})]
+        new, old = (asdict(make_config(algorithm, c)) for c in (config, earlier or {}))
     except (TypeError, ValueError):
-        return False
-    return earlier is not None and all(full[0][k] == full[1][k] for k in full[0] if k not in ACTING)
+        return False  # a setting that is no longer there
+    return earlier is not None and all(new[k] == old[k] for k in new if k not in ACTING)
 
 
 def find(
-    results: List[Dict[str, Any]], cell: Any, config: Dict[str, Any], sha256: str, args: Any
+    results: List[Dict[str, Any]],
+    cell: Cell,
+    config: Dict[str, Any],
+    sha256: str,
+    args: SafetyTable,
 ) -> Optional[Reused]:
     """The line that shows what ``cell`` would, or None. Versions of the code are not compared.
 
     Args:
         results: of :func:`read`.
-        cell: a ``safety_tables.Cell``.
+        cell: what is wanted.
         config: what its training would be configured with.
         sha256: of the file it would be trained on.
         args: the table's settings.
@@ -83,33 +92,25 @@ def find(
             continue
         if any(settings[k] != getattr(args, k) for k in SAME):
             continue
-        if (settings["preset"] == "paper") != (
-            args.preset == "paper"
-        ):  # whether networks see the lidar's nearness
+        # The preset paper also decides that networks do not see the lidar's nearness.
+        if (settings["preset"] == "paper") != (args.preset == "paper"):
             continue
-        rows = [r for r in result["rows"] if _same_line(r, cell, choice)]
-        if (
-            cell.choice != "first"
-            and "choice" in config
-            and settings["candidates"] != args.candidates
-        ):
+        # With a choice among candidates their number must agree, too.
+        chooses = cell.choice != "first" and "choice" in config
+        if chooses and settings["candidates"] != args.candidates:
             continue
-        if len(rows) == args.members and trained_alike(
-            cell.algorithm, config, result["configs"].get(cell.name)
-        ):
-            rows = [{**r, "label": cell.label} for r in rows]
-            return Reused(
-                result["path"],
-                rows,
-                result["curves"].get(cell.name, []),
-                result["configs"][cell.name],
-            )
+        rows = [row for row in result["rows"] if _same_line(row, cell, choice)]
+        earlier = result["configs"].get(cell.name)
+        if len(rows) == args.members and trained_alike(cell.algorithm, config, earlier):
+            rows = [{**row, "label": cell.label} for row in rows]
+            curve = result["curves"].get(cell.name, [])
+            return Reused(result["path"], rows, curve, earlier)
     return None
 
 
-def _same_line(row: Dict[str, Any], cell: Any, choice: Optional[str]) -> bool:
+def _same_line(row: Dict[str, Any], cell: Cell, choice: Optional[str]) -> bool:
     alike = all(row[k] == getattr(cell, k) for k in ("task", "mix", "algorithm", "limit"))
-    training = row.get(
-        "training", f"{row['task']}_{row['mix'].replace(':', '_')}_{row['algorithm']}"
-    )
+    # Older results do not name the training; theirs had no changed settings.
+    unchanged = f"{row['task']}_{row['mix'].replace(':', '_')}_{row['algorithm']}"
+    training = row.get("training", unchanged)
     return alike and training == cell.name and (cell.choice is None or row["choice"] == choice)
