@@ -93,12 +93,7 @@ REACH_AVOID_EXPERT, REACH_AVOID_DATA, REACH_AVOID_STARTS, REACH_AVOID_PLAY = _la
     ("reach-avoid evaluation starts", ANY, 1),
     ("playing on reach-avoid", ANY, 1_000),
 )
-REACH_AVOID_RANGES = (
-    REACH_AVOID_EXPERT,
-    REACH_AVOID_DATA,
-    REACH_AVOID_STARTS,
-    REACH_AVOID_PLAY,
-)
+REACH_AVOID_RANGES = (REACH_AVOID_EXPERT, REACH_AVOID_DATA, REACH_AVOID_STARTS, REACH_AVOID_PLAY)
 
 
 def collection_number(seed: int, source: int, episode: int = 0, count: int = 1) -> int:

@@ -1,5 +1,6 @@
-"""Single-world gymnasium wrapper: ``import go2_sevpo.envs.go2;
-gymnasium.make("go2_sevpo/Go2Parkour-v0")``.
+"""One world behind gymnasium's interface.
+
+``import go2_sevpo.envs.go2; gymnasium.make("go2_sevpo/Go2Parkour-v0")``.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Go2ParkourGym(gymnasium.Env):
             )
         )
         self._env = self._make(0)
+        # Wider than the clips: noise is added after them.
         spec = self._env.spec
         bounds = np.concatenate(
             [np.full(f.size, max(f.clip, 1.0) * 1.5 + f.noise * f.scale) for f in spec.fields]
@@ -67,6 +69,7 @@ class Go2ParkourGym(gymnasium.Env):
         """See :meth:`gymnasium.Env.reset`."""
         super().reset(seed=seed)
         number = int(self.np_random.integers(2**30)) if seed is None else seed
+        # Another course is another environment: its one variant is the course of this number.
         self._env.close()
         self._env = self._make(number)
         return self._env.reset(GYMNASIUM.number(number))[0].numpy(), {"course_seed": number}

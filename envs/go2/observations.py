@@ -21,26 +21,27 @@ from go2_sevpo.envs.go2.description.geometry import (
     yaw_cos_sin,
 )
 from go2_sevpo.envs.go2.description.terrain import TerrainMaps
-from go2_sevpo.envs.simulators.base import RobotState
+from go2_sevpo.envs.simulators.base import Dynamics, RobotState
 
 FRAMES = 3
 SCAN_X = tuple(round(-0.4 + 0.1 * i, 2) for i in range(17))
 SCAN_Y = (-0.3, -0.15, 0.0, 0.15, 0.3)
+"""Grid of the height scan, m, heading frame: 17 x 5 points from 0.4 m behind to 1.2 m ahead."""
 FOOT_RING = tuple(
-    (round(rad * cx, 4), round(rad * cy, 4))
-    for rad in (0.06, 0.12)
-    for cx, cy in ((1, 0), (0, 1), (-1, 0), (0, -1))
+    (round(radius * x, 4), round(radius * y, 4))
+    for radius in (0.06, 0.12)
+    for x, y in ((1, 0), (0, 1), (-1, 0), (0, -1))
 )
+"""Points around each foot, m, heading frame: four on each of two circles."""
 SCAN_CENTRE = 0.3
+"""Height of the base above the ground, m, at which a scanned point counts as 0."""
 CONTACT_FORCE = 2.0
 """Normal force, N, from which a foot counts as touching."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """One field of the observation: ``size`` numbers, each physical value times ``scale``, clipped
-    to +-``clip``.
-    """
+    """``size`` numbers of the observation: physical value times ``scale``, within +-``clip``."""
 
     name: str
     size: int
@@ -59,21 +60,13 @@ FRAME_FIELDS: Tuple[Field, ...] = (
     Field("last_action", 12, "actions in [-1, 1]", 1.0, 1.0, 0.0),
     Field("foot_contact", 4, "0 or 1", 1.0, 1.0, 0.0),
 )
+_SCAN_POINTS, _FOOT_POINTS = len(SCAN_X) * len(SCAN_Y), 1 + len(FOOT_RING)
+_WAYPOINT_UNIT = "for the next two: cos, sin of the bearing, distance / 2 m"
+_FOOT_UNIT = "m, foot - ground under and around it"
 MAP_FIELDS: Tuple[Field, ...] = (
-    Field(
-        "waypoints", 6, "for the next two: cos, sin of the bearing, distance / 2 m", 1.0, 1.0, 0.0
-    ),
-    Field(
-        "height_scan", len(SCAN_X) * len(SCAN_Y), "m, base height - 0.3 - ground", 2.5, 1.0, 0.02
-    ),
-    Field(
-        "foot_heights",
-        4 * (1 + len(FOOT_RING)),
-        "m, foot - ground under and around it",
-        5.0,
-        1.0,
-        0.01,
-    ),
+    Field("waypoints", 6, _WAYPOINT_UNIT, 1.0, 1.0, 0.0),
+    Field("height_scan", _SCAN_POINTS, "m, base height - 0.3 - ground", 2.5, 1.0, 0.02),
+    Field("foot_heights", 4 * _FOOT_POINTS, _FOOT_UNIT, 5.0, 1.0, 0.01),
 )
 FRAME_SIZE = sum(f.size for f in FRAME_FIELDS)
 
@@ -106,15 +99,12 @@ class ObservationSpec:
             if f.name == name:
                 return start, start + f.size
             start += f.size
-        raise KeyError(
-            f"no observation field '{name}', expected one of {', '.join(f.name for f in self.fields)}"
-        )
+        names = ", ".join(f.name for f in self.fields)
+        raise KeyError(f"no observation field '{name}', expected one of {names}")
 
 
 def observation_spec() -> ObservationSpec:
-    """The layout: the present frame, two earlier frames (``name@-1``, ``name@-2``), then the map
-    fields.
-    """
+    """The layout: the present frame, earlier ones (``name@-1``, ``name@-2``), the map fields."""
     fields: List[Field] = list(FRAME_FIELDS)
     for k in range(1, FRAMES):
         fields.extend(
@@ -125,13 +115,12 @@ def observation_spec() -> ObservationSpec:
 
 @dataclass
 class Sensed:
-    """Quantities derived once per step from the state and the map, shared by observations, rewards
-    and costs.
+    """Quantities derived once per step from the state and the map, for observations and rewards.
 
     ``rotation`` (N, 3, 3); ``heading`` (N, 2) cos, sin; ``angular_velocity``, ``gravity`` (N, 3)
     body frame; ``feet`` (N, 4, 3) world, m; ``foot_ground`` (N, 4, 9) ground under and around each
-    foot, m; ``foot_rim`` (N, 4) m; ``base_rim`` (N,) m; ``scan`` (N, 85) ground, m; ``contact`` (N,
-    4) bool.
+    foot, m; ``foot_rim`` (N, 4) and ``base_rim`` (N,) the stones' surface continued over gaps, m;
+    ``scan`` (N, 85) ground, m; ``contact`` (N, 4) bool.
     """
 
     rotation: torch.Tensor
@@ -155,39 +144,37 @@ def _patterns(device: torch.device) -> Tuple[torch.Tensor, torch.Tensor]:
 
 def _turn(points: torch.Tensor, heading: torch.Tensor) -> torch.Tensor:
     """Turn points (P, 2) by headings (N, 2) to (N, P, 2)."""
-    c, s = heading[:, 0:1], heading[:, 1:2]
-    x, y = points[:, 0], points[:, 1]
-    return torch.stack([c * x - s * y, s * x + c * y], dim=-1)
+    cos, sin = heading[:, 0:1], heading[:, 1:2]  # (N, 1)
+    x, y = points[:, 0], points[:, 1]  # (P,)
+    return torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)
 
 
 def sense(state: RobotState, course_ids: torch.Tensor, maps: TerrainMaps) -> Sensed:
     """Derive :class:`Sensed` from the true state (no noise) of N robots on courses (N,)."""
     n = state.base_position.shape[0]
-    rot = rotation_matrix(state.base_quaternion)
-    cos, sin = yaw_cos_sin(rot)
-    heading = torch.stack([cos, sin], dim=-1)
-    feet = (
-        torch.einsum("nij,nkj->nki", rot, foot_positions(state.joint_position))
-        + state.base_position[:, None]
-    )
+    rotation = rotation_matrix(state.base_quaternion)  # (N, 3, 3)
+    heading = torch.stack(yaw_cos_sin(rotation), dim=-1)  # (N, 2)
+    in_base = foot_positions(state.joint_position)  # (N, 4, 3)
+    feet = torch.einsum("nij,nkj->nki", rotation, in_base) + state.base_position[:, None]
+    # One look-up for all points: the base, 9 around each foot, 85 of the scan; (N, 1 + 36 + 85, 2).
     base_xy = state.base_position[:, None, :2]
     scan, around = _patterns(heading.device)
     ring = (feet[:, :, None, :2] + _turn(around, heading)[:, None]).reshape(n, -1, 2)
     points = torch.cat([base_xy, ring, base_xy + _turn(scan, heading)], dim=1)
     cells = maps.cells(course_ids, points)
-    rings = 1 + len(FOOT_RING)
     ground = torch.take(maps.height, cells[:, 1:])
-    foot_cells = cells[:, 1 : 1 + 4 * rings].reshape(n, 4, rings)
+    foot_cells = cells[:, 1 : 1 + 4 * _FOOT_POINTS].reshape(n, 4, _FOOT_POINTS)
     return Sensed(
-        rotation=rot,
+        rotation=rotation,
         heading=heading,
-        angular_velocity=to_body(rot, state.base_angular_velocity),
-        gravity=-rot[:, 2, :],
+        angular_velocity=to_body(rotation, state.base_angular_velocity),
+        # The last row of R is world z in the body frame; gravity points the other way.
+        gravity=-rotation[:, 2, :],
         feet=feet,
-        foot_ground=ground[:, : 4 * rings].reshape(n, 4, rings),
+        foot_ground=ground[:, : 4 * _FOOT_POINTS].reshape(n, 4, _FOOT_POINTS),
         foot_rim=torch.take(maps.rim, foot_cells[:, :, 0]),
         base_rim=torch.take(maps.rim, cells[:, 0]),
-        scan=ground[:, 4 * rings :],
+        scan=ground[:, 4 * _FOOT_POINTS :],
         contact=state.foot_force > CONTACT_FORCE,
     )
 
@@ -195,7 +182,10 @@ def sense(state: RobotState, course_ids: torch.Tensor, maps: TerrainMaps) -> Sen
 def frame(
     state: RobotState, sensed: Sensed, last_action: torch.Tensor, default: torch.Tensor
 ) -> torch.Tensor:
-    """Proprioceptive frame (N, 46), scaled and clipped, without noise."""
+    """Proprioceptive frame (N, 46), scaled and clipped, without noise.
+
+    ``last_action`` (N, 12) in [-1, 1]; ``default`` (12,) the default pose, rad.
+    """
     parts = [
         sensed.angular_velocity * FRAME_FIELDS[0].scale,
         sensed.gravity,
@@ -210,20 +200,44 @@ def frame(
 def map_fields(
     state: RobotState, sensed: Sensed, targets: torch.Tensor, offset: torch.Tensor
 ) -> torch.Tensor:
-    """Waypoints, height scan and foot heights (N, 127); ``targets`` (N, 2, 3) the next two
-    waypoints, world.
+    """Waypoints, height scan and foot heights (N, 127), scaled and clipped, without noise.
 
-    ``offset`` (N, 1) m is the map's height error.
+    ``targets`` (N, 2, 3) are the next two waypoints, world, m; ``offset`` (N, 1) is the map's
+    height error, m.
     """
-    delta = targets[:, :, :2] - state.base_position[:, None, :2]
-    c, s = sensed.heading[:, None, 0], sensed.heading[:, None, 1]
-    x, y = c * delta[..., 0] + s * delta[..., 1], -s * delta[..., 0] + c * delta[..., 1]
-    dist = torch.sqrt(x * x + y * y).clamp_min(1e-3)
-    ways = torch.stack([x / dist, y / dist, (dist / 2).clamp_max(1.0)], dim=-1).flatten(1)
+    delta = targets[:, :, :2] - state.base_position[:, None, :2]  # (N, 2, 2)
+    cos, sin = sensed.heading[:, None, 0], sensed.heading[:, None, 1]
+    # World to heading frame: turned back by the yaw.
+    x, y = cos * delta[..., 0] + sin * delta[..., 1], -sin * delta[..., 0] + cos * delta[..., 1]
+    distance = torch.sqrt(x * x + y * y).clamp_min(1e-3)  # on a waypoint there is no bearing
+    bearings = [x / distance, y / distance, (distance / 2).clamp_max(1.0)]
+    ways = torch.stack(bearings, dim=-1).flatten(1)  # (N, 6)
     scan = (state.base_position[:, 2:3] - SCAN_CENTRE - sensed.scan + offset) * MAP_FIELDS[1].scale
+    # (N, 4, 9) -> (N, 36), from the sole, not from the foot's centre
     foot = (sensed.feet[..., 2:3] - r.FOOT_RADIUS - sensed.foot_ground).flatten(1) + offset
     foot = foot * MAP_FIELDS[2].scale
     return torch.cat([ways, scan.clamp_(-1.0, 1.0), foot.clamp_(-1.0, 1.0)], dim=-1)
+
+
+def privileged_fields(
+    state: RobotState,
+    sensed: Sensed,
+    dynamics: Dynamics,
+    delay: torch.Tensor,
+    left: torch.Tensor,
+    first_kind: torch.Tensor,
+) -> torch.Tensor:
+    """What only a critic in simulation may see, (N, 14), scaled to about 1.
+
+    The base's velocity (body frame), foot forces, friction, payload, motor strength, ``delay`` (N,)
+    s, the base's height, the share ``left`` (N,) of the episode, whether the course is of the first
+    kind, ``first_kind`` (N,) 0 or 1.
+    """
+    velocity = to_body(sensed.rotation, state.base_linear_velocity)
+    height = state.base_position[:, 2] - sensed.base_rim
+    physics = [dynamics.friction, dynamics.payload / 2, dynamics.motor_strength]
+    scalars = torch.stack([*physics, delay * 50, height, left], dim=1)  # (N, 6)
+    return torch.cat([velocity, state.foot_force / 100, scalars, first_kind[:, None]], dim=1)
 
 
 def noise_scales(fields: Tuple[Field, ...]) -> torch.Tensor:

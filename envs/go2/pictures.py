@@ -1,5 +1,6 @@
-"""Pictures of the courses for the docs: ``python -m go2_sevpo.envs.go2.pictures`` rewrites
-``docs/images/course_*.png``.
+"""Pictures of the courses for the docs.
+
+``python -m go2_sevpo.envs.go2.pictures`` rewrites ``docs/images/course_*.png``.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def picture(course: Course, size: Tuple[int, int] = (960, 400)) -> np.ndarray:
 
 
 def main() -> None:
-    """Write one picture per kind, at difficulty 1."""
+    """Write one picture per kind, at difficulty 1 and of the same seed."""
     import imageio
 
     OUT.mkdir(parents=True, exist_ok=True)

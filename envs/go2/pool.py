@@ -30,22 +30,22 @@ class CoursePool:
 
     def difficulty(self, level: int) -> float:
         """Difficulty of a curriculum level, or the configured one."""
-        c = self.config
-        return (
-            c.max_level_difficulty * level / max(self.levels - 1, 1)
-            if c.curriculum
-            else c.difficulty
-        )
+        if not self.config.curriculum:
+            return self.config.difficulty
+        return self.config.max_level_difficulty * level / max(self.levels - 1, 1)
 
     def tables(self) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Waypoints (C, W, 3) m, padded with the destination; number of the last one (C,); stone
-        tilt (C, W) rad.
+        """Waypoints (C, W, 3), m; number of the last one (C,); tilt of their stones (C, W), rad.
+
+        W is one more than the longest course has; waypoints are padded with the destination, tilts
+        with 0.
         """
         longest = max(len(c.waypoints) for c in self.courses) + 1
         ways = [torch.from_numpy(c.waypoints).float() for c in self.courses]
         padded = torch.stack([torch.cat([w, w[-1:].expand(longest - len(w), 3)]) for w in ways])
         rolls = []
         for course in self.courses:
+            # Without the two platforms; a stone's quaternion is a turn about x, (cos, sin, 0, 0).
             stones = course.boxes[1:-1]
             angles = [2.0 * math.atan2(b.quaternion[1], b.quaternion[0]) for b in stones]
             rolls.append(angles + [0.0] * (longest - len(angles)))
@@ -60,12 +60,13 @@ class CoursePool:
         variant number i.
         """
         c, n, device = self.config, len(ids), ids.device
-        shares = torch.tensor(c.shares, device=device)
+        shares = torch.tensor(c.shares, device=device)  # (kinds,)
         if c.curriculum:
             kind = torch.multinomial(shares, n, replacement=True, generator=generator)
-            level = levels.gather(1, kind[:, None])[:, 0]
+            level = levels.gather(1, kind[:, None])[:, 0]  # (K,), the level within the kind drawn
             variant = torch.randint(c.variants, (n,), generator=generator, device=device)
             return kind, (kind * self.levels + level) * c.variants + variant
+        # World i + 1/2 falls between two cumulated shares; the clamp is for rounding of the last.
         edges = shares.cumsum(0) / shares.sum() * c.num_envs
         kind = torch.bucketize(ids.float() + 0.5, edges).clamp_max(len(c.courses) - 1)
         return kind, kind * c.variants + ids % c.variants
@@ -77,8 +78,9 @@ class CoursePool:
         early: torch.Tensor,
         generator: torch.Generator,
     ) -> torch.Tensor:
-        """Levels (K,) after an episode: up on success, down after an ``early`` end, from the top
-        back to the upper half.
+        """Levels (K,) after an episode: up on success (K,), down after an ``early`` end (K,).
+
+        From the top the way leads to a random level, no lower than the middle.
         """
         top = self.levels - 1
         up = level + success.long() - (early & ~success).long()

@@ -13,21 +13,21 @@ from go2_sevpo.envs.simulators.base import RobotState
 SCRAPE_FORCE = 1.0
 """Normal force, N, from which a body other than a foot counts as touching a stone."""
 GAP_DEPTH = 0.06
-"""A foot centre this far below the surrounding surface, m, is in a gap (swing feet dip up to 3 cm)."""
+"""A foot centre this far below the surface around, m, is in a gap (swing feet dip up to 3 cm)."""
 FALL_DROP = 0.30
-"""The base this far below the stones' surface, m, is a fall: a leg's length under where it stood."""
+"""The base this far below the stones' surface, m, is a fall: a leg's length under its stance."""
 MAX_TILT_COS = 0.26
 """Cosine of the largest tilt, 75 degrees between the body's z axis and the vertical."""
 EDGE_DROP = 0.10
-"""A foot that carries with the ground this far below it 6 cm away, m, stands on an edge (reward
-only).
-"""
+"""A foot in contact with ground this far below it 6 cm away, m, stands on an edge (reward only)."""
 
 DEFINITION = (
-    "success: the base is within 0.5 m (horizontally) of the destination before the time limit, no fall before. "
-    "fall: the base touches a stone, or tilts more than 75 degrees, or sinks 0.30 m below the stones' surface. "
-    "cost: 1 at a fall, and 1 on every step with the centre of a foot more than 6 cm below the surface in a gap, "
-    "or with a thigh, calf or the base touching a stone."
+    "success: the base is within 0.5 m (horizontally) of the destination before the time limit, "
+    "no fall before. "
+    "fall: the base touches a stone, or tilts more than 75 degrees, "
+    "or sinks 0.30 m below the stones' surface. "
+    "cost: 1 at a fall, and 1 on every step with the centre of a foot more than 6 cm "
+    "below the surface in a gap, or with a thigh, calf or the base touching a stone."
 )
 
 
@@ -57,8 +57,10 @@ class RewardWeights:
 
 @dataclass
 class Outcome:
-    """Per world (N,): ``fall`` bool, ``cost`` in {0, 1}, ``gap_feet`` and ``scrapes`` the numbers
-    of feet in a gap and of bodies touching a stone (float).
+    """What happened in each world, all (N,).
+
+    ``fall`` bool; ``cost`` in {0, 1}; ``gap_feet`` and ``scrapes`` the numbers of feet in a gap and
+    of bodies touching a stone (float).
     """
 
     fall: torch.Tensor
@@ -69,16 +71,14 @@ class Outcome:
 
 def outcome(state: RobotState, sensed: Sensed) -> Outcome:
     """Decide falls and costs from the true state; see :data:`DEFINITION`."""
-    touch = state.body_force > SCRAPE_FORCE
-    in_gap = (sensed.feet[..., 2] < sensed.foot_rim - GAP_DEPTH) & (
-        sensed.foot_ground[..., 0] < sensed.foot_rim - GAP_DEPTH / 2
-    )
-    upright = -sensed.gravity[:, 2]
-    fall = (
-        touch[:, 0]
-        | (upright < MAX_TILT_COS)
-        | (state.base_position[:, 2] < sensed.base_rim - FALL_DROP)
-    )
+    touch = state.body_force > SCRAPE_FORCE  # (N, 9), the base first
+    # Low, and with no ground where the stones' surface would be: a foot on a stone lower than its
+    # neighbours is in no gap.
+    low = sensed.feet[..., 2] < sensed.foot_rim - GAP_DEPTH  # (N, 4)
+    in_gap = low & (sensed.foot_ground[..., 0] < sensed.foot_rim - GAP_DEPTH / 2)
+    upright = -sensed.gravity[:, 2]  # cosine between the body's z axis and the vertical
+    sunk = state.base_position[:, 2] < sensed.base_rim - FALL_DROP
+    fall = touch[:, 0] | (upright < MAX_TILT_COS) | sunk
     gap_feet, scrapes = in_gap.float().sum(1), touch.float().sum(1)
     cost = (fall | (gap_feet > 0) | (scrapes > 0)).float()
     return Outcome(fall, cost, gap_feet, scrapes)
@@ -97,17 +97,19 @@ def reward_terms(
 ) -> Dict[str, torch.Tensor]:
     """Weighted rewards per second (N,), by name.
 
-    ``direction`` (N, 2) is the unit vector to the next waypoint; actions (N, 12) are in [-1, 1].
+    ``direction`` (N, 2) is the unit vector to the next waypoint; actions (N, 12) are in [-1, 1];
+    ``joint_acceleration`` (N, 12) is in rad/s^2; ``default`` (12,) is the default pose, rad.
     """
-    speed = (state.base_linear_velocity[:, :2] * direction).sum(1)
-    bearing = (sensed.heading * direction).sum(1).clamp(-1.0, 1.0)
+    speed = (state.base_linear_velocity[:, :2] * direction).sum(1)  # m/s towards the waypoint
+    bearing = (sensed.heading * direction).sum(1).clamp(-1.0, 1.0)  # cosine of the heading's error
     offset = state.joint_position - default
-    on_edge = sensed.contact & (
-        (sensed.feet[..., 2:3] - sensed.foot_ground[..., 1:5]).amax(-1) > EDGE_DROP + 0.02
-    )
+    # The inner ring around a foot, 6 cm away; its centre rides a foot's radius above the ground.
+    drop = (sensed.feet[..., 2:3] - sensed.foot_ground[..., 1:5]).amax(-1)  # (N, 4)
+    on_edge = sensed.contact & (drop > EDGE_DROP + 0.02)
     return {
         "speed": w.speed * speed.clamp(max=w.target_speed) / w.target_speed,
         "overspeed": w.overspeed * (speed - 1.5 * w.target_speed).clamp_min(0.0),
+        # exp(-angle); acos is kept off +-1, where rounding would make it nan
         "heading": w.heading * torch.exp(-torch.acos(bearing * 0.9999)),
         "vertical_velocity": w.vertical_velocity * state.base_linear_velocity[:, 2].square(),
         "roll_pitch_rate": w.roll_pitch_rate * sensed.angular_velocity[:, :2].square().sum(1),
@@ -115,6 +117,7 @@ def reward_terms(
         "torque": w.torque * state.joint_torque.square().sum(1),
         "joint_acceleration": w.joint_acceleration * joint_acceleration.square().sum(1),
         "action_rate": w.action_rate * 4.0 * (action - last_action).norm(dim=1),
+        # Hips are joints 0, 3, 6, 9: legs spread sideways cost more than bent ones.
         "hip_offset": w.hip_offset * offset[:, 0::3].square().sum(1),
         "joint_offset": w.joint_offset * offset.square().sum(1),
         "scrape": w.scrape * result.scrapes,

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
 
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 
+if TYPE_CHECKING:
+    from go2_sevpo.policies.onnx_policy import OnnxPolicy
+
 Policy = Callable[[torch.Tensor, torch.Tensor], Tuple[torch.Tensor, torch.Tensor]]
-"""Observations (N, S) of the active worlds and the cost of their episodes so far (N,) to actions
-(N, A) and cost values (N,).
+"""From observations (N, S) and the episodes' cost so far (N,), actions (N, A) and cost values (N,).
+
+Only active worlds are asked for.
 """
+
+EachStep = Callable[[Go2Parkour, torch.Tensor, Dict[str, Any]], None]
+"""Called with the environment, the cost values (N,) of a step and its info."""
 
 
 @dataclass
@@ -31,6 +38,8 @@ class Rollout:
 
 @dataclass
 class _Log:
+    """Transitions of the worlds that were active, step by step."""
+
     world: List[torch.Tensor] = field(default_factory=list)
     obs: List[torch.Tensor] = field(default_factory=list)
     nxt: List[torch.Tensor] = field(default_factory=list)
@@ -43,7 +52,7 @@ def run_episodes(
     policy: Policy,
     seed: int,
     keep: bool = False,
-    each_step: Optional[Callable[[Go2Parkour, torch.Tensor, Dict[str, Any]], None]] = None,
+    each_step: Optional[EachStep] = None,
 ) -> Rollout:
     """Play one episode per world; finished worlds cost no physics.
 
@@ -59,17 +68,16 @@ def run_episodes(
     obs = env.reset(seed)
     start_x = env.start_x.clone()
     totals = {k: torch.zeros(n, device=device) for k in ("return", "cost", "length")}
-    end = {
-        k: torch.zeros(n, dtype=torch.bool, device=device) for k in ("success", "fall", "timeout")
-    }
+    # Sums and ends of each world's episode, (N,).
+    never = torch.zeros(n, dtype=torch.bool, device=device)
+    end = {k: never.clone() for k in ("success", "fall", "timeout")}
     last = torch.zeros(n, 3, device=device)
     log, steps = _Log(), 0
     while bool(env.active.any()):
+        # The policy sees active worlds (K,) only; the others get zeros that nobody looks at.
         ids = env.active.nonzero()[:, 0]
-        action, values = (
-            torch.zeros(n, env.num_actions, device=device),
-            torch.zeros(n, device=device),
-        )
+        action = torch.zeros(n, env.num_actions, device=device)
+        values = torch.zeros(n, device=device)
         action[ids], values[ids] = (x.to(device) for x in policy(obs[ids], totals["cost"][ids]))
         action = action.clamp(-1.0, 1.0)
         nxt, reward, cost, terminated, truncated, info = env.step(action)
@@ -90,7 +98,7 @@ def run_episodes(
             log.scalars.append(flags[ids].cpu())
         if each_step is not None:
             each_step(env, values, info)
-        obs = nxt
+        obs = nxt  # without automatic resets the true next observation
     episodes = [_record(env, i, totals, end, last[i], float(start_x[i])) for i in range(n)]
     return Rollout(episodes, steps, _columns(log) if keep else {})
 
@@ -103,7 +111,9 @@ def _record(
     last: torch.Tensor,
     start_x: float,
 ) -> Dict[str, Any]:
+    """What is reported of world ``i``'s episode; ``last`` (3,) is where it ended, m."""
     course = env.courses[int(env.course_ids[i])]
+    length = float(course.destination[0]) - start_x
     return {
         "course": course.kind,
         "course_seed": course.seed,
@@ -113,7 +123,7 @@ def _record(
         "cost": float(totals["cost"][i]),
         **{k: bool(v[i]) for k, v in end.items()},
         "end_position": [round(float(x), 4) for x in last],
-        "progress": round((float(last[0]) - start_x) / (float(course.destination[0]) - start_x), 4),
+        "progress": round((float(last[0]) - start_x) / length, 4),
         "friction": float(env.dynamics.friction[i]),
         "payload": float(env.dynamics.payload[i]),
         "motor_strength": float(env.dynamics.motor_strength[i]),
@@ -121,7 +131,9 @@ def _record(
 
 
 def _columns(log: _Log) -> Dict[str, np.ndarray]:
+    """One array per key, (rows, ...): worlds one after the other, each in the order of time."""
     world = torch.cat(log.world)
+    # Stable: steps of a world stay in their order.
     order = torch.sort(world, stable=True).indices
     scalars = torch.cat(log.scalars)[order].numpy()
     return {
@@ -135,10 +147,9 @@ def _columns(log: _Log) -> Dict[str, np.ndarray]:
     }
 
 
-def onnx_policy(policy: Any, seed: int, noise_scale: float) -> Policy:
-    """Wrap an :class:`go2_sevpo.policies.onnx_policy.OnnxPolicy` with its own stream of noise,
-    times ``noise_scale``.
-    """
+def onnx_policy(policy: OnnxPolicy, seed: int, noise_scale: float) -> Policy:
+    """Wrap an exported policy with a stream of noise of its own, times ``noise_scale``."""
+    # Another stream than the environment's of the same seed; drawn on the CPU on every device.
     generator = torch.Generator().manual_seed(seed + 1_000_003)
 
     def act(obs: torch.Tensor, spent_cost: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:

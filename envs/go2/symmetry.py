@@ -8,21 +8,25 @@ import torch
 
 from go2_sevpo.envs.go2.observations import FOOT_RING, SCAN_X, SCAN_Y, observation_spec
 
+# FL FR RL RR: left and right change places.
 _SWAPPED_LEGS = (1, 0, 3, 2)
 Mirror = Tuple[torch.Tensor, torch.Tensor]
 
 
 def _joints() -> Tuple[List[int], List[float]]:
     index = [3 * leg + k for leg in _SWAPPED_LEGS for k in range(3)]
+    # Hips turn about x, so they change sign; thighs and calves turn about y.
     return index, [-1.0, 1.0, 1.0] * 4
 
 
 def _foot_heights() -> Tuple[List[int], List[float]]:
     points = [(0.0, 0.0), *FOOT_RING]
-    flip = [
-        min(range(len(points)), key=lambda k: abs(points[k][0] - x) + abs(points[k][1] + y))
-        for x, y in points
-    ]
+
+    def opposite(x: float, y: float) -> int:
+        """Number of the point at (x, -y)."""
+        return min(range(len(points)), key=lambda k: abs(points[k][0] - x) + abs(points[k][1] + y))
+
+    flip = [opposite(x, y) for x, y in points]
     index = [leg * len(points) + k for leg in _SWAPPED_LEGS for k in flip]
     return index, [1.0] * len(index)
 
@@ -33,6 +37,7 @@ def _scan() -> Tuple[List[int], List[float]]:
     return index, [1.0] * len(index)
 
 
+# Mirroring in the xz plane: y changes sign in vectors, x and z in axial ones (turn rates).
 _FIELD_MIRRORS = {
     "base_angular_velocity": ([0, 1, 2], [-1.0, 1.0, -1.0]),
     "gravity_direction": ([0, 1, 2], [1.0, -1.0, 1.0]),
@@ -51,9 +56,10 @@ def observation_mirror() -> Mirror:
     index: List[int] = []
     sign: List[float] = []
     for field in observation_spec().fields:
-        i, s = _FIELD_MIRRORS[field.name.split("@")[0]]
-        index.extend(len(sign) + k for k in i)
-        sign.extend(s)
+        # Earlier frames, ``name@-1``, mirror like the present one.
+        field_index, field_sign = _FIELD_MIRRORS[field.name.split("@")[0]]
+        index.extend(len(sign) + k for k in field_index)
+        sign.extend(field_sign)
     return torch.tensor(index), torch.tensor(sign)
 
 
@@ -68,5 +74,6 @@ def action_mirror() -> Mirror:
 
 def privileged_mirror() -> Mirror:
     """Index and sign, both (14,), of :meth:`Go2Parkour.privileged`."""
+    # Velocity, foot forces, seven numbers without a side.
     index = [0, 1, 2] + [3 + k for k in _SWAPPED_LEGS] + list(range(7, 14))
     return torch.tensor(index), torch.tensor([1.0, -1.0] + [1.0] * 12)

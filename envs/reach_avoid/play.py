@@ -11,7 +11,7 @@ import torch
 from go2_sevpo.envs.reach_avoid import task
 from go2_sevpo.envs.reach_avoid.truth import Truth, certify
 from go2_sevpo.metrics import wilson
-from go2_sevpo.policies.torch_policy import DiffusionPolicy, act
+from go2_sevpo.policies.torch_policy import DiffusionPolicy, Policy, act
 
 OUTCOMES = "slt"
 """Codes of how an episode ended: in the goal (s), off the map (l), out of time (t)."""
@@ -19,14 +19,13 @@ OUTCOMES = "slt"
 
 @dataclass
 class Starts:
-    """Evaluation starts (B, 4) and, for the infeasible ones, the least violation that was achieved
-    (B,).
-    """
+    """Evaluation starts, each (B, 4)."""
 
     paper: torch.Tensor
     feasible: torch.Tensor
     infeasible: torch.Tensor
     least: torch.Tensor
+    """The least violation, steps, that was achieved from the infeasible ones, (B,)."""
 
 
 @dataclass
@@ -46,8 +45,7 @@ class Episodes:
 
 
 def evaluation_starts(truth: Truth, n: int, paper_repeats: int, seed: int) -> Starts:
-    """The paper's start, ``n`` starts with a certified safe way to the goal, ``n`` where violation
-    cannot be avoided.
+    """The paper's start, ``n`` feasible starts and ``n`` infeasible ones.
 
     Feasible means driven: the greedy control on the table reached the goal without violation.
     Infeasible means at least one step by the table and by the greedy control; its count is the
@@ -58,7 +56,7 @@ def evaluation_starts(truth: Truth, n: int, paper_repeats: int, seed: int) -> St
     infeasible: List[torch.Tensor] = []
     least: List[torch.Tensor] = []
     while sum(map(len, feasible)) < n or sum(map(len, infeasible)) < n:
-        states = task.random_states(4000, draw)
+        states = task.random_states(4000, draw)  # (4000, 4)
         table = truth.least_violation(states)
         clear = states[table < 0.01][:1000]
         proof = certify(truth, clear, True)
@@ -72,16 +70,21 @@ def evaluation_starts(truth: Truth, n: int, paper_repeats: int, seed: int) -> St
 
 
 def play(
-    policy: DiffusionPolicy,
+    policy: Policy,
     starts: torch.Tensor,
     candidates: int,
     seed: int,
     keep_paths: bool = False,
 ) -> Tuple[Episodes, List[np.ndarray]]:
-    """One episode from each start with N ``candidates``; finished worlds are not computed further."""
+    """One episode from each of ``starts`` (B, 4), choosing among ``candidates`` actions a step.
+
+    Finished worlds are not computed further. Paths (T, 4), the start included, are empty unless
+    they are kept.
+    """
     n, steps, actions = len(starts), policy.sampler["steps"], task.NUM_ACTIONS
     draw = torch.Generator().manual_seed(seed)
     state, active = starts.clone(), torch.arange(n)
+    # Out of time (2) unless something happens before.
     violations, outcome = torch.zeros(n), torch.full((n,), 2)
     length = torch.full((n,), task.MAX_STEPS)
     paths: List[List[np.ndarray]] = [[s.numpy()] for s in starts] if keep_paths else []
@@ -102,9 +105,8 @@ def play(
         active = active[~(success | left)]
         if not len(active):
             break
-    return Episodes(violations.numpy(), outcome.numpy(), length.numpy()), [
-        np.stack(p) for p in paths
-    ]
+    episodes = Episodes(violations.numpy(), outcome.numpy(), length.numpy())
+    return episodes, [np.stack(p) for p in paths]
 
 
 def rate(hits: np.ndarray) -> Dict[str, Any]:
@@ -116,31 +118,33 @@ def rate(hits: np.ndarray) -> Dict[str, Any]:
     }
 
 
-def region_agreement(policy: DiffusionPolicy, starts: Starts) -> Dict[str, float]:
-    """Share of feasible starts the policy's cost value calls safe, and of infeasible ones it calls
-    unsafe.
+def region_agreement(policy: Policy, starts: Starts) -> Dict[str, float]:
+    """Shares of feasible starts that the policy's cost value calls safe, and of infeasible unsafe.
+
+    Empty for a policy without cost value.
     """
-    if getattr(policy, "cost_value", None) is None:
+    if not isinstance(policy, DiffusionPolicy) or policy.cost_value is None:
         return {}
+    cost_value = policy.cost_value
     with torch.no_grad():
-        value = [
-            policy.cost_value(policy.normalizer(task.observe(s)))
+        feasible, infeasible = (
+            cost_value(policy.normalizer(task.observe(s)))
             for s in (starts.feasible, starts.infeasible)
-        ]
+        )
     return {
-        "feasible_called_safe": float((value[0] <= policy.limit).float().mean()),
-        "infeasible_called_unsafe": float((value[1] > policy.limit).float().mean()),
+        "feasible_called_safe": float((feasible <= policy.limit).float().mean()),
+        "infeasible_called_unsafe": float((infeasible > policy.limit).float().mean()),
     }
 
 
 def evaluate(
-    policy: DiffusionPolicy, starts: Starts, candidates: int, seed: int
+    policy: Policy, starts: Starts, candidates: int, seed: int
 ) -> Dict[str, Episodes]:
     """Episodes from the three kinds of starts."""
     groups = (starts.paper, starts.feasible, starts.infeasible)
     found, _ = play(policy, torch.cat(groups), candidates, seed)
     ends = np.cumsum([len(g) for g in groups])
-    parts = {}
+    parts = {}  # cut the one batch into the groups again
     for name, stop, group in zip(("paper", "feasible", "infeasible"), ends, groups):
         rows = slice(stop - len(group), stop)
         parts[name] = Episodes(found.violations[rows], found.outcome[rows], found.steps[rows])
@@ -162,6 +166,7 @@ def summarise(members: List[Dict[str, Episodes]], starts: Starts) -> Dict[str, A
             "safe_success_by_member": [float(b.mean()) for b in both],
             "violations": float(np.mean([m[name].violations.mean() for m in members])),
         }
+    # Where violation cannot be avoided: how many times the least one was needed.
     least = starts.least.numpy()
     ratios = [float(m["infeasible"].violations.mean() / least.mean()) for m in members]
     result["infeasible"] = {

@@ -1,5 +1,4 @@
-"""The reach-avoid task of the paper's Figure 1 (Appendix C.1): drive a point vehicle to a goal,
-around a hazard.
+"""The reach-avoid task of the paper's Figure 1 (Appendix C.1): to a goal, around a hazard.
 
 State (x, y, v, theta), shape (B, 4): position in m, speed in m/s, heading in rad. Action
 (acceleration, angular velocity) in [-1, 1]^2, in m/s^2 and rad/s. Explicit Euler steps of 0.05 s,
@@ -53,15 +52,13 @@ def advance(state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
     """One Euler step of states (..., 4) under actions (..., 2), clipped to [-1, 1]."""
     action = action.clamp(-1.0, 1.0)
     x, y, v, theta = state.unbind(-1)
-    return torch.stack(
-        [
-            x + DT * v * torch.cos(theta),
-            y + DT * v * torch.sin(theta),
-            (v + DT * action[..., 0]).clamp(0.0, MAX_SPEED),
-            theta + DT * action[..., 1],
-        ],
-        -1,
-    )
+    moved = [
+        x + DT * v * torch.cos(theta),
+        y + DT * v * torch.sin(theta),
+        (v + DT * action[..., 0]).clamp(0.0, MAX_SPEED),
+        theta + DT * action[..., 1],
+    ]
+    return torch.stack(moved, -1)
 
 
 def in_hazard(state: torch.Tensor) -> torch.Tensor:
@@ -70,7 +67,7 @@ def in_hazard(state: torch.Tensor) -> torch.Tensor:
 
 
 def goal_distance(state: torch.Tensor) -> torch.Tensor:
-    """Distance to the goal's centre, m."""
+    """Distance (...,) of states (..., 4) to the goal's centre, m."""
     return (state[..., :2] - state.new_tensor(GOAL)).norm(dim=-1)
 
 
@@ -85,33 +82,36 @@ def outside(state: torch.Tensor) -> torch.Tensor:
 
 
 def observe(state: torch.Tensor) -> torch.Tensor:
-    """Observations (..., 5): x, y, v, cos theta, sin theta; the heading as a pair, because it has
-    no seam.
-    """
+    """Observations (..., 5): x, y, v, cos theta, sin theta; a pair has no seam."""
     x, y, v, theta = state.unbind(-1)
     return torch.stack([x, y, v, torch.cos(theta), torch.sin(theta)], -1)
 
 
 def state_of(obs: torch.Tensor) -> torch.Tensor:
     """States (..., 4) of observations (..., 5)."""
-    return torch.stack(
-        [obs[..., 0], obs[..., 1], obs[..., 2], torch.atan2(obs[..., 4], obs[..., 3])], -1
-    )
+    theta = torch.atan2(obs[..., 4], obs[..., 3])
+    return torch.cat([obs[..., :3], theta[..., None]], -1)
 
 
 def random_states(n: int, generator: torch.Generator) -> torch.Tensor:
     """States (n, 4) uniform over map, speeds and headings, none at the goal."""
     scale = torch.tensor([2 * BOUND, 2 * BOUND, MAX_SPEED, 2 * math.pi])
     shift = torch.tensor([BOUND, BOUND, 0.0, math.pi])
+    # Uniform in the box from (-3, -3, 0, -pi) to (3, 3, 2, pi).
     state = torch.rand(n, 4, generator=generator) * scale - shift
+    # Those at the goal are drawn again, until none is.
     while bool((again := at_goal(state)).any()):
         state[again] = torch.rand(int(again.sum()), 4, generator=generator) * scale - shift
     return state
 
 
+Tensors = Dict[str, torch.Tensor]
+Step = Tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, Tensors]
+"""Observations, rewards, costs, terminated, truncated, info."""
+
+
 class ReachAvoid:
-    """Vectorised task: worlds end at the goal or off the map (terminated) or after 300 steps
-    (truncated).
+    """B worlds, which end at the goal or off the map (terminated) or after 300 steps (truncated).
 
     ``step`` returns observation (B, 5), reward (B,), cost (B,), terminated (B,), truncated (B,),
     info with ``success`` (in the goal), ``left`` (off the map: a failure of its own, never a safe
@@ -142,27 +142,17 @@ class ReachAvoid:
             raise ValueError(
                 f"states have shape {tuple(states.shape)}, expected {(self.num_envs, 4)}"
             )
-        self.state, self.steps = (
-            states.clone().float(),
-            torch.zeros(self.num_envs, dtype=torch.long),
-        )
+        self.state = states.clone().float()
+        self.steps = torch.zeros(self.num_envs, dtype=torch.long)
         return observe(self.state)
 
-    def step(
-        self, action: torch.Tensor
-    ) -> Tuple[
-        torch.Tensor,
-        torch.Tensor,
-        torch.Tensor,
-        torch.Tensor,
-        torch.Tensor,
-        Dict[str, torch.Tensor],
-    ]:
-        """Advance all worlds by one step under actions (B, 2)."""
+    def step(self, action: torch.Tensor) -> Step:
+        """Advance all worlds by one step under actions (B, 2); see the class."""
         before = goal_distance(self.state)
         self.state = advance(self.state, action)
         self.steps = self.steps + 1
         success, left = at_goal(self.state), outside(self.state)
+        # Potential-based: the progress of an episode sums up to the way it got nearer.
         reward = before - goal_distance(self.state) + GOAL_REWARD * success.float()
         cost = in_hazard(self.state).float()
         terminated = success | left
@@ -170,9 +160,9 @@ class ReachAvoid:
         final = observe(self.state)
         done = terminated | truncated
         if self.auto_reset and bool(done.any()):
-            self.state = torch.where(
-                done[:, None], random_states(self.num_envs, self.generator), self.state
-            )
+            # A state for every world is drawn, so the draws do not depend on who has ended.
+            fresh = random_states(self.num_envs, self.generator)
+            self.state = torch.where(done[:, None], fresh, self.state)
             self.steps = torch.where(done, torch.zeros_like(self.steps), self.steps)
         info = {"success": success, "left": left, "final_observation": final}
         return observe(self.state), reward, cost, terminated, truncated, info

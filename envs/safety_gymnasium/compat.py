@@ -2,19 +2,17 @@
 
 One cure per break, nothing else.
 
-The package was made for mujoco 2.3 and gymnasium 0.28 and is not maintained. Its environments are
-imported without its own ``__init__``, which fails on gymnasium 1; while they are imported and
-built, three things are put right (:func:`cured`).
+The package was made for mujoco 2.3 and gymnasium 0.28 and is not maintained. What breaks, and what
+is done about it:
 
-==================================================================  ====================================================
-break                                                               cure
-==================================================================  ====================================================
-``import safety_gymnasium`` wants gymnasium.wrappers.compatibility  a package module without its
-``__init__`` Python 3.11 refuses arrays as defaults of dataclass fields           they become
-default factories ``MjModel.jnt(array)`` is a TypeError on mujoco 4                    the array's
-only element is passed every reset reads and parses 24 MB of textures                       the
-table is read once, the sky is a gradient
-==================================================================  ====================================================
+- ``import safety_gymnasium`` wants ``gymnasium.wrappers.compatibility``, which gymnasium 1 has no
+  more: a package module without its ``__init__`` (:func:`install_package`).
+- Python 3.11 refuses arrays as defaults of dataclass fields: they become default factories
+  (:func:`cured`).
+- ``MjModel.jnt(array)`` is a TypeError on mujoco 4: the array's only element is passed
+  (:func:`cured`).
+- Every reset reads and parses 24 MB of textures: the table is read once, the sky is a gradient
+  (:func:`quicken_resets`).
 """
 
 from __future__ import annotations
@@ -23,9 +21,9 @@ import copy
 import dataclasses
 import importlib.util
 import sys
-import types
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator
+from types import ModuleType
+from typing import IO, Any, Callable, Dict, Iterator, Optional, Union
 
 import mujoco
 import numpy as np
@@ -38,9 +36,7 @@ SKY = {
     "@width": "64",
     "@height": "384",
 }
-"""Stands in for the package's pictures of a sky; no camera of a task looks at it, no observation
-depends on it.
-"""
+"""Stands in for the package's pictures of a sky; no camera and no observation sees it."""
 
 
 def install_package() -> None:
@@ -54,10 +50,10 @@ def install_package() -> None:
     spec = importlib.util.find_spec("safety_gymnasium")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(
-            "Safety-Gymnasium is not installed: pip install --no-deps safety-gymnasium==1.0.0 and pip install xmltodict "
-            "(its own pins do not install beside a modern MuJoCo)"
+            "Safety-Gymnasium is not installed: pip install --no-deps safety-gymnasium==1.0.0 "
+            "and pip install xmltodict (its own pins do not install beside a modern MuJoCo)"
         )
-    package = types.ModuleType("safety_gymnasium")
+    package = ModuleType("safety_gymnasium")
     package.__path__ = list(spec.submodule_search_locations)
     package.__file__ = spec.origin
     package.__spec__ = spec
@@ -67,20 +63,22 @@ def install_package() -> None:
 def _with_factories(original: Callable[..., Any]) -> Callable[..., Any]:
     """``dataclasses.dataclass`` that takes arrays as defaults: every object gets a copy."""
 
-    def dataclass(cls: Any = None, **options: Any) -> Any:
-        if cls is None:
+    def dataclass(cls: Optional[type] = None, **options: bool) -> Any:
+        if cls is None:  # @dataclass(...), with options: the class comes in a second call
             return lambda c: dataclass(c, **options)
         for name in getattr(cls, "__annotations__", {}):
             value = cls.__dict__.get(name)
             if isinstance(value, np.ndarray):
-                setattr(cls, name, dataclasses.field(default_factory=lambda v=value: v.copy()))
+                setattr(cls, name, dataclasses.field(default_factory=value.copy))
         return original(cls, **options)
 
     return dataclass
 
 
 def _scalar_joint(original: Callable[..., Any]) -> Callable[..., Any]:
-    def jnt(model: Any, key: Any) -> Any:
+    """``MjModel.jnt`` that takes an array of one element as well."""
+
+    def jnt(model: mujoco.MjModel, key: Union[int, str, np.ndarray]) -> Any:
         return original(model, int(key.item()) if isinstance(key, np.ndarray) else key)
 
     return jnt
@@ -88,44 +86,40 @@ def _scalar_joint(original: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def cured() -> Iterator[None]:
-    """Put dataclasses and ``MjModel.jnt`` right for as long as the package is imported or builds a
-    task.
-    """
+    """Put dataclasses and ``MjModel.jnt`` right while the package is imported or builds a task."""
     dataclass, jnt = dataclasses.dataclass, mujoco.MjModel.jnt
-    dataclasses.dataclass = _with_factories(dataclass)  # type: ignore[assignment]
-    mujoco.MjModel.jnt = _scalar_joint(jnt)  # type: ignore[method-assign]
+    dataclasses.dataclass = _with_factories(dataclass)
+    mujoco.MjModel.jnt = _scalar_joint(jnt)
     try:
         yield
     finally:
-        dataclasses.dataclass = dataclass  # type: ignore[assignment]
-        mujoco.MjModel.jnt = jnt  # type: ignore[method-assign]
+        dataclasses.dataclass = dataclass
+        mujoco.MjModel.jnt = jnt
 
 
 class _CachedYaml:
-    """Stands in for the ``yaml`` that ``safety_gymnasium.world`` reads its textures with at every
-    reset.
-    """
+    """Stands in for the ``yaml`` that ``safety_gymnasium.world`` reads its textures with."""
 
-    def __init__(self, original: Any) -> None:
-        self._original, self._tables = original, {}  # type: ignore[var-annotated]
+    def __init__(self, original: ModuleType) -> None:
+        self._original = original
+        self._tables: Dict[str, Dict[str, Any]] = {}  # parsed files by name
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._original, name)
 
-    def load(self, stream: Any, *args: Any, **options: Any) -> Dict[str, Any]:
+    def load(self, stream: IO[str], *args: object, **options: object) -> Dict[str, Any]:
         """A copy of the parsed file, with the gradient sky."""
         if stream.name not in self._tables:
             table = self._original.load(stream, *args, **options)
             if "skybox" in (table.get("textures") or {}):
                 table["textures"]["skybox"] = dict(SKY)
             self._tables[stream.name] = table
+        # The package writes into what it was given.
         return copy.deepcopy(self._tables[stream.name])
 
 
 def quicken_resets() -> None:
-    """Read textures once and let the sky be a gradient; call after the package's modules were
-    imported.
-    """
+    """Read textures once and let the sky be a gradient; wants the package's modules imported."""
     from safety_gymnasium import world
 
     if not isinstance(world.yaml, _CachedYaml):

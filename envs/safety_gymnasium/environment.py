@@ -1,5 +1,4 @@
-"""Safety-Gymnasium's nine tasks of the paper as plain gymnasium environments, and playing policies
-on them.
+"""Safety-Gymnasium's nine tasks of the paper as plain gymnasium environments.
 
 ``make("CarGoal1")`` gives an environment whose ``step`` returns five values with the cost in
 ``info["cost"]`` and whose episodes are 1000 steps long. Extra ``safety``; see
@@ -9,7 +8,7 @@ on them.
 from __future__ import annotations
 
 import warnings
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple, Union
 
 import gymnasium
 import mujoco
@@ -26,6 +25,7 @@ VELOCITY = {
 
 
 def _build(task: Task) -> Any:
+    """The package's own environment; it has no types."""
     safety_compat.install_package()
     with safety_compat.cured(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package's own, about deprecated things it uses
@@ -57,18 +57,18 @@ class SafetyEnv(gymnasium.Env):
         self.task = find_task(task)
         self.render_mode, self._size = render_mode, (height, width)
         self._env = _build(self.task)
-        n, a = self.task.num_obs, self._env.action_space
+        n, actions = self.task.num_obs, self._env.action_space
+        self._low, self._high = (x.astype(np.float32) for x in (actions.low, actions.high))
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (n,), np.float32)
-        self.action_space = gymnasium.spaces.Box(
-            a.low.astype(np.float32), a.high.astype(np.float32), dtype=np.float32
-        )
-        self._steps, self._renderer = 0, None
-        self._drawn: Any = None
+        self.action_space = gymnasium.spaces.Box(self._low, self._high, dtype=np.float32)
+        self._steps = 0
+        self._renderer: Optional[mujoco.Renderer] = None
+        self._drawn: Optional[mujoco.MjModel] = None  # what the renderer was made for
 
     def reset(
-        self, *, seed: Optional[int] = None, options: Any = None
+        self, *, seed: Optional[int] = None, options: Optional[Dict[str, Any]] = None
     ) -> Tuple[np.ndarray, Dict[str, Any]]:
-        """Start an episode."""
+        """Start an episode; ``options`` are ignored."""
         super().reset(seed=seed)
         self._steps = 0
         # Navigation tasks build their world anew at every reset, with all that needs curing.
@@ -79,39 +79,31 @@ class SafetyEnv(gymnasium.Env):
 
     def step(self, action: np.ndarray) -> Tuple[np.ndarray, float, bool, bool, Dict[str, Any]]:
         """One step; ``info["cost"]`` is its cost."""
-        action = np.clip(
-            np.asarray(action, dtype=np.float64), self.action_space.low, self.action_space.high
-        )
+        action = np.clip(np.asarray(action, dtype=np.float64), self._low, self._high)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             obs, reward, cost, terminated, truncated, info = self._env.step(action)
         self._steps += 1
         truncated = bool(truncated) or self._steps >= EPISODE_STEPS
-        return (
-            np.asarray(obs, dtype=np.float32),
-            float(reward),
-            bool(terminated),
-            truncated,
-            {**info, "cost": float(cost)},
-        )
+        observation, info = np.asarray(obs, dtype=np.float32), {**info, "cost": float(cost)}
+        return observation, float(reward), bool(terminated), truncated, info
 
-    def _physics(self) -> Tuple[Any, Any]:
+    def _physics(self) -> Tuple[mujoco.MjModel, mujoco.MjData]:
+        """Model and data: navigation tasks keep them in a task, velocity tasks themselves."""
         env = self._env
         return (env.task.model, env.task.data) if hasattr(env, "task") else (env.model, env.data)
 
     def render(self) -> np.ndarray:
         """An image of the present state."""
         model, data = self._physics()
-        if self._drawn is not model:
+        if self._renderer is None or self._drawn is not model:
             self.close()
             height, width = self._size
-            model.vis.global_.offwidth, model.vis.global_.offheight = (
-                max(width, 640),
-                max(height, 480),
-            )
+            model.vis.global_.offwidth = max(width, 640)
+            model.vis.global_.offheight = max(height, 480)
             self._renderer, self._drawn = mujoco.Renderer(model, height, width), model
         names = [model.camera(k).name for k in range(model.ncam)]
-        camera: Any = "track" if "track" in names else -1
+        camera: Union[str, int, mujoco.MjvCamera] = "track" if "track" in names else -1
         if "fixedfar" in names:  # the package's own are too near or too far
             camera = mujoco.MjvCamera()
             camera.distance, camera.elevation, camera.azimuth = 5.2, -48.0, 90.0
@@ -128,9 +120,11 @@ class SafetyEnv(gymnasium.Env):
         self._renderer = self._drawn = None
 
 
-def make(task: str, **options: Any) -> SafetyEnv:
-    """A task by its short name, Safety-Gymnasium's or DSRL's id."""
-    return SafetyEnv(task, **options)
+def make(
+    task: str, render_mode: Optional[str] = None, width: int = 480, height: int = 360
+) -> SafetyEnv:
+    """A task by its short name, Safety-Gymnasium's or DSRL's id; see :class:`SafetyEnv`."""
+    return SafetyEnv(task, render_mode, width, height)
 
 
 def env_id(task: str) -> str:

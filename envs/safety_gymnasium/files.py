@@ -1,6 +1,4 @@
-"""DSRL's files of the nine tasks: where they are published, where they lie, whether they are what
-they should be.
-"""
+"""DSRL's files of the nine tasks: where they are published, where they lie, what they hold."""
 
 from __future__ import annotations
 
@@ -37,7 +35,8 @@ def find_file(task: Task, path: Optional[Path] = None) -> Path:
         if (place / task.file_name).is_file():
             return place / task.file_name
     raise DatasetError(
-        f"no {task.file_name} in {', '.join(map(str, places))}; get it with 'go2-dsrl download {task.name}' or set DSRL_DATASET_DIR"
+        f"no {task.file_name} in {', '.join(map(str, places))}; "
+        f"get it with 'go2-dsrl download {task.name}' or set DSRL_DATASET_DIR"
     )
 
 
@@ -48,12 +47,8 @@ def validate(path: Path, task: Task) -> Dict[str, Any]:
         DatasetError: saying what was found and what was expected.
     """
     data = read_dsrl(path)
-    sizes = {
-        "observations": task.num_obs,
-        "next_observations": task.num_obs,
-        "actions": task.num_actions,
-    }
-    for key, size in sizes.items():
+    sizes = dict.fromkeys(("observations", "next_observations"), task.num_obs)
+    for key, size in {**sizes, "actions": task.num_actions}.items():
         shape = data.columns[key].shape
         if len(shape) != 2 or shape[1] != size:
             raise DatasetError(
@@ -61,12 +56,14 @@ def validate(path: Path, task: Task) -> Dict[str, Any]:
             )
     if (data.columns["costs"] < 0).any():
         raise DatasetError(
-            f"{path}: costs go down to {data.columns['costs'].min():g}, expected none below 0 (scaled already?)"
+            f"{path}: costs go down to {data.columns['costs'].min():g}, "
+            "expected none below 0 (scaled already?)"
         )
     length = np.asarray(data.episodes["length"])
     if length.max() > EPISODE_STEPS:
         raise DatasetError(
-            f"{path}: an episode has {length.max()} steps, expected at most {EPISODE_STEPS} (missing timeouts?)"
+            f"{path}: an episode has {length.max()} steps, "
+            f"expected at most {EPISODE_STEPS} (missing timeouts?)"
         )
     return {
         "transitions": data.rows,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, List, Tuple
+from typing import Callable, List, Tuple
 
 import gymnasium
 import numpy as np
@@ -25,8 +25,9 @@ Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def play(task: str, act: Act, episodes: int, first_seed: int, processes: int = 0) -> Played:
-    """Play ``episodes`` episodes, each with a seed of its own, in as many worlds side by side (at
-    most 16).
+    """Play ``episodes`` episodes, each with a seed of its own, from ``first_seed`` on.
+
+    They run in as many worlds side by side, at most 16.
 
     ``processes`` > 0 steps the worlds in processes of their own. Results do not depend on how many
     there are if ``act`` treats rows alike and independently.
@@ -34,20 +35,22 @@ def play(task: str, act: Act, episodes: int, first_seed: int, processes: int = 0
     worlds = min(episodes, 16)
     makers = [lambda: SafetyEnv(task)] * worlds
     mode = gymnasium.vector.AutoresetMode.DISABLED
-    vector: Any = (
-        gymnasium.vector.AsyncVectorEnv(makers, autoreset_mode=mode)
-        if processes > 0
-        else gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=mode)
-    )
+    vector: gymnasium.vector.VectorEnv
+    if processes > 0:
+        vector = gymnasium.vector.AsyncVectorEnv(makers, autoreset_mode=mode)
+    else:
+        vector = gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=mode)
     found: List[Tuple[float, float, int]] = []
     try:
         while len(found) < episodes:
             first, n = len(found), min(worlds, episodes - len(found))
             obs, _ = vector.reset(seed=[first_seed + first + k for k in range(worlds)])
+            # Return, cost and steps of each world's episode; of the last round only n count.
             live, totals = np.ones(worlds, dtype=bool), np.zeros((worlds, 3))
             while live[:n].any():
+                action = act(obs, totals[:, 1].astype(np.float32))
                 obs, reward, terminated, truncated, info = vector.step(
-                    np.asarray(act(obs, totals[:, 1].astype(np.float32)), dtype=np.float32)
+                    np.asarray(action, dtype=np.float32)
                 )
                 totals[live] += np.stack([reward, info["cost"], np.ones(worlds)], axis=1)[live]
                 ended = live & (terminated | truncated)

@@ -15,8 +15,10 @@ EPISODE_STEPS = 1000
 
 @dataclass(frozen=True)
 class Task:
-    """One task: sizes, DSRL's return range, greatest episode cost, number of trajectories, safe
-    samples of the paper's mixes.
+    """One task: sizes, DSRL's return range and greatest episode cost, what the files hold.
+
+    ``trajectories`` is their number in DSRL's file, ``safe_samples`` the paper's mixes' safe
+    transitions.
     """
 
     name: str
@@ -48,9 +50,7 @@ class Task:
 
     @property
     def lidar(self) -> Optional[int]:
-        """Index of the first lidar reading of the observation, which ends with them; None if there
-        is none.
-        """
+        """Index of the first lidar reading, with which the observation ends; None without lidar."""
         return 24 if self.name.startswith("Car") else None
 
     @property
@@ -63,34 +63,23 @@ class Task:
         return (value - self.return_min) / (self.return_max - self.return_min)
 
 
-TASKS: Dict[str, Task] = {
-    t.name: t
-    for t in (
-        Task(
-            "CarButton1", 0, 88, 2, 0.0028926206826067613, 44.420003345738984, 250, 2656, 1_600_000
-        ),
-        Task("CarButton2", 0, 88, 2, 0.001767391717990563, 41.99513815522894, 300, 3755, 1_600_000),
-        Task("CarGoal1", 0, 72, 2, 0.012232819540852091, 39.907809198384705, 120, 1671, 560_000),
-        Task("CarGoal2", 0, 72, 2, 0.001032874531954775, 28.902897990056502, 200, 4105, 1_600_000),
-        Task("CarPush1", 0, 88, 2, 0.013700173533941762, 16.304467598905237, 200, 2871, 1_200_000),
-        Task(
-            "CarPush2", 0, 88, 2, 0.00029391133526335267, 15.141648491514314, 250, 4407, 1_600_000
-        ),
-        Task("AntVelocity", 1, 27, 8, 6.1519012451171875, 2976.276611328125, 250, 2249, 1_600_000),
-        Task("HalfCheetahVelocity", 1, 17, 6, 5.7509765625, 2806.93310546875, 250, 2495, 1_600_000),
-        Task(
-            "SwimmerVelocity",
-            1,
-            8,
-            2,
-            0.07114458084106445,
-            238.95831298828125,
-            200,
-            1686,
-            1_200_000,
-        ),
-    )
-}
+# name, version, sizes of observation and action, return_min, return_max, max_cost, trajectories,
+# safe_samples
+_NAVIGATION = (
+    Task("CarButton1", 0, 88, 2, 0.0028926206826067613, 44.420003345738984, 250, 2656, 1_600_000),
+    Task("CarButton2", 0, 88, 2, 0.001767391717990563, 41.99513815522894, 300, 3755, 1_600_000),
+    Task("CarGoal1", 0, 72, 2, 0.012232819540852091, 39.907809198384705, 120, 1671, 560_000),
+    Task("CarGoal2", 0, 72, 2, 0.001032874531954775, 28.902897990056502, 200, 4105, 1_600_000),
+    Task("CarPush1", 0, 88, 2, 0.013700173533941762, 16.304467598905237, 200, 2871, 1_200_000),
+    Task("CarPush2", 0, 88, 2, 0.00029391133526335267, 15.141648491514314, 250, 4407, 1_600_000),
+)
+_SWIMMER_RANGE = (0.07114458084106445, 238.95831298828125)
+_VELOCITY = (
+    Task("AntVelocity", 1, 27, 8, 6.1519012451171875, 2976.276611328125, 250, 2249, 1_600_000),
+    Task("HalfCheetahVelocity", 1, 17, 6, 5.7509765625, 2806.93310546875, 250, 2495, 1_600_000),
+    Task("SwimmerVelocity", 1, 8, 2, *_SWIMMER_RANGE, 200, 1686, 1_200_000),
+)
+TASKS: Dict[str, Task] = {task.name: task for task in _NAVIGATION + _VELOCITY}
 
 
 def find_task(name: str) -> Task:
@@ -106,9 +95,7 @@ def find_task(name: str) -> Task:
 
 
 def task_of_file(path: Path) -> Optional[Task]:
-    """The task of an HDF5 file: what the JSON beside it says, or DSRL's file name; None if neither
-    does.
-    """
+    """The task of an HDF5 file, from the JSON beside it or DSRL's file name; None if in neither."""
     beside = path.with_suffix(".json")
     if beside.is_file():
         try:
@@ -127,9 +114,7 @@ def task_of_environment(name: Optional[str]) -> Optional[Task]:
 
 
 def origin_of_file(path: Path) -> Optional[FileOrigin]:
-    """What :func:`go2_sevpo.data.dataset.load` needs to know of a task's file; None if it is of no
-    task.
-    """
+    """What :func:`go2_sevpo.data.dataset.load` needs to know of a file; None if of no task."""
     task = task_of_file(path)
     return None if task is None else FileOrigin(task.registered_id, task.lidar)
 

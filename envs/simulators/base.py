@@ -9,12 +9,16 @@ Nobody writes into a returned state.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Dict, Optional, Protocol, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Protocol, Sequence, Tuple
 
+import numpy as np
 import torch
 
 from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.description.course import Course
+
+if TYPE_CHECKING:
+    import mujoco
 
 
 class SimulationError(RuntimeError):
@@ -34,9 +38,15 @@ def physics_steps(num_envs: int, courses: Sequence[Course], physics_dt: float) -
     steps = round(r.CONTROL_DT / physics_dt)
     if steps < 1 or abs(steps * physics_dt - r.CONTROL_DT) > 1e-9:
         raise ValueError(
-            f"physics step is {physics_dt} s, expected a divisor of the control step {r.CONTROL_DT} s"
+            f"physics step is {physics_dt} s, "
+            f"expected a divisor of the control step {r.CONTROL_DT} s"
         )
     return steps
+
+
+def describe(course: Course) -> str:
+    """What a message says of the course a world is on."""
+    return f"course {course.kind} (difficulty {course.difficulty}, seed {course.seed})"
 
 
 @dataclass
@@ -68,9 +78,10 @@ class RobotState:
 
 @dataclass
 class Dynamics:
-    """Randomised physics of N worlds, each (N,): friction factor on the course's own coefficient,
-    payload mass (kg, added to the base at its centre of mass), motor strength (factor on the PD
-    gains and the torque limits).
+    """Randomised physics of N worlds, each (N,).
+
+    ``friction`` is a factor on the course's own coefficient; ``payload`` a mass added to the base
+    at its centre of mass, kg; ``motor_strength`` a factor on the PD gains and the torque limits.
     """
 
     friction: torch.Tensor
@@ -89,20 +100,19 @@ class Simulator(Protocol):
 
     num_envs: int
     device: torch.device
-    courses: Sequence[Course]
+    courses: List[Course]
     fixed_payload: Optional[torch.Tensor]
     """Payloads (N,), kg, that :meth:`assign` cannot change; None where it can."""
 
     def assign(
         self, env_ids: torch.Tensor, course_ids: torch.Tensor, dynamics: Optional[Dynamics] = None
     ) -> None:
-        """Give worlds ``env_ids`` (K,) the courses ``course_ids`` (K,) and, if not None, new
-        dynamics.
-        """
+        """Give worlds ``env_ids`` (K,) the courses ``course_ids`` (K,), and new dynamics if any."""
 
     def write(self, env_ids: torch.Tensor, state: RobotState) -> None:
-        """Set position and velocity of worlds ``env_ids`` (K,) from ``state`` (K rows); forces are
-        ignored.
+        """Set worlds ``env_ids`` (K,) to the pose and velocity of ``state`` (K rows).
+
+        Its torques and forces are ignored.
         """
 
     def push(self, env_ids: torch.Tensor, velocity: torch.Tensor) -> None:
@@ -128,15 +138,28 @@ class Simulator(Protocol):
         """Return the present state of all worlds as fresh tensors."""
 
     def state_dict(self) -> Dict[str, Any]:
-        """Return the physical state of all worlds, exact, as tensors (courses and dynamics are the
-        caller's).
+        """Return the physical state of all worlds, exact, as tensors.
+
+        Courses and dynamics are the caller's.
         """
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
 
-    def render(self, env_id: int, width: int = 640, height: int = 360, camera: Any = None) -> Any:
-        """Return an image (height, width, 3) uint8 of one world."""
+    def visual_state(self, env_id: int) -> Tuple[Course, np.ndarray]:
+        """Return one world's course and its pose ``qpos`` (19,), MuJoCo order, for a viewer."""
+
+    def render(
+        self,
+        env_id: int,
+        width: int = 640,
+        height: int = 360,
+        camera: Optional[mujoco.MjvCamera] = None,
+    ) -> np.ndarray:
+        """Return an image (height, width, 3) uint8 of one world.
+
+        The camera follows the robot unless another one is given.
+        """
 
     def close(self) -> None:
         """Free threads and graphics."""

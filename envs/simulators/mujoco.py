@@ -9,7 +9,7 @@ step at a time with the velocity clipped after each (what PhysX does with ``max_
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import mujoco
 import numpy as np
@@ -19,24 +19,23 @@ from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.description.course import Course
 from go2_sevpo.envs.go2.description.geometry import rotation_matrix
 from go2_sevpo.envs.go2.description.scene import scene_xml
-from go2_sevpo.envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
+from go2_sevpo.envs.simulators.base import (
+    Dynamics,
+    RobotState,
+    SimulationError,
+    describe,
+    physics_steps,
+)
 from go2_sevpo.envs.simulators.rendering import CourseRenderer
 from go2_sevpo.envs.simulators.rolling import make_rollout
 
 _FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS.value
+# What differs between models of different courses: the boxes, and the tree of their volumes.
 _COURSE_FIELDS = (
-    "geom_pos",
-    "geom_quat",
-    "geom_size",
-    "geom_rbound",
-    "geom_aabb",
-    "geom_friction",
-    "bvh_aabb",
-    "bvh_child",
-    "bvh_depth",
-    "bvh_nodeid",
+    *("geom_pos", "geom_quat", "geom_size", "geom_rbound", "geom_aabb", "geom_friction"),
+    *("bvh_aabb", "bvh_child", "bvh_depth", "bvh_nodeid"),
 )
-_Q, _V = 1, 20  # offsets of qpos (19) and qvel (18) in the full physics state
+_Q, _V = 1, 20  # offsets of qpos (19) and qvel (18) in the full physics state, after the time
 _FEET, _BODIES = len(r.LEGS), len(r.CONTACT_BODIES)
 
 
@@ -55,7 +54,7 @@ class MujocoSimulator:
     """
 
     device = torch.device("cpu")
-    fixed_payload = None
+    fixed_payload: Optional[torch.Tensor] = None
 
     def __init__(
         self,
@@ -68,16 +67,14 @@ class MujocoSimulator:
         self.num_envs, self.courses = num_envs, list(courses)
         self._pool = [self._compile(c, physics_dt) for c in self.courses]
         first = self._pool[0]
-        self._models: List[Any] = [
-            self._compile(self.courses[0], physics_dt) for _ in range(num_envs)
-        ]
+        # Every world has a model of its own, made one of another course by copying fields.
+        self._models = [self._compile(self.courses[0], physics_dt) for _ in range(num_envs)]
         threads = threads or os.cpu_count() or 1
         self._data = [mujoco.MjData(first) for _ in range(threads)]
         self._rollout = make_rollout(threads)
         self._scratch = mujoco.MjData(first)
         self._nstate = mujoco.mj_stateSize(first, _FULL)
-        # MuJoCo order of our canonical joints; the actuators are declared in canonical order
-        # already.
+        # Where our canonical joints, legs and bodies are in MuJoCo's state, controls and sensors.
         self._qadr = np.array([first.joint(n).qposadr[0] for n in r.JOINT_NAMES]) + _Q
         self._vadr = np.array([first.joint(n).dofadr[0] for n in r.JOINT_NAMES]) + _V
         self._act = np.array([first.actuator(n).id for n in r.JOINT_NAMES])
@@ -102,7 +99,7 @@ class MujocoSimulator:
         )
 
     @staticmethod
-    def _compile(course: Course, physics_dt: float) -> Any:
+    def _compile(course: Course, physics_dt: float) -> mujoco.MjModel:
         model = mujoco.MjModel.from_xml_string(scene_xml(course))
         model.opt.timestep = physics_dt
         # A diverged world must be seen, not silently put back to the origin.
@@ -113,41 +110,47 @@ class MujocoSimulator:
         self, env_ids: torch.Tensor, course_ids: torch.Tensor, dynamics: Optional[Dynamics] = None
     ) -> None:
         """See :class:`Simulator`."""
-        for k, (i, c) in enumerate(zip(env_ids.tolist(), course_ids.tolist())):
-            model, source = self._models[i], self._pool[c]
-            if self._course_of[i] != c:
+        for k, (i, course) in enumerate(zip(env_ids.tolist(), course_ids.tolist())):
+            model, source = self._models[i], self._pool[course]
+            if self._course_of[i] != course:
                 for name in _COURSE_FIELDS:
                     getattr(model, name)[:] = getattr(source, name)
-            self._course_of[i] = c
+            self._course_of[i] = course
             if dynamics is not None:
                 self._set_dynamics(model, source, *(float(x[k]) for x in vars(dynamics).values()))
 
     def _set_dynamics(
-        self, model: Any, source: Any, friction: float, payload: float, strength: float
+        self,
+        model: mujoco.MjModel,
+        source: mujoco.MjModel,
+        friction: float,
+        payload: float,
+        strength: float,
     ) -> None:
+        """Scale the nominal values of ``source``, the course's own model, into ``model``."""
         model.geom_friction[:] = source.geom_friction
-        model.geom_friction[:, 0] *= friction
-        base = 1
+        model.geom_friction[:, 0] *= friction  # sliding only
+        base = 1  # body 0 is the world
         model.body_mass[base] = source.body_mass[base] + payload
         model.actuator_gainprm[:, 0] = source.actuator_gainprm[:, 0] * strength
         model.actuator_biasprm[:, 1:3] = source.actuator_biasprm[:, 1:3] * strength
         model.actuator_forcerange[:] = source.actuator_forcerange * strength
+        # Constants that follow from the masses.
         mujoco.mj_setConst(model, self._scratch)
 
     def write(self, env_ids: torch.Tensor, state: RobotState) -> None:
         """See :class:`Simulator`."""
         i = env_ids.numpy()
-        quat = state.base_quaternion.numpy().astype(np.float64)
-        rot = rotation_matrix(torch.from_numpy(quat)).numpy()
-        row = np.zeros((len(i), self._nstate))
-        row[:, _Q : _Q + 3], row[:, _Q + 3 : _Q + 7] = state.base_position.numpy(), quat
+        quaternion = state.base_quaternion.numpy().astype(np.float64)
+        rotation = rotation_matrix(torch.from_numpy(quaternion)).numpy()
+        omega = state.base_angular_velocity.numpy()
+        row = np.zeros((len(i), self._nstate))  # (K, S)
+        row[:, _Q : _Q + 3], row[:, _Q + 3 : _Q + 7] = state.base_position.numpy(), quaternion
         row[:, _V : _V + 3] = state.base_linear_velocity.numpy()
-        # MuJoCo's free joint has its angular velocity in the body frame.
-        row[:, _V + 3 : _V + 6] = np.einsum("nji,nj->ni", rot, state.base_angular_velocity.numpy())
-        row[:, self._qadr], row[:, self._vadr] = (
-            state.joint_position.numpy(),
-            state.joint_velocity.numpy(),
-        )
+        # MuJoCo's free joint has its angular velocity in the body frame: R^T omega.
+        row[:, _V + 3 : _V + 6] = np.einsum("nji,nj->ni", rotation, omega)
+        row[:, self._qadr] = state.joint_position.numpy()
+        row[:, self._vadr] = state.joint_velocity.numpy()
         self._state[i] = row
         self._torque[i], self._foot[i], self._body[i] = 0.0, 0.0, 0.0
         self._target[np.ix_(i, self._act)] = state.joint_position.numpy()
@@ -156,7 +159,8 @@ class MujocoSimulator:
         """See :class:`Simulator`."""
         self._state[env_ids.numpy(), _V : _V + 3] += velocity.numpy()
 
-    def _roll(self, index: np.ndarray, control: np.ndarray) -> Any:
+    def _roll(self, index: np.ndarray, control: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """States (K, T, S) and sensors (K, T, Z) of worlds ``index`` (K,) under (K, T, 12)."""
         steps = control.shape[1]
         models = self._models if len(index) == self.num_envs else [self._models[i] for i in index]
         state = np.empty((len(index), steps, self._nstate))
@@ -164,15 +168,9 @@ class MujocoSimulator:
         start = np.ascontiguousarray(self._state[index])
         control = np.ascontiguousarray(control)
         # Shapes are right by construction; the library's checks cost a call per world.
+        outputs = {"state": state, "sensordata": sensors}
         self._rollout.rollout(
-            models,
-            self._data,
-            start,
-            control,
-            nstep=steps,
-            state=state,
-            sensordata=sensors,
-            skip_checks=True,
+            models, self._data, start, control, nstep=steps, skip_checks=True, **outputs
         )
         return state, sensors
 
@@ -188,14 +186,16 @@ class MujocoSimulator:
             return
         target = np.zeros((len(index), len(self._act)))
         target[:, self._act] = joint_targets.numpy()[index]
-        control = np.repeat(target[:, None], self._substeps, axis=1)
+        control = np.repeat(target[:, None], self._substeps, axis=1)  # (K, T, 12)
         if delay is not None:
+            # Physics steps for which the previous targets still hold.
             wait = np.rint(delay.numpy()[index] * self._substeps / r.CONTROL_DT)
             late = np.arange(self._substeps) < wait[:, None]
             control = np.where(late[..., None], self._target[index][:, None], control)
         self._target[index] = target
         state, sensors = self._roll(index, control)
-        fast = (np.abs(state[:, :, self._vadr]) > self._vmax).any(axis=(1, 2))
+        # Worlds in which a joint ran over its limit are done again, see the module.
+        fast = (np.abs(state[:, :, self._vadr]) > self._vmax).any(axis=(1, 2))  # (K,)
         self._store(index[~fast], state[~fast, -1], sensors[~fast])
         if fast.any():
             again, parts = index[fast], []
@@ -209,13 +209,14 @@ class MujocoSimulator:
         bad = ~np.isfinite(self._state[index]).all(axis=1)
         if bad.any():
             world = int(index[np.flatnonzero(bad)[0]])
-            course = self.courses[int(self._course_of[world])]
+            place = describe(self.courses[int(self._course_of[world])])
             raise SimulationError(
-                f"world {world} has a non-finite state on course {course.kind} (difficulty {course.difficulty}, "
-                f"seed {course.seed}); its targets were {joint_targets[world].tolist()}"
+                f"world {world} has a non-finite state on {place}; "
+                f"its targets were {joint_targets[world].tolist()}"
             )
 
     def _store(self, index: np.ndarray, state: np.ndarray, sensors: np.ndarray) -> None:
+        """Keep states (K, S) and sensors (K, T, Z): the last, of the bodies' forces the largest."""
         self._state[index] = state
         self._torque[index] = sensors[:, -1, self._torque_adr]
         self._foot[index] = sensors[:, -1, self._foot_adr]
@@ -226,9 +227,8 @@ class MujocoSimulator:
         s = self._state
         quat = s[:, _Q + 3 : _Q + 7]
         quat = quat / np.linalg.norm(quat, axis=1, keepdims=True)
-        omega = np.einsum(
-            "nij,nj->ni", rotation_matrix(torch.from_numpy(quat)).numpy(), s[:, _V + 3 : _V + 6]
-        )
+        rotation = rotation_matrix(torch.from_numpy(quat)).numpy()
+        omega = np.einsum("nij,nj->ni", rotation, s[:, _V + 3 : _V + 6])  # body to world
 
         def tensor(x: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(x.astype(np.float32))
@@ -255,18 +255,20 @@ class MujocoSimulator:
         for name, value in state.items():
             getattr(self, f"_{name}")[:] = value.numpy()
 
-    def visual_state(self, env_id: int) -> Any:
-        """Return ``(course, qpos)`` of one world, for a viewer."""
+    def visual_state(self, env_id: int) -> Tuple[Course, np.ndarray]:
+        """See :class:`Simulator`."""
         return self.courses[int(self._course_of[env_id])], self._state[env_id, _Q : _Q + 19].copy()
 
     def render(
-        self, env_id: int, width: int = 640, height: int = 360, camera: Any = None
+        self,
+        env_id: int,
+        width: int = 640,
+        height: int = 360,
+        camera: Optional[mujoco.MjvCamera] = None,
     ) -> np.ndarray:
-        """See :class:`Simulator`.
-
-        ``camera`` is an ``mujoco.MjvCamera``; by default one follows the robot.
-        """
-        return self._pictures.render(*self.visual_state(env_id), width, height, camera)
+        """See :class:`Simulator`."""
+        course, qpos = self.visual_state(env_id)
+        return self._pictures.render(course, qpos, width, height, camera)
 
     def close(self) -> None:
         """See :class:`Simulator`."""

@@ -11,7 +11,7 @@ between runs).
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import mujoco
 import numpy as np
@@ -21,15 +21,19 @@ from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.description.course import Course
 from go2_sevpo.envs.go2.description.geometry import rotation_matrix, to_body
 from go2_sevpo.envs.go2.description.scene import scene_xml
-from go2_sevpo.envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
+from go2_sevpo.envs.simulators.base import (
+    Dynamics,
+    RobotState,
+    SimulationError,
+    describe,
+    physics_steps,
+)
 from go2_sevpo.envs.simulators.rendering import CourseRenderer
 
 CONTACTS_PER_WORLD = 32
 """Contacts to allocate per world, on average over worlds; a robot on its back makes about 15."""
 CONSTRAINTS_PER_WORLD = 24 + 4 * 48
-"""Rows of the constraint solver in any one world: dry friction and limits of 12 joints, four for
-each of 48 contacts.
-"""
+"""Rows of the constraint solver in any one world: friction and limits of 12 joints, 48 contacts."""
 PAYLOADS = np.linspace(-5.0, 15.0, 401)
 """Payloads, kg, at which the inertia constants are computed; between them they are interpolated."""
 
@@ -57,6 +61,11 @@ def load_warp() -> Any:
     return mujoco_warp
 
 
+def _like(values: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
+    """``values`` (K,) in the shape (K, 1, ...) that broadcasts over rows of ``field``."""
+    return values.view(-1, *([1] * (field.dim() - 1)))
+
+
 class MujocoWarpSimulator:
     """The MuJoCo Warp back end of :class:`go2_sevpo.envs.simulators.base.Simulator`.
 
@@ -73,7 +82,7 @@ class MujocoWarpSimulator:
             divide the control step.
     """
 
-    fixed_payload = None
+    fixed_payload: Optional[torch.Tensor] = None
 
     def __init__(
         self,
@@ -93,30 +102,27 @@ class MujocoWarpSimulator:
         self._warp_device = wp.device_from_torch(self.device)
         models = [self._compile(c, physics_dt) for c in self.courses]
         first = models[0]
+        batched = _COURSE_FIELDS + _PAYLOAD_FIELDS + _MOTOR_FIELDS
+        rows = {name: num_envs for name in batched}
         with wp.ScopedDevice(self._warp_device):
-            batched = _COURSE_FIELDS + _PAYLOAD_FIELDS + _MOTOR_FIELDS
-            self._model = self._mjw.put_model(
-                first, batch_sizes={name: num_envs for name in batched}
-            )
+            self._model = self._mjw.put_model(first, batch_sizes=rows)
             self._model.opt.warn_overflow = 0  # raised by step() instead of printed
             self._data = self._mjw.make_data(
                 first, nworld=num_envs, nconmax=CONTACTS_PER_WORLD, njmax=CONSTRAINTS_PER_WORLD
             )
+        # Views (N, ...) of the model's rows; writing into them changes the worlds.
         self._view = {name: wp.to_torch(getattr(self._model, name)) for name in batched}
+        # The same fields of every course (C, ...), nominal motors (1, ...), payloads (401, ...).
         self._pool = {
             n: self._tensor(np.stack([getattr(m, n) for m in models]), n) for n in _COURSE_FIELDS
         }
         self._motor = {n: self._view[n][:1].clone() for n in _MOTOR_FIELDS}
         self._payload = self._payload_table(first)
         self._qpos, self._qvel = wp.to_torch(self._data.qpos), wp.to_torch(self._data.qvel)
-        self._warm, self._ctrl = (
-            wp.to_torch(self._data.qacc_warmstart),
-            wp.to_torch(self._data.ctrl),
-        )
-        self._sensors, self._overflow = (
-            wp.to_torch(self._data.sensordata),
-            wp.to_torch(self._data.overflow),
-        )
+        self._warm = wp.to_torch(self._data.qacc_warmstart)
+        self._ctrl = wp.to_torch(self._data.ctrl)
+        self._sensors = wp.to_torch(self._data.sensordata)
+        self._overflow = wp.to_torch(self._data.overflow)
         self._qadr = self._index([first.joint(n).qposadr[0] for n in r.JOINT_NAMES])
         self._vadr = self._index([first.joint(n).dofadr[0] for n in r.JOINT_NAMES])
         self._act = self._index([first.actuator(n).id for n in r.JOINT_NAMES])
@@ -132,8 +138,9 @@ class MujocoWarpSimulator:
         self._foot = zeros(num_envs, len(r.LEGS), device=self.device)
         self._body = zeros(num_envs, len(r.CONTACT_BODIES), device=self.device)
         self._course_of = zeros(num_envs, dtype=torch.long, device=self.device)
-        self._graph: Any = None
+        self._graph: Any = None  # warp's captured physics step; the package has no stubs
         self._pictures = CourseRenderer()
+        # All worlds on their first course, in the default pose.
         every = torch.arange(num_envs, device=self.device)
         self.assign(every, every % len(self.courses), Dynamics.nominal(num_envs))
         pose = torch.zeros(num_envs, first.nq, device=self.device)
@@ -142,7 +149,7 @@ class MujocoWarpSimulator:
         self._qpos[:], self._qvel[:], self._warm[:] = pose, 0.0, 0.0
 
     @staticmethod
-    def _compile(course: Course, physics_dt: float) -> Any:
+    def _compile(course: Course, physics_dt: float) -> mujoco.MjModel:
         model = mujoco.MjModel.from_xml_string(scene_xml(course))
         model.opt.timestep = physics_dt
         return model
@@ -152,18 +159,18 @@ class MujocoWarpSimulator:
 
     def _tensor(self, rows: np.ndarray, name: str) -> torch.Tensor:
         """Rows of a model field (K, ...) in the shape of its per-world view."""
-        return (
-            torch.from_numpy(rows.astype(np.float32))
-            .reshape(len(rows), *self._view[name].shape[1:])
-            .to(self.device)
-        )
+        tensor = torch.from_numpy(rows.astype(np.float32))
+        return tensor.reshape(len(rows), *self._view[name].shape[1:]).to(self.device)
 
-    def _payload_table(self, model: Any) -> Dict[str, torch.Tensor]:
-        """Fields that follow from the base's mass, at each of :data:`PAYLOADS`, as MuJoCo computes
-        them.
+    def _payload_table(self, model: mujoco.MjModel) -> Dict[str, torch.Tensor]:
+        """Fields that follow from the base's mass, as MuJoCo computes them, (401, ...) by name.
+
+        One row for each of :data:`PAYLOADS`.
         """
-        data, base = mujoco.MjData(model), 1
-        mass, rows = float(model.body_mass[base]), {name: [] for name in _PAYLOAD_FIELDS}  # type: ignore[var-annotated]
+        data, base = mujoco.MjData(model), 1  # body 0 is the world
+        mass = float(model.body_mass[base])
+        rows: Dict[str, List[np.ndarray]] = {name: [] for name in _PAYLOAD_FIELDS}
+        # Inertia constants hang on the mass in no simple way, so MuJoCo computes them one by one.
         for extra in PAYLOADS:
             model.body_mass[base] = mass + extra
             mujoco.mj_setConst(model, data)
@@ -181,44 +188,47 @@ class MujocoWarpSimulator:
         Raises:
             ValueError: a payload outside :data:`PAYLOADS`.
         """
-        i, c = env_ids.to(self.device), course_ids.to(self.device)
-        for name in _COURSE_FIELDS[:-1]:
-            self._view[name][i] = self._pool[name][c]
-        self._course_of[i] = c
+        i, courses = env_ids.to(self.device), course_ids.to(self.device)
+        for name in _COURSE_FIELDS[:-1]:  # friction comes with the dynamics
+            self._view[name][i] = self._pool[name][courses]
+        self._course_of[i] = courses
         if dynamics is not None:
-            friction, payload, strength = (x.to(self.device) for x in vars(dynamics).values())
-            if (
-                len(i)
-                and not PAYLOADS[0] <= float(payload.min()) <= float(payload.max()) <= PAYLOADS[-1]
-            ):
-                raise ValueError(
-                    f"payload is {payload.tolist()} kg, expected within [{PAYLOADS[0]}, {PAYLOADS[-1]}]"
-                )
-            friction_rows = self._pool["geom_friction"][c].clone()
-            friction_rows[..., 0] *= friction[:, None]
-            self._view["geom_friction"][i] = friction_rows
-            for name, motor in self._motor.items():
-                self._view[name][i] = motor * strength.view(-1, *([1] * (motor.dim() - 1)))
-            place = (payload - PAYLOADS[0]) / (PAYLOADS[1] - PAYLOADS[0])
-            low = place.floor().long().clamp(max=len(PAYLOADS) - 2)
-            share = place - low
-            for name, table in self._payload.items():
-                w = share.view(-1, *([1] * (table.dim() - 1)))
-                self._view[name][i] = table[low] * (1 - w) + table[low + 1] * w
+            self._set_dynamics(i, courses, dynamics)
+
+    def _set_dynamics(self, i: torch.Tensor, courses: torch.Tensor, dynamics: Dynamics) -> None:
+        """Scale the nominal values into the rows of worlds ``i`` (K,), on ``courses`` (K,)."""
+        friction, payload, strength = (x.to(self.device) for x in vars(dynamics).values())
+        least, most = PAYLOADS[0], PAYLOADS[-1]
+        if len(i) and not least <= float(payload.min()) <= float(payload.max()) <= most:
+            raise ValueError(f"payload is {payload.tolist()} kg, expected within [{least}, {most}]")
+        friction_rows = self._pool["geom_friction"][courses].clone()  # (K, geoms, 3)
+        friction_rows[..., 0] *= friction[:, None]  # sliding only
+        self._view["geom_friction"][i] = friction_rows
+        for name, motor in self._motor.items():
+            self._view[name][i] = motor * _like(strength, motor)
+        # Linear between the two payloads of the table; the clamp lets the last one be a right end.
+        place = (payload - least) / (PAYLOADS[1] - least)
+        low = place.floor().long().clamp(max=len(PAYLOADS) - 2)
+        share = place - low
+        for name, table in self._payload.items():
+            w = _like(share, table)
+            self._view[name][i] = table[low] * (1 - w) + table[low + 1] * w
 
     def write(self, env_ids: torch.Tensor, state: RobotState) -> None:
         """See :class:`Simulator`."""
         i = env_ids.to(self.device)
-        s = {k: v.to(self.device) for k, v in vars(state).items()}
+        given = {k: v.to(self.device) for k, v in vars(state).items()}
         qpos, qvel = torch.zeros_like(self._qpos[i]), torch.zeros_like(self._qvel[i])
-        qpos[:, :3], qpos[:, 3:7] = s["base_position"], s["base_quaternion"]
-        qvel[:, :3] = s["base_linear_velocity"]
+        qpos[:, :3], qpos[:, 3:7] = given["base_position"], given["base_quaternion"]
+        qvel[:, :3] = given["base_linear_velocity"]
         # MuJoCo's free joint has its angular velocity in the body frame.
-        qvel[:, 3:6] = to_body(rotation_matrix(s["base_quaternion"]), s["base_angular_velocity"])
-        qpos[:, self._qadr], qvel[:, self._vadr] = s["joint_position"], s["joint_velocity"]
+        rotation = rotation_matrix(given["base_quaternion"])
+        qvel[:, 3:6] = to_body(rotation, given["base_angular_velocity"])
+        qpos[:, self._qadr] = given["joint_position"]
+        qvel[:, self._vadr] = given["joint_velocity"]
         self._qpos[i], self._qvel[i], self._warm[i] = qpos, qvel, 0.0
         self._torque[i], self._foot[i], self._body[i] = 0.0, 0.0, 0.0
-        self._target[i] = s["joint_position"]
+        self._target[i] = given["joint_position"]
 
     def push(self, env_ids: torch.Tensor, velocity: torch.Tensor) -> None:
         """See :class:`Simulator`."""
@@ -228,26 +238,25 @@ class MujocoWarpSimulator:
     def _physics_step(self) -> None:
         """One physics step of all worlds; on a GPU as a graph captured at the first call."""
         wp = self._wp
-        if self.device.type == "cpu":
+        if self.device.type == "cpu":  # Warp's CPU device has no graphs
             with wp.ScopedDevice(self._warp_device):
                 self._mjw.step(self._model, self._data)
             return
         if self._graph is None:
+            # One step is made on the way; the state is put back after it.
             keep = [x.clone() for x in (self._qpos, self._qvel, self._warm)]
             torch.cuda.synchronize(self.device)
             with wp.ScopedDevice(self._warp_device):
-                self._mjw.step(
-                    self._model, self._data
-                )  # compiles the kernels, which a capture may not do
+                # Compiles the kernels, which a capture may not do.
+                self._mjw.step(self._model, self._data)
                 with wp.ScopedCapture() as capture:
                     self._mjw.step(self._model, self._data)
             wp.synchronize_device(self._warp_device)
             self._graph = capture.graph
             for x, value in zip((self._qpos, self._qvel, self._warm), keep):
                 x.copy_(value)
-        wp.capture_launch(
-            self._graph, stream=wp.stream_from_torch(torch.cuda.current_stream(self.device))
-        )
+        stream = wp.stream_from_torch(torch.cuda.current_stream(self.device))
+        wp.capture_launch(self._graph, stream=stream)
 
     def step(
         self,
@@ -261,45 +270,39 @@ class MujocoWarpSimulator:
             SimulationError: also when contacts or constraints overflow what was allocated.
         """
         targets = joint_targets.to(self.device)
-        kept = None
+        kept: List[Tuple[torch.Tensor, torch.Tensor]] = []
         if active is not None:
             active = active.to(self.device)
             kept = [(x, x.clone()) for x in self._physical()]
-        wait = (
-            None
-            if delay is None
-            else torch.round(delay.to(self.device) * self._substeps / r.CONTROL_DT)
-        )
+        # Physics steps for which the previous targets still hold; none without a delay.
+        wait = torch.zeros(self.num_envs, device=self.device)
+        if delay is not None:
+            wait = torch.round(delay.to(self.device) * self._substeps / r.CONTROL_DT)
         body = torch.zeros_like(self._body)
         for k in range(self._substeps):
-            now = (
-                targets if wait is None else torch.where((k < wait)[:, None], self._target, targets)
-            )
+            now = torch.where((k < wait)[:, None], self._target, targets)  # (N, 12)
             self._ctrl[:, self._act] = now
             self._physics_step()
+            # Velocity limits; those of the base are infinite.
             torch.minimum(torch.maximum(self._qvel, -self._vmax), self._vmax, out=self._qvel)
             body = torch.maximum(body, self._sensors[:, self._body_adr])
         self._target.copy_(targets)
         self._torque.copy_(self._sensors[:, self._torque_adr])
         self._foot.copy_(self._sensors[:, self._foot_adr])
         self._body.copy_(body)
-        if kept is not None:
+        if active is not None:
             for x, before in kept:
                 x.copy_(torch.where(active[:, None], x, before))
         self._check(joint_targets, active)
 
     def _physical(self) -> List[torch.Tensor]:
-        return [
-            self._qpos,
-            self._qvel,
-            self._warm,
-            self._target,
-            self._torque,
-            self._foot,
-            self._body,
-        ]
+        """Everything that a step changes, worlds first."""
+        state = [self._qpos, self._qvel, self._warm]
+        return [*state, self._target, self._torque, self._foot, self._body]
 
     def _check(self, targets: torch.Tensor, active: Optional[torch.Tensor]) -> None:
+        """Raise for the first world that is not finite or for which memory did not suffice."""
+        # A solver that ran out of iterations is less exact, not wrong.
         flags = self._mjw.OverflowType
         serious = int(flags.ALL & ~(flags.ITERATIONS | flags.LS_ITERATIONS))
         bad = ~(torch.isfinite(self._qpos).all(1) & torch.isfinite(self._qvel).all(1))
@@ -311,31 +314,33 @@ class MujocoWarpSimulator:
         self._overflow.zero_()
         if bool(bad.any()):
             world = int(bad.nonzero()[0])
-            what = f"has a non-finite state on {self._place(world)}; its targets were {targets[world].tolist()}"
+            what = (
+                f"has a non-finite state on {self._place(world)}; "
+                f"its targets were {targets[world].tolist()}"
+            )
         else:
             world = int(over.nonzero()[0])
             what = (
                 f"on {self._place(world)} needs more contacts or constraints than were allocated "
-                f"({CONTACTS_PER_WORLD} contacts a world on average, {CONSTRAINTS_PER_WORLD} constraint rows); "
+                f"({CONTACTS_PER_WORLD} contacts a world on average, "
+                f"{CONSTRAINTS_PER_WORLD} constraint rows); "
                 "results would be wrong from here on"
             )
         raise SimulationError(f"world {world} {what}")
 
     def _place(self, world: int) -> str:
-        course = self.courses[int(self._course_of[world])]
-        return f"course {course.kind} (difficulty {course.difficulty}, seed {course.seed})"
+        return describe(self.courses[int(self._course_of[world])])
 
     def read(self) -> RobotState:
         """See :class:`Simulator`."""
         quat = self._qpos[:, 3:7]
         quat = quat / quat.norm(dim=1, keepdim=True)
+        omega = torch.einsum("nij,nj->ni", rotation_matrix(quat), self._qvel[:, 3:6])  # to world
         return RobotState(
             base_position=self._qpos[:, :3].clone(),
             base_quaternion=quat,
             base_linear_velocity=self._qvel[:, :3].clone(),
-            base_angular_velocity=torch.einsum(
-                "nij,nj->ni", rotation_matrix(quat), self._qvel[:, 3:6]
-            ),
+            base_angular_velocity=omega,
             joint_position=self._qpos[:, self._qadr],
             joint_velocity=self._qvel[:, self._vadr],
             joint_torque=self._torque.clone(),
@@ -353,17 +358,21 @@ class MujocoWarpSimulator:
         for name, value in state.items():
             getattr(self, f"_{name}").copy_(value)
 
-    def visual_state(self, env_id: int) -> Any:
-        """Return ``(course, qpos)`` of one world, for a viewer."""
-        return self.courses[int(self._course_of[env_id])], self._qpos[env_id].cpu().numpy().astype(
-            np.float64
-        )
+    def visual_state(self, env_id: int) -> Tuple[Course, np.ndarray]:
+        """See :class:`Simulator`."""
+        qpos = self._qpos[env_id].cpu().numpy().astype(np.float64)
+        return self.courses[int(self._course_of[env_id])], qpos
 
     def render(
-        self, env_id: int, width: int = 640, height: int = 360, camera: Any = None
+        self,
+        env_id: int,
+        width: int = 640,
+        height: int = 360,
+        camera: Optional[mujoco.MjvCamera] = None,
     ) -> np.ndarray:
         """See :class:`Simulator`."""
-        return self._pictures.render(*self.visual_state(env_id), width, height, camera)
+        course, qpos = self.visual_state(env_id)
+        return self._pictures.render(course, qpos, width, height, camera)
 
     def close(self) -> None:
         """See :class:`Simulator`."""

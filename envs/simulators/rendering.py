@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Optional, Tuple
 
 import mujoco
 import numpy as np
@@ -11,8 +11,8 @@ from go2_sevpo.envs.go2.description.course import Course
 from go2_sevpo.envs.go2.description.scene import scene_xml
 
 
-def follow_camera(qpos: np.ndarray) -> Any:
-    """A camera beside and behind the robot, looking at it."""
+def follow_camera(qpos: np.ndarray) -> mujoco.MjvCamera:
+    """A camera beside and behind the robot of pose ``qpos`` (19,), looking at it."""
     camera = mujoco.MjvCamera()
     camera.lookat[:] = (qpos[0] + 0.3, 0.0, 0.15)
     camera.distance, camera.azimuth, camera.elevation = 2.6, 125.0, -18.0
@@ -24,17 +24,23 @@ class CourseRenderer:
 
     def __init__(self) -> None:
         self._renderer: Optional[mujoco.Renderer] = None
-        self._key: Any = None
-        self._view: Any = None
+        self._key: Optional[Tuple[int, int, int]] = None
+        self._view: Optional[Tuple[mujoco.MjModel, mujoco.MjData, Course]] = None
 
     def render(
-        self, course: Course, qpos: np.ndarray, width: int, height: int, camera: Any = None
+        self,
+        course: Course,
+        qpos: np.ndarray,
+        width: int,
+        height: int,
+        camera: Optional[mujoco.MjvCamera] = None,
     ) -> np.ndarray:
-        """Return an image (height, width, 3) uint8 of the pose ``qpos`` (19,), MuJoCo order; by
-        default the camera follows the robot.
+        """Return an image (height, width, 3) uint8 of the pose ``qpos`` (19,), MuJoCo order.
+
+        By default the camera follows the robot.
         """
         key = (id(course), width, height)
-        if self._key != key:
+        if self._renderer is None or self._view is None or self._key != key:
             self.close()
             model = mujoco.MjModel.from_xml_string(scene_xml(course, visuals=True))
             model.vis.global_.offwidth, model.vis.global_.offheight = width, height

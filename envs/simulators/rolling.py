@@ -1,20 +1,45 @@
-"""``mujoco.rollout`` over a list of models, for MuJoCo versions before it had a thread pool of its
-own (Python 3.8).
+"""``mujoco.rollout`` over a list of models, also for MuJoCo versions without its own thread pool.
+
+Those are the last ones for Python 3.8.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Sequence
+from typing import Protocol, Sequence
 
 import mujoco
 import numpy as np
 from mujoco import rollout as mj_rollout
 
 
+class Rollout(Protocol):
+    """What is used of ``mujoco.rollout.Rollout``."""
+
+    def rollout(
+        self,
+        model: Sequence[mujoco.MjModel],
+        data: Sequence[mujoco.MjData],
+        initial_state: np.ndarray,
+        control: np.ndarray,
+        *,
+        nstep: int,
+        state: np.ndarray,
+        sensordata: np.ndarray,
+        skip_checks: bool = True,
+    ) -> None:
+        """Roll out N worlds, world i with model i, for ``nstep`` = T physics steps.
+
+        Fills ``state`` (N, T, S) and ``sensordata`` (N, T, K) from ``initial_state`` (N, S) and
+        ``control`` (N, T, U).
+        """
+
+    def close(self) -> None:
+        """End the threads."""
+
+
 class ThreadedRollout:
-    """The face of ``mujoco.rollout.Rollout``: world i is rolled out with model i, on ``nthread``
-    Python threads.
+    """:class:`Rollout` on ``nthread`` Python threads.
 
     The physics releases Python's lock, so threads help; a world's result depends on its own model
     and state alone.
@@ -26,8 +51,8 @@ class ThreadedRollout:
 
     def rollout(
         self,
-        model: Sequence[Any],
-        data: Sequence[Any],
+        model: Sequence[mujoco.MjModel],
+        data: Sequence[mujoco.MjData],
         initial_state: np.ndarray,
         control: np.ndarray,
         *,
@@ -36,12 +61,11 @@ class ThreadedRollout:
         sensordata: np.ndarray,
         skip_checks: bool = True,
     ) -> None:
-        """Fill ``state`` (N, T, S) and ``sensordata`` (N, T, K) from ``initial_state`` (N, S),
-        ``control`` (N, T, U).
-        """
+        """See :class:`Rollout`."""
         n, control_spec = len(model), mujoco.mjtState.mjSTATE_CTRL.value
 
         def part(k: int) -> None:
+            """Every ``threads``-th world, in the k-th thread's own data; rows are never shared."""
             for i in range(k, n, self._threads):
                 row = slice(i, i + 1)
                 mj_rollout.rollout(
@@ -63,13 +87,14 @@ class ThreadedRollout:
             list(self._pool.map(part, range(self._threads)))
 
     def close(self) -> None:
-        """End the threads."""
+        """See :class:`Rollout`."""
         if self._pool is not None:
             self._pool.shutdown()
 
 
-def make_rollout(nthread: int) -> Any:
-    """MuJoCo's own pool where there is one."""
+def make_rollout(nthread: int) -> Rollout:
+    """MuJoCo's own pool of ``nthread`` threads where there is one."""
     if hasattr(mj_rollout, "Rollout"):
+        # 0 threads: rolled out by the caller's own.
         return mj_rollout.Rollout(nthread=nthread if nthread > 1 else 0)
     return ThreadedRollout(nthread)

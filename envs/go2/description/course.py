@@ -32,7 +32,7 @@ from go2_sevpo.envs.go2.description.geometry import rotation_matrix
 
 KINDS: Tuple[str, ...] = ("flat", "simple", "hard")
 MAX_BOXES = 10
-"""Every course has at most this many boxes; back ends pad to it so that all models have one size."""
+"""Boxes of the longest course; back ends pad to it, so that all models have one size."""
 PIT_DEPTH = 1.2
 BOX_THICKNESS = 0.5
 STONES = 7
@@ -58,8 +58,9 @@ class Box:
 
 @dataclass(frozen=True)
 class Shape:
-    """Departures from a kind's definition, for measuring limits: tilt (degrees) and gap (m) ranges,
-    friction coefficient.
+    """Departures from a kind's definition, for measuring limits.
+
+    Ranges of the stones' tilt (degrees) and of the gaps (m), and the friction coefficient.
     """
 
     tilt: Optional[Tuple[float, float]] = None
@@ -83,7 +84,8 @@ class Shape:
 class Course:
     """One course.
 
-    ``waypoints`` is (W, 3), the last one being the destination; ``floor`` is the pit's bottom.
+    ``waypoints`` is (W, 3), m, the last one being the destination; ``floor`` is the height of the
+    pit's bottom, m.
     """
 
     kind: str
@@ -106,7 +108,9 @@ class Course:
 def _range(
     difficulty: float, easy: Tuple[float, float], full: Tuple[float, float]
 ) -> Tuple[float, float]:
-    return tuple(e + difficulty * (f - e) for e, f in zip(easy, full))  # type: ignore[return-value]
+    """The range at ``difficulty``, linear between the ``easy`` and the ``full`` one."""
+    low, high = (e + difficulty * (f - e) for e, f in zip(easy, full))
+    return low, high
 
 
 def _pit_depth(difficulty: float) -> float:
@@ -114,10 +118,12 @@ def _pit_depth(difficulty: float) -> float:
 
 
 def make_course(
-    kind: str, difficulty: float = 1.0, seed: int = 0, shape: Shape = Shape()
-) -> Course:  # noqa: B008
-    """Build the course ``kind`` at ``difficulty`` from ``seed``; ``shape`` replaces parts of the
-    kind's definition.
+    kind: str,
+    difficulty: float = 1.0,
+    seed: int = 0,
+    shape: Shape = Shape(),
+) -> Course:
+    """Build a course; ``shape`` replaces parts of the kind's definition.
 
     Raises:
         ValueError: unknown ``kind``, or ``difficulty`` outside [0, 1].
@@ -134,91 +140,104 @@ def make_course(
 
 def _flat(difficulty: float, seed: int, shape: Shape) -> Course:
     box = Box((6.5, 0.0, -BOX_THICKNESS / 2), (8.5, 1.5, BOX_THICKNESS / 2))
-    ways = np.array(
-        [[2.0, 0, 0], [4.0, 0, 0], [6.0, 0, 0], [8.0, 0, 0], [10.0, 0, 0], [11.5, 0, 0]],
-        dtype=np.float64,
-    )
-    return Course(
-        "flat", difficulty, seed, (box,), ways, -_pit_depth(difficulty), shape.friction or 0.8
-    )
+    waypoints = np.array([[x, 0.0, 0.0] for x in (2.0, 4.0, 6.0, 8.0, 10.0, 11.5)])
+    floor, friction = -_pit_depth(difficulty), shape.friction or 0.8
+    return Course("flat", difficulty, seed, (box,), waypoints, floor, friction)
 
 
-def _stones(kind: str, d: float, seed: int, rng: np.random.Generator, shape: Shape) -> Course:
+def _stones(
+    kind: str, difficulty: float, seed: int, rng: np.random.Generator, shape: Shape
+) -> Course:
+    """A start platform, :data:`STONES` stones one after the other, an end platform."""
     hard = kind == "hard"
-    depth = _pit_depth(d)
     boxes: List[Box] = []
-    ways: List[Tuple[float, float, float]] = []
+    waypoints: List[Tuple[float, float, float]] = []
     gaps: List[Tuple[float, float]] = []
-    start_half = (1.2 + START_LENGTH - 0.4) / 2
-    edge = START_LENGTH - 0.4
-    boxes.append(
-        Box((edge - start_half, 0.0, -BOX_THICKNESS / 2), (start_half, 0.8, BOX_THICKNESS / 2))
-    )
-    gap_range = shape.gap or _range(d, (0.05, 0.10), (0.25, 0.50) if hard else (0.25, 0.45))
-    tilt_range = shape.tilt or _range(d, (0.0, 6.0), (20.0, 40.0))
+    edge = START_LENGTH - 0.4  # x at which what is laid so far ends
+    half_length = (1.2 + START_LENGTH - 0.4) / 2
+    boxes.append(_platform(edge - half_length, half_length))
+    full_gap = (0.25, 0.50) if hard else (0.25, 0.45)
+    gap_range = shape.gap or _range(difficulty, (0.05, 0.10), full_gap)
+    tilt_range = shape.tilt or _range(difficulty, (0.0, 6.0), (20.0, 40.0))
+    offset_range = _range(difficulty, (0.0, 0.05), (0.10, 0.25))
     friction = shape.friction or (1.2 if hard else 0.8)
     side = 1.0 if rng.random() < 0.5 else -1.0
     for i in range(STONES):
         gap = rng.uniform(*gap_range)
         if i == 0:
+            # The first jump is from standing: no wider than the middle of the range.
             gap = min(gap, 0.5 * (gap_range[0] + gap_range[1]))
         length = rng.uniform(0.8, 1.2) if hard else rng.uniform(1.0, 1.5)
         gaps.append((edge, edge + gap))
         x = edge + gap + length / 2
         if hard:
             tilt = math.radians(rng.uniform(*tilt_range))
-            offset = side * rng.uniform(*_range(d, (0.0, 0.05), (0.10, 0.25)))
+            offset = side * rng.uniform(*offset_range)
             # Left (offset > 0) faces right: its left edge is the higher one, a positive turn about
             # x.
             angle, width = side * tilt, 1.1
             side = -side
         else:
-            angle, offset, width = 0.0, rng.uniform(-0.1, 0.1) * d, 1.3
-        top = rng.uniform(-0.05, 0.05) * d
-        q = (math.cos(angle / 2), math.sin(angle / 2), 0.0, 0.0)
+            angle, offset, width = 0.0, rng.uniform(-0.1, 0.1) * difficulty, 1.3
+        top = rng.uniform(-0.05, 0.05) * difficulty
+        quaternion = (math.cos(angle / 2), math.sin(angle / 2), 0.0, 0.0)
+        # The waypoint is the middle of the top face; the centre lies half a thickness under it.
         normal = np.array([0.0, -math.sin(angle), math.cos(angle)])
         centre = np.array([x, offset, top]) - normal * BOX_THICKNESS / 2
-        boxes.append(Box(tuple(centre), (length / 2, width / 2, BOX_THICKNESS / 2), q))
-        ways.append((x, offset, top))
+        boxes.append(Box(tuple(centre), (length / 2, width / 2, BOX_THICKNESS / 2), quaternion))
+        waypoints.append((x, offset, top))
         edge = x + length / 2
     gap = rng.uniform(*gap_range)
     gaps.append((edge, edge + gap))
     edge += gap
-    boxes.append(
-        Box(
-            (edge + END_LENGTH / 2, 0.0, -BOX_THICKNESS / 2),
-            (END_LENGTH / 2, 0.8, BOX_THICKNESS / 2),
-        )
+    boxes.append(_platform(edge + END_LENGTH / 2, END_LENGTH / 2))
+    waypoints.append((edge + 0.9, 0.0, 0.0))
+    return Course(
+        kind=kind,
+        difficulty=difficulty,
+        seed=seed,
+        boxes=tuple(boxes),
+        waypoints=np.array(waypoints),
+        floor=-_pit_depth(difficulty),
+        friction=friction,
+        gaps=tuple(gaps),
     )
-    ways.append((edge + 0.9, 0.0, 0.0))
-    return Course(kind, d, seed, tuple(boxes), np.array(ways), -depth, friction, gaps=tuple(gaps))
+
+
+def _platform(centre_x: float, half_length: float) -> Box:
+    """A level box of the start's and the end's width, its top at z = 0."""
+    half_size = (half_length, 0.8, BOX_THICKNESS / 2)
+    return Box((centre_x, 0.0, -BOX_THICKNESS / 2), half_size)
 
 
 def _box_top(box: Box, points: np.ndarray) -> np.ndarray:
-    """Height at which vertical lines through ``points`` (..., 2) leave ``box``; -inf where they
-    miss it (slabs).
+    """Height (...,) at which vertical lines through ``points`` (..., 2) leave ``box``.
+
+    -inf where they miss it. The line is cut with the box's three slabs, one pair of faces each.
     """
-    rot, half = box.rotation(), np.array(box.half_size)
-    origin = np.concatenate([points, np.zeros((*points.shape[:-1], 1))], axis=-1) - np.array(
-        box.position
-    )
-    o = origin @ rot  # box frame
-    direction = rot[2]  # world z seen from the box
+    rotation, half = box.rotation(), np.array(box.half_size)
+    ground = np.concatenate([points, np.zeros((*points.shape[:-1], 1))], axis=-1)  # z = 0, (..., 3)
+    origin = (ground - np.array(box.position)) @ rotation  # box frame
+    direction = rotation[2]  # world z seen from the box
     low, high = np.full(points.shape[:-1], -np.inf), np.full(points.shape[:-1], np.inf)
     for k in range(3):
         if abs(direction[k]) < 1e-9:
-            outside = np.abs(o[..., k]) > half[k]
+            # The line runs along these faces: between them everywhere or nowhere.
+            outside = np.abs(origin[..., k]) > half[k]
             low, high = np.where(outside, np.inf, low), np.where(outside, -np.inf, high)
             continue
-        a, b = (-half[k] - o[..., k]) / direction[k], (half[k] - o[..., k]) / direction[k]
-        low, high = np.maximum(low, np.minimum(a, b)), np.minimum(high, np.maximum(a, b))
+        # |origin + t direction| <= half, t being the height
+        one = (-half[k] - origin[..., k]) / direction[k]
+        other = (half[k] - origin[..., k]) / direction[k]
+        low, high = (
+            np.maximum(low, np.minimum(one, other)),
+            np.minimum(high, np.maximum(one, other)),
+        )
     return np.where(high >= low, high, -np.inf)
 
 
 def top_height(course: Course, points: np.ndarray) -> np.ndarray:
-    """Height of the highest surface under ``points`` (..., 2) in m; the floor where there is no
-    stone.
-    """
+    """Height (...,) of the highest surface under ``points`` (..., 2), m; the floor in gaps."""
     points = np.asarray(points, dtype=np.float64)
     best = np.full(points.shape[:-1], course.floor)
     for box in course.boxes:
@@ -230,7 +249,7 @@ def _raster(course: Course, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
     """:func:`top_height` on a grid, looking at each box only where it can be."""
     height = np.full((len(xs), len(ys)), course.floor)
     for box in course.boxes:
-        reach = np.abs(box.rotation()) @ np.array(box.half_size)
+        reach = np.abs(box.rotation()) @ np.array(box.half_size)  # half sizes of the box around it
         i0, i1 = np.searchsorted(xs, [box.position[0] - reach[0], box.position[0] + reach[0]])
         j0, j1 = np.searchsorted(ys, [box.position[1] - reach[1], box.position[1] + reach[1]])
         if i1 > i0 and j1 > j0:
@@ -254,13 +273,11 @@ def height_maps(course: Course) -> Dict[str, np.ndarray]:
     # Nearest stone along x within the row, then the nearest row that has one: exact for courses
     # that run along x.
     index = np.arange(nx)[:, None]
-    before = np.maximum.accumulate(np.where(solid, index, -1), axis=0)
-    after = np.minimum.accumulate(np.where(solid, index, nx)[::-1], axis=0)[::-1]
-    nearest = np.where(
-        (before >= 0) & ((index - before <= after - index) | (after >= nx)), before, after
-    )
-    has_stone = solid.any(axis=0)
-    rows = np.flatnonzero(has_stone)
+    before = np.maximum.accumulate(np.where(solid, index, -1), axis=0)  # -1: no stone before
+    after = np.minimum.accumulate(np.where(solid, index, nx)[::-1], axis=0)[::-1]  # nx: none after
+    nearer = (index - before <= after - index) | (after >= nx)
+    nearest = np.where((before >= 0) & nearer, before, after)
+    rows = np.flatnonzero(solid.any(axis=0))
     columns = rows[np.abs(np.arange(ny)[:, None] - rows).argmin(axis=1)]
     rim = np.take_along_axis(height, np.clip(nearest, 0, nx - 1), axis=0)[:, columns]
     return {"height": height.astype(np.float32), "rim": rim.astype(np.float32)}

@@ -9,7 +9,7 @@ link axes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Tuple
+from typing import Dict, Tuple, TypedDict
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class Inertial:
     def mirrored(self, x: bool = False, y: bool = False) -> Inertial:
         """Mirror about the link's yz plane (``x``) and/or xz plane (``y``)."""
         sx, sy = (-1.0 if x else 1.0), (-1.0 if y else 1.0)
+        # Products of inertia change sign with each axis that is mirrored.
         xx, yy, zz, xy, xz, yz = self.inertia
         com = (sx * self.com[0], sy * self.com[1], self.com[2])
         return Inertial(self.mass, com, (xx, yy, zz, sx * sy * xy, sx * xz, sy * yz))
@@ -70,6 +71,26 @@ _CALF_L = Inertial(
 FOOT = Inertial(0.04, (0.0, 0.0, 0.0), (9.6e-06, 9.6e-06, 9.6e-06, 0.0, 0.0, 0.0))
 TOTAL_MASS = 15.02
 
+
+class Ball(TypedDict):
+    """A sphere of a link: radius and centre, m, link frame."""
+
+    radius: float
+    pos: Tuple[float, float, float]
+
+
+class Cylinder(Ball):
+    """A cylinder along z, m."""
+
+    length: float
+
+
+class TiltedCylinder(Cylinder):
+    """A cylinder turned about y by ``pitch``, rad."""
+
+    pitch: float
+
+
 HIP_X, HIP_Y, THIGH_Y, LINK_LENGTH = 0.1934, 0.0465, 0.0955, 0.213
 FOOT_RADIUS = 0.022
 FOOT_OFFSET = (-0.002, 0.0, -LINK_LENGTH)
@@ -77,11 +98,11 @@ FOOT_OFFSET = (-0.002, 0.0, -LINK_LENGTH)
 
 IMU_POSITION = (-0.02557, 0.0, 0.04232)
 BASE_BOX = (0.3762, 0.0935, 0.114)
-HEAD_UPPER = {"radius": 0.05, "length": 0.09, "pos": (0.285, 0.0, 0.01)}
-HEAD_LOWER = {"radius": 0.047, "pos": (0.293, 0.0, -0.06)}
+HEAD_UPPER: Cylinder = {"radius": 0.05, "length": 0.09, "pos": (0.285, 0.0, 0.01)}
+HEAD_LOWER: Ball = {"radius": 0.047, "pos": (0.293, 0.0, -0.06)}
 HIP_CYLINDER = {"radius": 0.046, "length": 0.04, "y": 0.08}
 THIGH_BOX = (0.0245, 0.034, 0.213)
-CALF_CYLINDERS = (
+CALF_CYLINDERS: Tuple[TiltedCylinder, ...] = (
     {"radius": 0.013, "length": 0.12, "pos": (0.01, 0.0, -0.06), "pitch": -0.2},
     {"radius": 0.011, "length": 0.065, "pos": (0.02, 0.0, -0.148), "pitch": 0.05},
 )
@@ -89,9 +110,7 @@ CALF_CYLINDERS = (
 ARMATURE = 0.01
 FRICTION_LOSS = 0.2
 NOMINAL_BASE_HEIGHT = 0.33
-"""Height of the base above flat ground in the default pose, m (set by the pose below and the foot
-radius).
-"""
+"""Height of the base above flat ground, m: follows from the default pose and the foot radius."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +138,9 @@ def joint_limits(name: str) -> JointLimits:
     if seg == "hip":
         return JointLimits(-1.0472, 1.0472, 23.7, 30.1)
     if seg == "thigh":
-        return (
-            JointLimits(-1.5708, 3.4907, 23.7, 30.1)
-            if leg[0] == "F"
-            else JointLimits(-0.5236, 4.5379, 23.7, 30.1)
-        )
+        # The rear thighs' range is the front ones' shifted by 60 degrees.
+        lower, upper = (-1.5708, 3.4907) if leg[0] == "F" else (-0.5236, 4.5379)
+        return JointLimits(lower, upper, 23.7, 30.1)
     return JointLimits(-2.7227, -0.83776, 45.43, 15.70)
 
 
@@ -162,9 +179,7 @@ def thigh_origin(leg: str) -> Tuple[float, float, float]:
 
 
 def link_inertial(leg: str, segment: str) -> Inertial:
-    """Inertial of one leg link (``hip``, ``thigh``, ``calf`` without the foot), mirrored for its
-    leg.
-    """
+    """Inertial of a leg's ``hip``, ``thigh`` or ``calf`` (without the foot), mirrored for it."""
     right, rear = leg[1] == "R", leg[0] == "R"
     if segment == "hip":
         return _HIP_FL.mirrored(x=rear, y=right)
@@ -173,12 +188,13 @@ def link_inertial(leg: str, segment: str) -> Inertial:
 
 def combine(a: Inertial, b: Inertial, b_origin: Tuple[float, float, float]) -> Inertial:
     """Inertial of link ``a`` with link ``b`` welded on at ``b_origin`` (m, axes parallel)."""
-    ca, cb = np.array(a.com), np.array(b.com) + np.array(b_origin)
+    com_a, com_b = np.array(a.com), np.array(b.com) + np.array(b_origin)
     mass = a.mass + b.mass
-    com = (a.mass * ca + b.mass * cb) / mass
+    com = (a.mass * com_a + b.mass * com_b) / mass
     total = np.zeros((3, 3))
-    for inertial, centre in ((a, ca), (b, cb)):
+    for inertial, centre in ((a, com_a), (b, com_b)):
+        # Parallel axes: I = I_c + m (d.d 1 - d d^T), d from the common centre of mass.
         d = centre - com
         total += inertial.matrix() + inertial.mass * (d @ d * np.eye(3) - np.outer(d, d))
-    i = total
-    return Inertial(mass, tuple(com), (i[0, 0], i[1, 1], i[2, 2], i[0, 1], i[0, 2], i[1, 2]))
+    xx, yy, zz, xy, xz, yz = (total[k] for k in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)))
+    return Inertial(mass, tuple(com), (xx, yy, zz, xy, xz, yz))

@@ -12,8 +12,9 @@ import sys
 from typing import List, Optional
 
 MISSING = (
-    "the simulator isaacgym needs NVIDIA's Isaac Gym Preview 4 (Python 3.8, NVIDIA GPU): download it from "
-    "https://developer.nvidia.com/isaac-gym and run 'pip install -e isaacgym/python'; see docs/isaacgym.md"
+    "the simulator isaacgym needs NVIDIA's Isaac Gym Preview 4 (Python 3.8, NVIDIA GPU): "
+    "download it from https://developer.nvidia.com/isaac-gym and run "
+    "'pip install -e isaacgym/python'; see docs/isaacgym.md"
 )
 
 
@@ -27,9 +28,7 @@ def wants_isaacgym(arguments: List[str]) -> bool:
 
 
 def prepare(arguments: Optional[List[str]] = None) -> None:
-    """Import Isaac Gym if the command line asks for it; ends the program with one line if that
-    fails.
-    """
+    """Import Isaac Gym if the command line asks for it; ends the program if that fails."""
     if not wants_isaacgym(sys.argv[1:] if arguments is None else arguments):
         return
     try:

@@ -9,7 +9,9 @@ OFFSET = (-1.6, 2.2, 1.0)
 
 
 class Window:
-    """A viewer of the simulation.
+    """A viewer of the simulation ``sim``, opened by ``gym`` of the module ``api``.
+
+    Isaac Gym has no type stubs, hence ``Any``.
 
     Raises:
         ValueError: Isaac Gym could not open a window.
@@ -20,12 +22,14 @@ class Window:
         self._viewer = gym.create_viewer(sim, api.CameraProperties())
         if self._viewer is None:
             raise ValueError(
-                "Isaac Gym could not open a viewer (no screen, or no Vulkan driver); use --video instead"
+                "Isaac Gym could not open a viewer (no screen, or no Vulkan driver); "
+                "use --video instead"
             )
 
     def draw(self, position: Sequence[float]) -> None:
-        """Draw the present state with the robot at ``position`` (3,), m, in the middle; waits until
-        the simulation's clock is the wall's.
+        """Draw the present state, the robot at ``position`` (3,), m, in the middle.
+
+        Waits until the simulation's clock is the wall's.
         """
         x, y, z = position
         camera = self._api.Vec3(x + OFFSET[0], y + OFFSET[1], z + OFFSET[2])
