@@ -225,8 +225,10 @@ class Sevpo(UnsafeObjective):
             value = value - c.data_cost_penalty * excess
         mask = safe.float()
         if c.normalize_advantage:
-            # In place, as graphs hold the tensor.
-            self.scale_r.lerp_(base.mean_over(value.square(), mask).sqrt().detach(), 0.01)
+            # In place, as graphs hold the tensor. A batch without S1 says nothing about its scale.
+            size = base.mean_over(value.square(), mask).sqrt().detach()
+            moved = self.scale_r.lerp(size, 0.01)
+            self.scale_r.copy_(torch.where(mask.sum(-1) > 0, moved, self.scale_r))
             value = value / self.scale_r.clamp_min(1e-6)[..., None]
         # Clipped before exp() can overflow.
         raw = torch.exp((c.mu1 * value).clamp(max=math.log(c.weight_clip)))

@@ -318,6 +318,13 @@ def test_the_advantage_is_divided_by_its_running_size_in_s1(data):
     assert weight.tolist() == pytest.approx((np.exp(0.5 * value / scale) * SAFE).tolist(), rel=1e-5)
 
 
+def test_a_batch_without_s1_leaves_the_size_as_it_is(data):
+    _, _, algorithm = weigh(data, safe=[False] * 4, scale=3.0)
+    assert algorithm.scale_r.item() == 3.0
+    _, _, algorithm = weigh(data, [SAFE, [False] * 4], [3.0, 2.0], members=2)
+    assert algorithm.scale_r[0].item() != 3.0 and algorithm.scale_r[1].item() == 2.0
+
+
 def test_the_size_of_the_advantage_is_never_taken_below_a_millionth(data):
     weight, _, _ = weigh(
         data,
