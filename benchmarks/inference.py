@@ -1,5 +1,6 @@
-"""Latency of one action on one thread, N = 1 and N = 16, for both presets' networks: ``python -m
-benchmarks.inference``.
+"""Latency of one action on one thread: ``python -m benchmarks.inference``.
+
+Measured are N = 1 and N = 16 for both presets' networks, and the expert.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Dict
 import torch
 import tyro
 
-from benchmarks.learning import random_data
+from benchmarks.learning import GO2_ACT, GO2_OBS, random_data
 from benchmarks.record import record
 from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.deploy.export.cli import write_onnx
@@ -31,28 +32,30 @@ class Args:
     out: Path = Path("benchmarks/results.json")
 
 
+def _unit(key: str) -> str:
+    """``ms_p50`` of ``inference_ms_p50``."""
+    return key[len("inference_") :]
+
+
 def main() -> None:
     """Measure, print and record."""
     args = tyro.cli(Args)
-    data = random_data(265, 12, 1000)
+    data = random_data(GO2_OBS, GO2_ACT, 1000)
     values: Dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for preset in ("laptop", "paper"):
             config = make_config("sevpo", settings_of(TrainArgs((), Path("o"), "sevpo", preset)))
             policy = make_algorithm("sevpo", config, data).policy("argmin_cost").eval()
-            contract = {
-                **environment_contract(),
-                "kind": "sevpo",
-                "sampler": {**policy.sampler, "candidates": 16},
-            }
+            sampler = {**policy.sampler, "candidates": 16}
+            contract = {**environment_contract(), "kind": "sevpo", "sampler": sampler}
             path = Path(folder) / f"{preset}.onnx"
-            write_onnx(policy, contract, torch.randn(64, 265), path)
+            write_onnx(policy, contract, torch.randn(64, GO2_OBS), path)
             for n in (1, 16):
                 found = inference_time(OnnxPolicy(path, candidates=n), args.calls)
                 for key, value in found.items():
-                    values[f"{preset}_n{n}_{key[10:]}"] = value
+                    values[f"{preset}_n{n}_{_unit(key)}"] = value
     for key, value in inference_time(OnnxPolicy(find_policy("expert")), args.calls).items():
-        values[f"ppo_{key[10:]}"] = value
+        values[f"ppo_{_unit(key)}"] = value
     record(args.out, "inference_1_thread", values)
 
 

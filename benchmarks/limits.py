@@ -1,9 +1,9 @@
-"""Where a policy's limits are: ``python -m benchmarks.limits`` plays it on courses and with physics
-it was not made for.
+"""Where a policy's limits are: ``python -m benchmarks.limits``.
 
-Two tables. *Limits*: success against the tilt of the hard course's stones, against the width of its
-gaps and against friction, everything else as defined. *Robustness*: one property of the simulation
-changed at a time. Each row is a number of unseen episodes with all other randomisation on.
+It is played on courses and with physics it was not made for. Two tables. *Limits*: success against
+the tilt of the hard course's stones, against the width of its gaps and against friction, everything
+else as defined. *Robustness*: one property of the simulation changed at a time. Each row is a
+number of unseen episodes with all other randomisation on.
 """
 
 from __future__ import annotations
@@ -66,17 +66,10 @@ def limit_rows() -> List[Row]:
         Row("limits", f"tilt {t:g} degrees", {"shape": Shape(tilt=(t, t))}, "tilt", t)
         for t in (0, 20, 30, 35, 40, 42.5, 45)
     ]
-    rows += [
-        Row(
-            "limits",
-            f"tilt {t} degrees, friction {f:g}",
-            {"shape": Shape(tilt=(t, t), friction=f)},
-            f"friction at {t} degrees",
-            f,
-        )
-        for t in (20, 30, 40, 45)
-        for f in (0.6, 0.8, 1.0, 1.2, 1.6, 2.0)
-    ]
+    for t in (20, 30, 40, 45):
+        for f in (0.6, 0.8, 1.0, 1.2, 1.6, 2.0):
+            title, curve = f"tilt {t} degrees, friction {f:g}", f"friction at {t} degrees"
+            rows.append(Row("limits", title, {"shape": Shape(tilt=(t, t), friction=f)}, curve, f))
     rows += [
         Row("limits", f"gaps {g:g} m", {"shape": Shape(gap=(g, g))}, "gap", g)
         for g in (0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6)
@@ -92,19 +85,23 @@ def robustness_rows() -> List[Row]:
         Row("robustness", "no randomisation", {"randomization": Randomization.off()}),
     ]
 
-    def fixed(title: str, **ranges: Any) -> Row:
-        return Row("robustness", title, {"randomization": replace(base, **ranges)})
+    def add(title: str, randomization: Randomization) -> None:
+        rows.append(Row("robustness", title, {"randomization": randomization}))
 
-    rows += [fixed(f"friction x {f:g}", friction_factor=(f, f)) for f in (0.5, 0.6, 0.75, 1.5)]
-    rows += [fixed(f"payload {m:g} kg", payload_kg=(m, m)) for m in (-1, 2, 4, 6)]
-    rows += [fixed(f"motor strength x {k:g}", motor_factor=(k, k)) for k in (0.8, 0.9, 1.2)]
-    rows += [fixed(f"action delay {1000 * d:g} ms", delay_s=(d, d)) for d in (0.0, 0.01, 0.02)]
-    rows += [fixed(f"pushes of up to {v:g} m/s", push_speed=v) for v in (0.8, 1.2)]
-    rows += [fixed(f"map wrong by up to {100 * e:g} cm", map_error=e) for e in (0.04, 0.06)]
-    rows += [
-        Row("robustness", f"physics step {1000 * dt:g} ms", {"physics_dt": dt})
-        for dt in (0.002, 0.001)
-    ]
+    for f in (0.5, 0.6, 0.75, 1.5):
+        add(f"friction x {f:g}", replace(base, friction_factor=(f, f)))
+    for m in (-1, 2, 4, 6):
+        add(f"payload {m:g} kg", replace(base, payload_kg=(m, m)))
+    for k in (0.8, 0.9, 1.2):
+        add(f"motor strength x {k:g}", replace(base, motor_factor=(k, k)))
+    for d in (0.0, 0.01, 0.02):
+        add(f"action delay {1000 * d:g} ms", replace(base, delay_s=(d, d)))
+    for v in (0.8, 1.2):
+        add(f"pushes of up to {v:g} m/s", replace(base, push_speed=v))
+    for e in (0.04, 0.06):
+        add(f"map wrong by up to {100 * e:g} cm", replace(base, map_error=e))
+    for dt in (0.002, 0.001):
+        rows.append(Row("robustness", f"physics step {1000 * dt:g} ms", {"physics_dt": dt}))
     return rows
 
 
@@ -147,9 +144,8 @@ def line(found: Dict[str, Any]) -> str:
     def rate(key: str) -> str:
         return percent(found[key]["rate"], found[key]["interval"], sign="")
 
-    return (
-        f"| {found['title']} | {rate('success')} | {rate('fall')} | {100 * found['progress']:.0f} |"
-    )
+    way = f"{100 * found['progress']:.0f}"
+    return f"| {found['title']} | {rate('success')} | {rate('fall')} | {way} |"
 
 
 def earlier(path: Path, settings: Dict[str, Any]) -> Dict[Tuple[str, str], Dict[str, Any]]:
@@ -157,16 +153,16 @@ def earlier(path: Path, settings: Dict[str, Any]) -> Dict[Tuple[str, str], Dict[
     if not path.is_file():
         return {}
     found = json.loads(path.read_text(encoding="utf-8"))
-    if {k: v for k, v in found["settings"].items() if k != "tables"} != {
-        k: v for k, v in settings.items() if k != "tables"
-    }:
+    # Which tables were asked for does not change a row.
+    if {**found["settings"], "tables": None} != {**settings, "tables": None}:
         return {}
     return {(r["table"], r["title"]): r for r in found["rows"]}
 
 
 def main() -> None:
-    """Measure, print; writes ``NAME.json`` after every row (the same command goes on), ``NAME.md``
-    and ``NAME.png``.
+    """Measure, print; writes ``NAME.json``, ``NAME.md`` and ``NAME.png``.
+
+    ``NAME.json`` is written after every row: the same command goes on.
     """
     args = tyro.cli(Args)
     torch.set_num_threads(1)
@@ -174,6 +170,7 @@ def main() -> None:
     check_contract(policy.contract, environment_contract(), args.policy)
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / f"{Path(args.policy).stem}.json"
+    # As JSON has them, to be compared with those of an earlier call.
     settings = json.loads(json.dumps({**asdict(args), "out": None, "policy": policy.identity}))
     done = earlier(path, settings)
     found: List[Dict[str, Any]] = []
@@ -188,7 +185,8 @@ def main() -> None:
         lines.append(line(found[-1]))
         print(lines[-1], flush=True)
         # Rows of an earlier call that come later are kept too.
-        ahead = [r for k, r in done.items() if k not in {(f["table"], f["title"]) for f in found}]
+        measured = {(f["table"], f["title"]) for f in found}
+        ahead = [r for key, r in done.items() if key not in measured]
         write_atomically(path, json.dumps({"settings": settings, "rows": found + ahead}, indent=1))
     write_atomically(path.with_suffix(".md"), "\n".join(lines[1:]) + "\n")
     if "limits" in args.tables:

@@ -13,7 +13,10 @@ PANELS = (
 
 
 def draw(rows: List[Dict[str, Any]], path: Path) -> None:
-    """Three panels with 95% Wilson intervals; what the course itself has at difficulty 1 is shaded."""
+    """Three panels with 95% Wilson intervals.
+
+    What the course itself has at difficulty 1 is shaded.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3), layout="constrained")
@@ -24,22 +27,12 @@ def draw(rows: List[Dict[str, Any]], path: Path) -> None:
         for k, curve in enumerate(curves):
             points = sorted((r for r in rows if r["curve"] == curve), key=lambda r: r["at"])
             x = [p["at"] for p in points]
-            low, high = zip(*(p["success"]["interval"] for p in points))
-            axis.plot(
-                x,
-                [100 * p["success"]["rate"] for p in points],
-                marker=".",
-                color=f"C{k}",
-                label=curve.rpartition(" at ")[2],
-            )
-            axis.fill_between(
-                x,
-                [100 * v for v in low],
-                [100 * v for v in high],
-                color=f"C{k}",
-                alpha=0.2,
-                linewidth=0,
-            )
+            rates = [100 * p["success"]["rate"] for p in points]
+            low = [100 * p["success"]["interval"][0] for p in points]
+            high = [100 * p["success"]["interval"][1] for p in points]
+            # "friction at 30 degrees" is shown as "30 degrees".
+            axis.plot(x, rates, marker=".", color=f"C{k}", label=curve.rpartition(" at ")[2])
+            axis.fill_between(x, low, high, color=f"C{k}", alpha=0.2, linewidth=0)
         axis.axvspan(*course[start], color="grey", alpha=0.12, linewidth=0)
         axis.set(xlabel=label, ylim=(0, 101))
         if len(curves) > 1:

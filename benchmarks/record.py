@@ -17,12 +17,9 @@ def machine() -> Dict[str, Any]:
     model = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        names = [
-            line.split(":", 1)[1].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        model = names[0] if names else model
+        lines = [s for s in info.read_text().splitlines() if s.startswith("model name")]
+        if lines:
+            model = lines[0].split(":", 1)[1].strip()
     return {
         "cpu": model,
         "cores": os.cpu_count(),
@@ -34,9 +31,8 @@ def machine() -> Dict[str, Any]:
 def record(path: Path, name: str, values: Dict[str, Any]) -> None:
     """Print ``values`` and store them under ``name`` in the JSON file at ``path``."""
     for key, value in values.items():
-        print(
-            f"{name}.{key}: {value:.4g}" if isinstance(value, float) else f"{name}.{key}: {value}"
-        )
+        text = f"{value:.4g}" if isinstance(value, float) else value
+        print(f"{name}.{key}: {text}")
     data = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     data[name] = {**values, "machine": machine()}
     path.parent.mkdir(parents=True, exist_ok=True)

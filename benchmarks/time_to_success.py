@@ -1,8 +1,7 @@
-"""Training time against success: ``python -m benchmarks.time_to_success RUN``, a run of ``go2-train
---evaluate-every``.
+"""Training time against success: ``python -m benchmarks.time_to_success RUN``.
 
-Time is that of the gradient steps of all stages (from the rates the run logged), without loading
-data and without the evaluations.
+RUN is a run of ``go2-train --evaluate-every``. Time is that of the gradient steps of all stages
+(from the rates the run logged), without loading data and without the evaluations.
 """
 
 from __future__ import annotations
@@ -35,7 +34,10 @@ class Args:
 
 
 def seconds_of(path: Path) -> List[List[float]]:
-    """Steps done and the seconds they took, row by row, of one stage's CSV."""
+    """Steps done and the seconds they took, row by row, of one stage's CSV.
+
+    A row's rate is that since the row before: seconds += steps since then / rate.
+    """
     rows, seconds, before = [], 0.0, 0.0
     with open(path, newline="", encoding="utf-8") as handle:
         for row in csv.DictReader(handle):
@@ -57,26 +59,22 @@ def curve(run: Path, episodes: int) -> List[Dict[str, Any]]:
         raise ValueError(
             f"{run} has no evaluation.csv, expected a run of go2-train --evaluate-every"
         )
+    # Critics, where an algorithm has them, are trained before the policy.
     earlier = seconds_of(run / "critics.csv")[-1][1] if (run / "critics.csv").is_file() else 0.0
     policy = seconds_of(run / "policy.csv")
     found = []
     for row in evaluated:
         spent = next(s for step, s in policy if step >= row["step"])
         good = round(row["success"] * episodes)
-        found.append(
-            {
-                "step": int(row["step"]),
-                "seconds": round(earlier + spent, 1),
-                "success": row["success"],
-                "interval": wilson(good, episodes),
-            }
-        )
+        point = {"step": int(row["step"]), "seconds": round(earlier + spent, 1)}
+        found.append({**point, "success": row["success"], "interval": wilson(good, episodes)})
     return found
 
 
 def main() -> None:
-    """Print the curve; record it with the time to the final rate (the first evaluation whose
-    interval holds the last one's rate).
+    """Print the curve; record it with the time to the final rate.
+
+    That is the first evaluation whose interval holds the last one's rate.
     """
     args = tyro.cli(Args)
     try:

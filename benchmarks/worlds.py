@@ -1,9 +1,9 @@
-"""Control steps per second over the number of worlds, for one back end: ``python -m
-benchmarks.worlds --simulator mujoco-warp``.
+"""Control steps per second over the number of worlds, for one back end.
 
-For each count the physics alone (``Simulator.step``, the raw ceiling) and the whole environment
-step the same kind of worlds: *simple* and *hard* courses, small random actions, finished worlds
-reset at once. The clock stops after the device has finished.
+``python -m benchmarks.worlds --simulator mujoco-warp``. For each count the physics alone
+(``Simulator.step``, the raw ceiling) and the whole environment step the same kind of worlds:
+*simple* and *hard* courses, small random actions, finished worlds reset at once. The clock stops
+after the device has finished.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Args:
 
 
 def _clock(device: torch.device) -> float:
+    """s, after the device has finished what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -51,8 +52,18 @@ def rate(step: Callable[[torch.Tensor], Any], n: int, args: Args, device: torch.
     for k in range(args.warmup + args.steps):
         if k == args.warmup:
             start = _clock(device)
-        step(0.2 * (2 * torch.rand(n, len(r.JOINT_NAMES), generator=generator, device=device) - 1))
+        drawn = torch.rand(n, len(r.JOINT_NAMES), generator=generator, device=device)
+        step(0.2 * (2 * drawn - 1))  # (N, 12) in [-0.2, 0.2]
     return n * args.steps / (_clock(device) - start)
+
+
+def _physics_alone(env: Go2Parkour) -> Callable[[torch.Tensor], None]:
+    """The simulator's step under actions (N, 12), without observations and rewards."""
+
+    def step(action: torch.Tensor) -> None:
+        env.sim.step(env.default + r.ACTION_SCALE * action)
+
+    return step
 
 
 def measure(args: Args) -> Dict[str, Any]:
@@ -71,10 +82,9 @@ def measure(args: Args) -> Dict[str, Any]:
         env = Go2Parkour(config, auto_reset=True)
         env.reset(0)
         whole = rate(env.step, n, args, env.device)
-        raw = rate(lambda a, e=env: e.sim.step(e.default + r.ACTION_SCALE * a), n, args, env.device)  # type: ignore[misc]
-        found["device"] = (
-            torch.cuda.get_device_name(env.device) if env.device.type == "cuda" else "CPU"
-        )
+        raw = rate(_physics_alone(env), n, args, env.device)
+        cuda = env.device.type == "cuda"
+        found["device"] = torch.cuda.get_device_name(env.device) if cuda else "CPU"
         found[f"physics_{n}"], found[f"environment_{n}"] = raw, whole
         env.close()
     return found

@@ -18,7 +18,9 @@ from go2_sevpo.metrics import percent
 
 @dataclass
 class Args:
-    """Collect a small mixed dataset, train SEVPO and cloning on it, export both and play them back."""
+    """Collect a small mixed dataset, train SEVPO and cloning on it, export both and play them
+    back.
+    """
 
     out: Path = Path("runs/demo")
     """Folder for everything; finished steps are not done again."""
@@ -63,7 +65,10 @@ def demo(args: Args) -> str:
     if film.is_file():
         paths.append(f"video:  {film}")
     minutes = (time.perf_counter() - start) / 60
-    head = f"{args.course} course, {args.episodes} unseen episodes each, 95% intervals, {minutes:.1f} min"
+    head = (
+        f"{args.course} course, {args.episodes} unseen episodes each, "
+        f"95% intervals, {minutes:.1f} min"
+    )
     return "\n".join([f"\n{head}\n", text, "", *paths])
 
 

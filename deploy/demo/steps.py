@@ -1,5 +1,6 @@
-"""What every demo does: run the project's commands as a user would, compare SEVPO with cloning in a
-table.
+"""What every demo does: run the project's commands as a user would.
+
+SEVPO is compared with cloning in a table.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ COMMANDS = {
 Args = TypeVar("Args")
 
 
-def run_command(title: str, name: str, *arguments: Any) -> None:
+def run_command(title: str, name: str, *arguments: object) -> None:
     """Run one of the project's commands, showing it; a failure ends the demo."""
     words = list(map(str, arguments))
     print(f"\n=== {title}\n$ {name} {' '.join(words)}", flush=True)
@@ -49,6 +50,7 @@ def train_all(runs: Sequence[Tuple[Path, Sequence[str]]]) -> None:
     for run, arguments in runs:
         if (run / "finished").is_file():
             continue
+        # A run that was stopped goes on from its last checkpoint.
         resume = ["--resume"] if (run / "checkpoint.safetensors").is_file() else []
         words = [*arguments, "--out", str(run), *resume]
         print(f"\n=== train {run.name}\n$ go2-train {' '.join(words)}", flush=True)
@@ -59,13 +61,14 @@ def train_all(runs: Sequence[Tuple[Path, Sequence[str]]]) -> None:
                 sys.exit(f"go2-demo: training {run.name} failed with status {process.returncode}")
             (run / "finished").write_text("", encoding="utf-8")
     finally:
+        # Where one fails or the user stops, none of the others runs on.
         processes.end([process for _, process in running])
     print(f"    {time.perf_counter() - start:.0f} s", flush=True)
 
 
 def play_all(
     out: Path,
-    arguments: Sequence[Any],
+    arguments: Sequence[object],
     video: bool,
     row: Callable[[str, Dict[str, Any]], List[str]],
 ) -> List[List[str]]:

@@ -53,6 +53,7 @@ def _version(distribution: str, module: str) -> Optional[str]:
         from importlib.metadata import PackageNotFoundError, version
     except ImportError:
         return None
+    # A package may be there under another distribution's name; then the module itself is asked.
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -65,29 +66,23 @@ def _version(distribution: str, module: str) -> Optional[str]:
 
 def packages() -> List[Check]:
     """Versions of what the stack uses."""
-    out = []
+    checks = []
     for module, distribution, hint in _PACKAGES:
         found = _version(distribution, module)
+        absent = None if hint else False  # what comes with a hint is optional
         missing = hint or f"missing: pip install {distribution}"
-        out.append(
-            Check(distribution, True if found else (None if hint else False), found or missing)
-        )
-    return out
+        checks.append(Check(distribution, True if found else absent, found or missing))
+    return checks
 
 
 def simulators() -> List[Check]:
     """Which simulators can be imported."""
-    out = []
+    checks = []
     for module, name, hint in _SIMULATORS:
         found = _version(module.replace("_", "-"), module)
-        out.append(
-            Check(
-                name,
-                True if found else (False if module == "mujoco" else None),
-                found or f"not found; {hint}",
-            )
-        )
-    return out
+        absent = False if module == "mujoco" else None  # the others are optional
+        checks.append(Check(name, True if found else absent, found or f"not found; {hint}"))
+    return checks
 
 
 def threads() -> List[Check]:
@@ -95,20 +90,15 @@ def threads() -> List[Check]:
     import torch
 
     policy = os.environ.get("OMP_WAIT_POLICY", "not set")
-    note = (
-        ""
-        if policy.lower() == "passive"
-        else " (PASSIVE is faster when torch shares cores with physics; the trainers set it)"
-    )
+    note = ""
+    if policy.lower() != "passive":
+        note = " (PASSIVE is faster when torch shares cores with physics; the trainers set it)"
+    cuda = torch.cuda.is_available()
     return [
         Check("cores", True, str(os.cpu_count())),
         Check("torch threads", True, str(torch.get_num_threads())),
         Check("OMP_WAIT_POLICY", True, policy + note),
-        Check(
-            "CUDA",
-            True if torch.cuda.is_available() else None,
-            "available" if torch.cuda.is_available() else "no NVIDIA GPU; not needed",
-        ),
+        Check("CUDA", cuda or None, "available" if cuda else "no NVIDIA GPU; not needed"),
     ]
 
 
@@ -117,45 +107,43 @@ def graphics() -> List[Check]:
     from go2_sevpo.deploy.play.video import graphics_problem
 
     problem = graphics_problem()
+    if problem is None:
+        return [Check("rendering", True, f"works ({os.environ.get('MUJOCO_GL', 'default')})")]
     hint = "only needed for videos; on Debian or Ubuntu: apt-get install libegl1 libgl1"
-    return [
-        Check(
-            "rendering",
-            True if problem is None else None,
-            f"works ({os.environ.get('MUJOCO_GL', 'default')})"
-            if problem is None
-            else f"{problem}; {hint}",
-        )
-    ]
+    return [Check("rendering", None, f"{problem}; {hint}")]
 
 
 def physics(seconds: float = 1.0) -> List[Check]:
-    """Stand in 16 worlds for a second of simulated time and check weight, height and speed."""
+    """Stand in 16 worlds and check weight and height; says how fast it went.
+
+    Args:
+        seconds: of simulated time.
+    """
     import torch
 
     from go2_sevpo.envs.go2.description import robot as r
     from go2_sevpo.envs.go2.description.course import make_course
     from go2_sevpo.envs.simulators.mujoco import MujocoSimulator
 
-    sim = MujocoSimulator(16, [make_course("flat")])
-    target = torch.tensor(r.DEFAULT_JOINT_POSITIONS).repeat(16, 1)
+    worlds = 16
+    sim = MujocoSimulator(worlds, [make_course("flat")])
+    target = torch.tensor(r.DEFAULT_JOINT_POSITIONS).repeat(worlds, 1)  # (N, 12)
     steps = round(seconds / r.CONTROL_DT)
     start = time.perf_counter()
     for _ in range(steps):
         sim.step(target)
-    rate = 16 * steps / (time.perf_counter() - start)
+    rate = worlds * steps / (time.perf_counter() - start)
     state = sim.read()
     sim.close()
+    # At rest the feet carry the robot: sum of forces / g is its mass, kg.
     weight = float(state.foot_force[0].sum()) / 9.81
     height = float(state.base_position[0, 2])
     right = abs(weight - r.TOTAL_MASS) < 0.5 and 0.2 < height < 0.4
-    return [
-        Check(
-            "physics self-test",
-            right,
-            f"stands at {height:.3f} m, feet carry {weight:.2f} kg (expected {r.TOTAL_MASS}), {rate:.0f} control steps/s",
-        )
-    ]
+    text = (
+        f"stands at {height:.3f} m, feet carry {weight:.2f} kg (expected {r.TOTAL_MASS}), "
+        f"{rate:.0f} control steps/s"
+    )
+    return [Check("physics self-test", right, text)]
 
 
 def policies() -> List[Check]:
@@ -164,21 +152,16 @@ def policies() -> List[Check]:
     from go2_sevpo.policies.contract import ContractError, check_contract
     from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 
-    out = []
+    checks = []
     for name in ("expert", "weak"):
         try:
             policy = OnnxPolicy(find_policy(name))
             check_contract(policy.contract, environment_contract(), name)
-            out.append(
-                Check(
-                    f"policy {name}",
-                    True,
-                    f"loads and fits, SHA-256 {policy.identity['sha256'][:12]}",
-                )
-            )
+            text = f"loads and fits, SHA-256 {policy.identity['sha256'][:12]}"
+            checks.append(Check(f"policy {name}", True, text))
         except ContractError as error:
-            out.append(Check(f"policy {name}", False, str(error)))
-    return out
+            checks.append(Check(f"policy {name}", False, str(error)))
+    return checks
 
 
 SECTIONS: Tuple[Tuple[str, Callable[[], List[Check]]], ...] = (
@@ -216,9 +199,8 @@ def main() -> None:
         print(f"\n{title}")
         try:
             checks = section()
-        except (
-            Exception
-        ) as error:  # the doctor reports every fault instead of stopping at the first
+        except Exception as error:
+            # The doctor reports every fault instead of stopping at the first.
             checks = [Check(title, False, f"{type(error).__name__}: {error}")]
         for check in checks:
             mark = {True: "ok  ", False: "FAIL", None: "--  "}[check.ok]

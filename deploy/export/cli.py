@@ -1,5 +1,6 @@
-"""Export a trained run to one ONNX file (``go2-export``): parity is proven before the file gets its
-name.
+"""Export a trained run to one ONNX file (``go2-export``).
+
+Parity is proven before the file gets its name.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 import torch
@@ -36,29 +37,25 @@ OPSET = 17
 OLD_OPSET = 16
 """Of torch 1.12, beside Isaac Gym: layer normalisation is then written as its parts."""
 TOLERANCE = 1e-5
+"""Difference of torch and onnxruntime that is float rounding."""
+PARITY_ROWS = 256
+"""Of logged and of random observations, each."""
 
 
 def _trace(policy: Policy, observations: torch.Tensor, candidates: int, out: Path) -> None:
     """Write the bare ONNX graph with free batch and candidate axes."""
-    shape = (2, candidates, int(policy.sampler["steps"]), _action_size(policy))
-    example, names = (observations[:2].contiguous(), torch.zeros(shape)), list(INPUTS)
+    shape = (2, candidates, int(policy.sampler["steps"]), _action_size(policy))  # (B, N, T, A)
+    example: Tuple[torch.Tensor, ...] = (observations[:2].contiguous(), torch.zeros(shape))
+    names = list(INPUTS)
     if policy.needs_cost:
         example, names = (*example, torch.zeros(2)), [*names, COST_INPUT]
-    axes: Dict[str, Dict[int, str]] = {COST_INPUT: {0: "batch"}} if policy.needs_cost else {}
-    axes.update(
-        {
-            "observation": {0: "batch"},
-            "noise": {0: "batch", 1: "candidates"},
-            "action": {0: "batch"},
-            "cost_value": {0: "batch"},
-            "candidate": {0: "batch"},
-        }
-    )
+    axes = {name: {0: "batch"} for name in (*names, *OUTPUTS)}
+    axes["noise"][1] = "candidates"
     # The tracing exporter keeps candidate count and batch symbolic through reshape; newer torch
     # must be asked for it.
-    options: Dict[str, Any] = (
-        {"dynamo": False} if "dynamo" in torch.onnx.export.__code__.co_varnames else {}
-    )
+    options: Dict[str, Any] = {}
+    if "dynamo" in torch.onnx.export.__code__.co_varnames:
+        options["dynamo"] = False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -78,6 +75,7 @@ def _new_torch() -> bool:
 
 
 def _action_size(policy: Policy) -> int:
+    """Numbers A of an action."""
     shape = policy.describe()
     return shape["action_size"] if shape["type"] == "diffusion" else shape["sizes"][-1]
 
@@ -85,10 +83,9 @@ def _action_size(policy: Policy) -> int:
 def write_onnx(
     policy: Policy, contract: Dict[str, Any], observations: torch.Tensor, out: Path
 ) -> Dict[str, float]:
-    """Export ``policy``, put the contract in, prove parity on ``observations`` (B, S) and rename to
-    ``out``.
+    """Export ``policy`` with its contract; returns the largest difference per output.
 
-    Returns the largest difference per output.
+    The file gets the name ``out`` after parity is proven on ``observations`` (B, S).
 
     Raises:
         ContractError: torch and onnxruntime disagree by more than 1e-5, or a contract field is
@@ -105,10 +102,12 @@ def write_onnx(
         onnx.checker.check_model(model)
         onnx.save(model, str(temporary))
         difference = parity(policy, OnnxPolicy(temporary), observations)
-        worst = max(difference["action"], difference["cost_value"])
+        # max() would pass over a difference that is no number, hence "not <=" below, too.
+        worst = float(np.max([difference["action"], difference["cost_value"]]))
         if not worst <= TOLERANCE:
             raise ContractError(
-                f"torch and onnxruntime differ by {worst:.2e}, expected at most {TOLERANCE:.0e}; nothing was written"
+                f"torch and onnxruntime differ by {worst:.2e}, "
+                f"expected at most {TOLERANCE:.0e}; nothing was written"
             )
     return difference
 
@@ -126,24 +125,28 @@ def parity(
         ContractError: candidates differ in more than 1% of the rows.
     """
     generator = torch.Generator().manual_seed(seed)
-    logged = observations[:256].float()
-    random = logged.mean(0) + (logged.std(0) + 0.1) * torch.randn(
-        256, logged.shape[1], generator=generator
-    )
-    obs = torch.cat([logged, random])
-    noise = torch.randn(session.noise_shape(len(obs)), generator=generator)
-    spent = torch.linspace(0.0, 20.0, len(obs))
+    logged = observations[:PARITY_ROWS].float()  # (K, S)
+    # Around the logged ones, wider where a number hardly varies: mean + (std + 0.1) normal.
+    normal = torch.randn(PARITY_ROWS, logged.shape[1], generator=generator)
+    random = logged.mean(0) + (logged.std(0) + 0.1) * normal
+    obs = torch.cat([logged, random])  # (B, S)
+    noise = torch.randn(session.noise_shape(len(obs)), generator=generator)  # (B, N, T, A)
+    spent = torch.linspace(0.0, 20.0, len(obs))  # (B,)
     with torch.no_grad():
         action, value, candidate = (x.numpy() for x in act(policy, obs, noise, spent))
     got_action, got_value, got_candidate = session.act(obs.numpy(), noise.numpy(), spent.numpy())
-    differ = candidate != got_candidate
+    differ = candidate != got_candidate  # (B,)
     if differ.mean() > 0.01:
         raise ContractError(
-            f"torch and onnxruntime choose different candidates in {100 * differ.mean():.1f}% of the rows, expected at most 1%"
+            "torch and onnxruntime choose different candidates in "
+            f"{100 * differ.mean():.1f}% of the rows, expected at most 1%"
         )
+    # Another candidate is another action altogether: such rows are not compared.
+    action_error = np.abs(action - got_action)[~differ]
+    value_error = np.abs(value - got_value) / np.maximum(1.0, np.abs(value))
     return {
-        "action": float(np.abs(action - got_action)[~differ].max()),
-        "cost_value": float((np.abs(value - got_value) / np.maximum(1.0, np.abs(value))).max()),
+        "action": float(action_error.max()),
+        "cost_value": float(value_error.max()),
         "candidates_differ": float(differ.mean()),
     }
 
@@ -189,11 +192,9 @@ def export_run(args: Args) -> Dict[str, Any]:
         CheckpointError: no policy in the run.
         ContractError: parity does not hold.
     """
-    path = (
-        args.run
-        if args.run.is_file()
-        else args.run / f"policy_{'best' if args.best else 'last'}.safetensors"
-    )
+    path = args.run
+    if not path.is_file():
+        path = args.run / f"policy_{'best' if args.best else 'last'}.safetensors"
     if args.choice is not None and args.choice not in CHOICES:
         raise ContractError(f"choice is '{args.choice}', expected one of {', '.join(CHOICES)}")
     if path.suffix == ".pt":
@@ -209,16 +210,17 @@ def export_run(args: Args) -> Dict[str, Any]:
     if args.budget is not None:
         if not isinstance(policy, BudgetPolicy) or args.budget < 0:
             raise ContractError(
-                f"budget {args.budget:g} for a {info.get('algorithm', '?')} policy, expected 0 or more for a ccac one"
+                f"budget {args.budget:g} for a {info.get('algorithm', '?')} policy, "
+                "expected 0 or more for a ccac one"
             )
         policy.budget = args.budget
-    contract = contract_for(
-        info.get("environment") or (info.get("dataset") or {}).get("environment")
-    )
+    # Experts name their environment themselves, offline runs that of their dataset.
+    dataset = info.get("dataset") or {}
+    contract = contract_for(info.get("environment") or dataset.get("environment"))
     sampler = policy.sampler
-    sampler["candidates"] = args.candidates or (
-        info.get("candidates", 1) if sampler["choice"] != "first" else 1
-    )
+    # Without a choice more than one candidate would be drawn in vain.
+    own = info.get("candidates", 1) if sampler["choice"] != "first" else 1
+    sampler["candidates"] = args.candidates or own
     contract.update({"kind": info.get("algorithm", "?"), "sampler": sampler, "provenance": info})
     found = write_onnx(policy, contract, observations, args.out)
     if contract["robot"] == "unitree_go2":
@@ -227,25 +229,28 @@ def export_run(args: Args) -> Dict[str, Any]:
 
 
 def _export_torch_actor(path: Path, args: Args) -> Dict[str, Any]:
-    """Export an actor trained elsewhere; parity is shown on random observations, for there are no
-    logged ones.
+    """Export an actor trained elsewhere.
+
+    Parity is shown on random observations, for there are no logged ones.
     """
     layout = read_layout(args.layout)
     policy = read_actor(path, layout)
     size = policy.sizes[0]
     contract = {**contract_for(None), **layout["contract"]}
-    if contract["observation"]["size"] != size:
+    expected = contract["observation"]["size"]
+    if expected != size:
         raise ContractError(
-            f"the actor of {path} takes {size} numbers, the environment's observation has {contract['observation']['size']}; "
+            f"the actor of {path} takes {size} numbers, "
+            f"the environment's observation has {expected}; "
             "give the observation it was trained on in the layout's contract"
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     provenance = {"algorithm": "ppo", "source": path.name, "sha256": digest, "layout": layout}
-    contract.update(
-        {"kind": "ppo", "sampler": {**policy.sampler, "candidates": 1}, "provenance": provenance}
-    )
+    sampler = {**policy.sampler, "candidates": 1}
+    contract.update({"kind": "ppo", "sampler": sampler, "provenance": provenance})
     observations = torch.randn(256, size, generator=torch.Generator().manual_seed(0))
     found = write_onnx(policy, contract, observations, args.out)
+    # Unitree's file describes our own environment; a layout's contract may differ from it.
     if contract["robot"] == "unitree_go2" and not layout["contract"]:
         write_deploy_yaml(contract, args.out)
     return found
@@ -259,7 +264,8 @@ def main() -> None:
     except (CheckpointError, ContractError, ValueError) as error:
         sys.exit(f"go2-export: {error}")
     print(
-        f"{args.out}: torch and onnxruntime agree, largest action difference {found['action']:.1e}, "
+        f"{args.out}: torch and onnxruntime agree, "
+        f"largest action difference {found['action']:.1e}, "
         f"cost value {found['cost_value']:.1e}"
     )
 

@@ -1,7 +1,7 @@
-"""Actors with encoders, as extreme-parkour trains them: scan, privileged and history encoders
-before the actor, an estimator beside it.
+"""Actors with encoders, as extreme-parkour trains them.
 
-Such an actor's observation is ``[proprioception | scan | explicit privileged | latent privileged |
+Scan, privileged and history encoders stand before the actor, an estimator beside it. Such an
+actor's observation is ``[proprioception | scan | explicit privileged | latent privileged |
 history]``, the history oldest first. All sizes are read off the weights. As on their robot, the
 explicit privileged part is replaced by what the estimator makes of the proprioception, and the
 latent is the history encoder's; a layout may ask for the simulator's own values instead (``latent:
@@ -10,7 +10,8 @@ privileged``, ``estimator: false``).
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Tuple
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple, cast
 
 import torch
 from torch import nn
@@ -33,6 +34,7 @@ ACTIVATIONS = {
 }
 
 State = Dict[str, torch.Tensor]
+"""Weights by name."""
 
 
 def find_layers(state: State, prefix: str) -> List[Tuple[torch.Tensor, torch.Tensor]]:
@@ -46,6 +48,7 @@ def find_layers(state: State, prefix: str) -> List[Tuple[torch.Tensor, torch.Ten
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+    """A layer of ``weight`` (out, in) and ``bias`` (out,)."""
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     layer.weight.data, layer.bias.data = weight.clone(), bias.clone()
     return layer
@@ -54,8 +57,9 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
 def _stack(
     state: State, prefix: str, activation: str, last: Optional[nn.Module] = None
 ) -> Optional[nn.Sequential]:
-    """Linear layers with activations between them and ``last`` at the end, or None where there are
-    none.
+    """The linear layers at ``prefix`` with activations between them and ``last`` at the end.
+
+    None where there are none.
     """
     modules: List[nn.Module] = []
     for weight, bias in find_layers(state, prefix):
@@ -65,39 +69,68 @@ def _stack(
     return nn.Sequential(*modules[:-1], *([] if last is None else [last]))
 
 
+def _takes(stack: nn.Sequential) -> int:
+    """Numbers the first layer takes."""
+    return cast(nn.Linear, stack[0]).in_features
+
+
+def _gives(stack: nn.Sequential) -> int:
+    """Numbers the last linear layer gives."""
+    return [m for m in stack if isinstance(m, nn.Linear)][-1].out_features
+
+
 class History(nn.Module):
-    """Encoder of the last observations (B, T * P), oldest first, to (B, L): a projection per step,
-    then convolutions over time.
+    """Encoder of the last T observations (B, T * P), oldest first, to (B, L).
+
+    A projection per step, then convolutions over time.
+
+    Raises:
+        CheckpointError: convolutions that are not in :data:`HISTORY`.
     """
 
-    def __init__(self, state: State, prefix: str, activation: str, path: Any) -> None:
+    def __init__(self, state: State, prefix: str, activation: str, path: Path) -> None:
         super().__init__()
         act = ACTIVATIONS[activation]
         convolutions = find_layers(state, f"{prefix}conv_layers.")
         kernels = tuple(w.shape[2] for w, _ in convolutions)
         if kernels not in HISTORY:
             raise CheckpointError(
-                f"{path}: the history encoder's kernels are {kernels}, expected one of {', '.join(map(str, HISTORY))}"
+                f"{path}: the history encoder's kernels are {kernels}, "
+                f"expected one of {', '.join(map(str, HISTORY))}"
             )
+        # Strides are not among the weights: they follow from the kernels.
         self.steps, strides = HISTORY[kernels]
         self.project = nn.Sequential(_linear(*find_layers(state, f"{prefix}encoder.")[0]), act())
         modules: List[nn.Module] = []
-        for (weight, bias), stride in zip(convolutions, strides):
+        for (weight, bias), stride in zip(convolutions, strides):  # weights (out, in, kernel)
             layer = nn.Conv1d(weight.shape[1], weight.shape[0], weight.shape[2], stride)
+            assert layer.bias is not None
             layer.weight.data, layer.bias.data = weight.clone(), bias.clone()
             modules += [layer, act()]
         self.convolve = nn.Sequential(*modules, nn.Flatten())
         self.out = nn.Sequential(_linear(*find_layers(state, f"{prefix}linear_output.")[0]), act())
-        self.n_proprio, self.n_out = self.project[0].in_features, self.out[0].out_features
+        self.n_proprio, self.n_out = _takes(self.project), _gives(self.out)
 
     def forward(self, history: torch.Tensor) -> torch.Tensor:
-        """Encode."""
-        projected = self.project(history.reshape(-1, self.steps, self.n_proprio))
+        """Encode (B, T * P) to (B, L)."""
+        projected = self.project(history.reshape(-1, self.steps, self.n_proprio))  # (B, T, D)
+        # Convolutions run over the last axis, time; then (B, channels * times) are flat.
         return self.out(self.convolve(projected.transpose(1, 2)))
 
 
 class ParkourMean(nn.Module):
-    """The mean action (B, A), before scaling, of an observation (B, ``n_obs``); see the module."""
+    """The mean action (B, A), before scaling, of an observation (B, ``n_obs``); see the module.
+
+    Args:
+        state: weights of the actor.
+        prefix: of its keys.
+        estimator: weights of the estimator, if the checkpoint has one.
+        layout: see :mod:`go2_sevpo.deploy.export.torch_actor`.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: the weights and the layout do not fit together.
+    """
 
     def __init__(
         self,
@@ -105,7 +138,7 @@ class ParkourMean(nn.Module):
         prefix: str,
         estimator: Optional[State],
         layout: Dict[str, Any],
-        path: Any,
+        path: Path,
     ) -> None:
         super().__init__()
         activation = layout["activation"]
@@ -115,48 +148,47 @@ class ParkourMean(nn.Module):
             )
         self.history = History(state, f"{prefix}history_encoder.", activation, path)
         act = ACTIVATIONS[activation]
+        # Their scan encoder ends in tanh, unless it is one layer.
         scan_layers = len(find_layers(state, f"{prefix}scan_encoder."))
-        self.scan = _stack(
-            state, f"{prefix}scan_encoder.", activation, nn.Tanh() if scan_layers > 1 else act()
-        )
+        end = nn.Tanh() if scan_layers > 1 else act()
+        self.scan = _stack(state, f"{prefix}scan_encoder.", activation, end)
         self.latent = _stack(state, f"{prefix}priv_encoder.", activation, act())
-        backbone = _stack(
-            state, f"{prefix}actor_backbone.", activation, nn.Tanh() if layout["squash"] else None
-        )
+        squash = nn.Tanh() if layout["squash"] else None
+        backbone = _stack(state, f"{prefix}actor_backbone.", activation, squash)
         if backbone is None:
             raise CheckpointError(f"{path} has encoders and no {prefix}actor_backbone")
         self.backbone = backbone
-        self.estimator = None
+        self.estimator: Optional[nn.Sequential] = None
         if layout["estimator"]:
             if estimator is None:
                 raise CheckpointError(
-                    f"{path} has no estimator_state_dict; say 'estimator: false' in the layout to feed the simulator's values"
+                    f"{path} has no estimator_state_dict; "
+                    "say 'estimator: false' in the layout to feed the simulator's values"
                 )
             self.estimator = _stack(estimator, "estimator.", activation)
         self.from_history = layout["latent"] == "history"
         n_proprio, n_latent = self.history.n_proprio, self.history.n_out
-        wide = backbone[0].in_features - n_proprio - n_latent
+        # The backbone takes [proprioception | scan | explicit | latent]: what is left for the two.
+        wide = _takes(backbone) - n_proprio - n_latent
         # Without an encoder scan and explicit values stand side by side and pass as they are.
-        n_explicit = wide - (0 if self.scan is None else self.scan[-2].out_features)
+        n_explicit = wide - (0 if self.scan is None else _gives(self.scan))
         if self.estimator is not None:
-            n_explicit = self.estimator[-1].out_features
-        n_scan = wide - n_explicit if self.scan is None else self.scan[0].in_features
-        n_privileged = n_latent if self.latent is None else self.latent[0].in_features
+            n_explicit = _gives(self.estimator)
+        n_scan = wide - n_explicit if self.scan is None else _takes(self.scan)
+        n_privileged = n_latent if self.latent is None else _takes(self.latent)
         self.sizes = [n_proprio, n_scan, n_explicit, n_privileged, self.history.steps * n_proprio]
-        self.n_obs, self.n_act = (
-            sum(self.sizes),
-            [m for m in backbone if isinstance(m, nn.Linear)][-1].out_features,
-        )
+        self.n_obs, self.n_act = sum(self.sizes), _gives(backbone)
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
-        """Act."""
+        """Mean actions (B, A) for observations (B, ``n_obs``)."""
         proprio, scan, explicit, privileged, history = torch.split(obs, self.sizes, dim=1)
         if self.scan is not None:
             scan = self.scan(scan)
+        # What only the simulator knows is estimated from what the robot senses.
         if self.estimator is not None:
             explicit = self.estimator(proprio)
         if self.from_history:
-            latent = self.history(history)
+            latent = self.history(history)  # (B, L)
         else:
             latent = privileged if self.latent is None else self.latent(privileged)
         return self.backbone(torch.cat([proprio, scan, explicit, latent], dim=1))

@@ -1,7 +1,7 @@
-"""PPO actors trained elsewhere: ``model_<iteration>.pt`` of legged_gym, rsl_rl or extreme-parkour
-as a policy of ours.
+"""PPO actors trained elsewhere as policies of ours.
 
-A checkpoint holds weights, not what they mean. The layout, a YAML file, says that::
+They are ``model_<iteration>.pt`` of legged_gym, rsl_rl or extreme-parkour. A checkpoint holds
+weights, not what they mean. The layout, a YAML file, says that::
 
     prefix: actor.                  # of the actor's layers in the state dictionary
     activation: elu                 # elu or relu
@@ -44,8 +44,9 @@ KNOWN: Tuple[Tuple[str, str], ...] = (
     ("actor_state_dict", "mlp."),
     ("model_state_dict", "actor.actor_backbone."),
 )
-"""Key of the state dictionary and prefix of the actor: legged_gym and rsl_rl 1-2, rsl-rl-lib 5,
-extreme-parkour.
+"""Key of the state dictionary and prefix of the actor.
+
+Those of legged_gym and rsl_rl 1-2, of rsl-rl-lib 5 and of extreme-parkour.
 """
 
 
@@ -84,9 +85,8 @@ def load_weights(path: Path) -> Dict[str, Any]:
         )
     try:
         state = torch.load(str(path), map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # torch raises several kinds, all of them mean that the file cannot be used
+    except Exception as error:
+        # torch raises several kinds, all of them mean that the file cannot be used.
         raise CheckpointError(
             f"{path} is not a checkpoint of weights alone: {str(error).splitlines()[0]}"
         ) from None
@@ -98,6 +98,8 @@ def load_weights(path: Path) -> Dict[str, Any]:
 
 
 def _std(state: Dict[str, torch.Tensor], actions: int) -> torch.Tensor:
+    """Standard deviation (A,) under the names of the several versions; ones if there is none."""
+    # rsl-rl-lib 5 keeps it in a module of its own, as it is or as its logarithm.
     std = state.get("std", state.get("distribution.std_param"))
     if std is None and "distribution.log_std_param" in state:
         std = state["distribution.log_std_param"].exp()
@@ -114,6 +116,7 @@ def read_actor(path: Path, layout: Dict[str, Any]) -> GaussianPolicy:
     whole = load_weights(path)
     tried = []
     for key, prefix in KNOWN:
+        # With a prefix given, the file may be a state dictionary itself.
         state = whole.get(key, whole if key not in whole and layout["prefix"] else {})
         prefix = layout["prefix"] or prefix
         tried.append(f"{key}/{prefix}N.weight")
@@ -122,27 +125,26 @@ def read_actor(path: Path, layout: Dict[str, Any]) -> GaussianPolicy:
             break
     else:
         raise CheckpointError(
-            f"{path} has no actor at {', '.join(sorted(set(tried)))}; its keys are {', '.join(whole)[:200]}"
+            f"{path} has no actor at {', '.join(sorted(set(tried)))}; "
+            f"its keys are {', '.join(whole)[:200]}"
         )
+    # Encoders stand beside the backbone: the actor's root is one name further up.
     root = prefix[: -len("actor_backbone.")] if prefix.endswith("actor_backbone.") else prefix
     encoders = sorted(
         {k[len(root) :].split(".")[0] for k in state if k.startswith(root) and "encoder" in k}
     )
     if encoders:
         return _read_parkour_actor(path, whole, state, root, encoders, layout)
+    # Weights are (out, in): (S, hidden ..., A).
     sizes = [layers[0][0].shape[1], *(w.shape[0] for w, _ in layers)]
     for (weight, _), n in zip(layers, sizes):
         if weight.shape[1] != n:
             raise CheckpointError(
                 f"{path}: a layer takes {weight.shape[1]} numbers, the one before gives {n}"
             )
-    policy = GaussianPolicy(
-        sizes,
-        _std(state, sizes[-1]),
-        float(layout["action_unit"]),
-        layout["activation"],
-        layout["squash"],
-    )
+    std, unit = _std(state, sizes[-1]), float(layout["action_unit"])
+    policy = GaussianPolicy(sizes, std, unit, layout["activation"], layout["squash"])
+    # The activations between the layers have no weights.
     linear = [m for m in policy.mlp if isinstance(m, torch.nn.Linear)]
     for module, (weight, bias) in zip(linear, layers):
         module.weight.data, module.bias.data = weight.clone(), bias.clone()
@@ -157,15 +159,16 @@ def _read_parkour_actor(
     encoders: List[str],
     layout: Dict[str, Any],
 ) -> GaussianPolicy:
+    """An actor of extreme-parkour, its encoders in the place of the stack of layers."""
     known = {"scan_encoder", "priv_encoder", "history_encoder"}
     if set(encoders) - known or "history_encoder" not in encoders:
         raise CheckpointError(
-            f"{path}: the actor has encoders ({', '.join(encoders)}), only extreme-parkour's are understood "
+            f"{path}: the actor has encoders ({', '.join(encoders)}), "
+            "only extreme-parkour's are understood "
             f"({', '.join(sorted(known))}, of which history_encoder must be there)"
         )
     mean = ParkourMean(state, root, whole.get("estimator_state_dict"), layout, path)
-    policy = GaussianPolicy(
-        [mean.n_obs, mean.n_act], _std(state, mean.n_act), float(layout["action_unit"])
-    )
-    policy.mlp = mean  # type: ignore[assignment]
+    std, unit = _std(state, mean.n_act), float(layout["action_unit"])
+    policy = GaussianPolicy([mean.n_obs, mean.n_act], std, unit)
+    policy.mlp = mean  # type: ignore[assignment]  # any module from (B, S) to (B, A)
     return policy.eval()

@@ -25,7 +25,7 @@ def deploy_config(contract: Dict[str, Any], policy: Path) -> Dict[str, Any]:
         raise ValueError(f"the policy is for {contract.get('robot')!r}, expected 'unitree_go2'")
     names = contract["joint_names"]
     scales = {f["name"]: f["scale"] for f in contract["observation"]["fields"]}
-    dt = contract["control_dt"]
+    dt = contract["control_dt"]  # s
     return {
         "policy_path": policy.name,
         "xml_path": "assets/go2/go2.xml",
@@ -33,6 +33,7 @@ def deploy_config(contract: Dict[str, Any], policy: Path) -> Dict[str, Any]:
         "control_decimation": round(dt / r.PHYSICS_DT),
         "control_dt": dt,
         "joint_names": list(names),
+        # Joint i of the policy is the motor leg_joint2motor_idx[i] of the SDK.
         "leg_joint2motor_idx": [r.SDK_JOINT_NAMES.index(n) for n in names],
         "kps": list(contract["kp"]),
         "kds": list(contract["kd"]),
@@ -42,7 +43,7 @@ def deploy_config(contract: Dict[str, Any], policy: Path) -> Dict[str, Any]:
         "dof_pos_scale": scales["joint_position_offset"],
         "dof_vel_scale": scales["joint_velocity"],
         "height_scale": scales["height_scan"],
-        "action_scale": contract["action_scale"][0],
+        "action_scale": contract["action_scale"][0],  # rad per unit, the same for all joints
         "action_clip": contract["action_clip"],
         "num_actions": len(names),
         "num_obs": contract["observation"]["size"],
@@ -56,12 +57,14 @@ def write_deploy_yaml(contract: Dict[str, Any], policy: Path) -> Path:
     """Write ``NAME.yaml`` beside ``NAME.onnx``; returns its path."""
     path = policy.with_suffix(".yaml")
     head = (
-        "# For Unitree's deployment scripts. Joint arrays are in the policy's order (joint_names); motor of joint i is\n"
-        "# leg_joint2motor_idx[i] (SDK order FR FL RR RL). target = default_angles + action_scale * clip(action, +-action_clip).\n"
-        "# The ONNX file's inputs are observation [B, num_obs] (raw; its layout is in the file's metadata) and noise\n"
+        "# For Unitree's deployment scripts. Joint arrays are in the policy's order (joint_names); "
+        "motor of joint i is\n"
+        "# leg_joint2motor_idx[i] (SDK order FR FL RR RL). target = default_angles + action_scale "
+        "* clip(action, +-action_clip).\n"
+        "# The ONNX file's inputs are observation [B, num_obs] (raw; its layout is in the file's "
+        "metadata) and noise\n"
         "# [B, candidates, sampling_steps, num_actions].\n"
     )
-    path.write_text(
-        head + yaml.safe_dump(deploy_config(contract, policy), sort_keys=False), encoding="utf-8"
-    )
+    config = yaml.safe_dump(deploy_config(contract, policy), sort_keys=False)
+    path.write_text(head + config, encoding="utf-8")
     return path

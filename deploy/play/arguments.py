@@ -11,8 +11,9 @@ import tyro
 
 @dataclass
 class Args:
-    """Play a policy on a course and report success and fall rates; Safety-Gymnasium policies on
-    their task (course and physics do not apply).
+    """Play a policy on a course and report success and fall rates.
+
+    Safety-Gymnasium policies play on their task (course and physics do not apply).
     """
 
     policy: tyro.conf.Positional[str]

@@ -23,6 +23,9 @@ from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.runs.progress import Progress
 
+WARM_UP = 20
+"""Calls before latency is measured."""
+
 
 def evaluation_env(
     args: Args, worlds: int, first: int = 0, batch: int = 0, viewer: bool = False
@@ -36,7 +39,7 @@ def evaluation_env(
         num_envs=worlds,
         courses=(args.course,),
         difficulty=args.difficulty,
-        variants=worlds,
+        variants=worlds,  # courses in the pool: each world has its own
         seed=args.seed + batch,
         course_seed=PLAY.number(args.seed, first, worlds),
         threads=args.threads if worlds > 1 else 1,
@@ -50,7 +53,9 @@ def evaluation_env(
 
 def noise_scale(args: Args, policy: OnnxPolicy) -> float:
     """The sampling noise asked for, or the policy's own (0 for Gaussian policies)."""
-    return policy.contract["sampler"].get("noise_scale", 1.0) if args.noise is None else args.noise
+    if args.noise is not None:
+        return args.noise
+    return policy.contract["sampler"].get("noise_scale", 1.0)
 
 
 class Trace:
@@ -61,17 +66,13 @@ class Trace:
         self.rows: List[List[Dict[str, float]]] = [[] for _ in range(worlds)]
 
     def __call__(self, env: Go2Parkour, values: torch.Tensor, info: Dict[str, Any]) -> None:
-        """Note one step."""
+        """Note one step; ``values`` (N,) are the cost values of where it began."""
         for i in range(min(self.worlds, env.num_envs)):
-            if info["active"][i]:
-                x = float(info["base_position"][i, 0])
-                self.rows[i].append(
-                    {
-                        "x": round(x, 3),
-                        "cost": float(info["cost"][i]),
-                        "value": round(float(values[i]), 4),
-                    }
-                )
+            if not info["active"][i]:  # its episode is over
+                continue
+            x = round(float(info["base_position"][i, 0]), 3)
+            cost, value = float(info["cost"][i]), round(float(values[i]), 4)
+            self.rows[i].append({"x": x, "cost": cost, "value": value})
 
 
 def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> Dict[str, Any]:
@@ -86,21 +87,23 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
         raise ValueError(f"episodes is {args.episodes}, expected at least 1")
     if args.worlds < 1:
         raise ValueError(f"worlds is {args.worlds}, expected at least 1")
+    # Seeds that do not exist are refused before the first episode, not in the last batch.
     PLAY.number(args.seed, 0, args.episodes)
     play_stream(args.seed, (args.episodes - 1) // args.worlds)
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # the cores are the physics'
     noise = noise_scale(args, policy)
     records: List[Dict[str, Any]] = []
     steps, progress, batch = 0, Progress(args.episodes), 0
     policy.non_finite = 0
     while len(records) < args.episodes:
-        n = min(args.worlds, args.episodes - len(records))
-        env = evaluation_env(args, n, len(records), batch)
+        # The last batch holds what is left.
+        worlds = min(args.worlds, args.episodes - len(records))
+        env = evaluation_env(args, worlds, len(records), batch)
         try:
             seed = play_stream(args.seed, batch)
-            rollout = run_episodes(
-                env, onnx_policy(policy, seed, noise), seed, each_step=trace if batch == 0 else None
-            )
+            act = onnx_policy(policy, seed, noise)
+            # Traced are episodes of the first batch.
+            rollout = run_episodes(env, act, seed, each_step=trace if batch == 0 else None)
         finally:
             env.close()
         records.extend(rollout.episodes)
@@ -109,7 +112,8 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
         good = sum(e["success"] for e in records)
         print(
             f"{Path(args.policy).stem} on {args.course}: {len(records)}/{args.episodes} episodes, "
-            f"success {100 * good / len(records):.1f}%, {steps / progress.seconds:.0f} control steps/s, {progress.text()}",
+            f"success {100 * good / len(records):.1f}%, "
+            f"{steps / progress.seconds:.0f} control steps/s, {progress.text()}",
             flush=True,
         )
     seconds = progress.seconds
@@ -130,7 +134,7 @@ def summarize(
         count = sum(bool(e[key]) for e in records)
         return {f"{key}_rate": count / n, f"{key}_interval": wilson(count, n)}
 
-    costs = np.array([e["cost"] for e in records])
+    costs = np.array([e["cost"] for e in records])  # (n,)
     returns = np.array([e["return"] for e in records])
     failed = int(sum(not e["success"] for e in records))
     return {
@@ -155,23 +159,25 @@ def summarize(
         "steps_mean": float(np.mean([e["length"] for e in records])),
         "non_finite_actions": policy.non_finite,
         "definition": DEFINITION,
+        # As JSON has them: paths as texts.
         "arguments": json.loads(json.dumps(asdict(args), default=str)),
     }
 
 
 def inference_time(policy: OnnxPolicy, calls: int = 300) -> Dict[str, float]:
-    """Latency of one action at batch 1, ms: median and 99th percentile over ``calls`` after a
-    warm-up.
+    """Latency of one action at batch 1, ms: median and 99th percentile.
+
+    Over ``calls`` after 20 to warm up.
     """
     size = policy.contract["observation"]["size"]
     rng = np.random.default_rng(0)
-    obs = rng.normal(size=(1, size)).astype(np.float32)
-    noise = rng.normal(size=policy.noise_shape(1)).astype(np.float32)
-    times = []
-    for k in range(calls + 20):
+    obs = rng.normal(size=(1, size)).astype(np.float32)  # (1, S)
+    noise = rng.normal(size=policy.noise_shape(1)).astype(np.float32)  # (1, N, T, A)
+    times = []  # ms
+    for k in range(calls + WARM_UP):
         start = time.perf_counter()
         policy.act(obs, noise, np.zeros(1, np.float32))
-        if k >= 20:
+        if k >= WARM_UP:
             times.append(1000 * (time.perf_counter() - start))
     return {
         "inference_ms_p50": float(np.percentile(times, 50)),
@@ -185,9 +191,11 @@ def show(report: Dict[str, Any]) -> str:
         f"success {percent(report['success_rate'], report['success_interval'])}  "
         f"fall {percent(report['fall_rate'], report['fall_interval'])}  "
         f"time-out {100 * report['timeout_rate']:.1f}%\n"
-        f"return {report['return_mean']:.2f}  cost {report['cost_mean']:.2f} (largest {report['cost_max']:.0f})  "
+        f"return {report['return_mean']:.2f}  "
+        f"cost {report['cost_mean']:.2f} (largest {report['cost_max']:.0f})  "
         f"steps {report['steps_mean']:.0f}\n"
-        f"inference {report['inference_ms_p50']:.2f} ms (p99 {report['inference_ms_p99']:.2f}) at N = {report['candidates']}"
-        f", {report['control_steps_per_second']:.0f} control steps/s"
-        f", {report['non_finite_actions']} actions not finite"
+        f"inference {report['inference_ms_p50']:.2f} ms "
+        f"(p99 {report['inference_ms_p99']:.2f}) at N = {report['candidates']}, "
+        f"{report['control_steps_per_second']:.0f} control steps/s, "
+        f"{report['non_finite_actions']} actions not finite"
     )

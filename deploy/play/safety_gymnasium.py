@@ -1,14 +1,16 @@
-"""Play a policy on its Safety-Gymnasium task: return, cost, DSRL's normalised scores, failure rate
-(part of ``go2-play``).
+"""Play a policy on its Safety-Gymnasium task (part of ``go2-play``).
+
+Reported are return, cost, DSRL's normalised scores and the failure rate.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Dict
+from typing import TYPE_CHECKING, Any, Dict
 
 import numpy as np
 
+from go2_sevpo.deploy.play.arguments import Args
 from go2_sevpo.envs.contracts import contract_for
 from go2_sevpo.envs.safety_gymnasium.tasks import Task, normalised_cost
 from go2_sevpo.envs.seeds import SAFETY_PLAY
@@ -17,22 +19,32 @@ from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.runs.files import write_atomically
 
+if TYPE_CHECKING:  # it loads gymnasium, hence imported only where such a task is played
+    from go2_sevpo.envs.safety_gymnasium.play import Act
 
-def actor(
-    policy: OnnxPolicy, seed: int, noise_scale: float
-) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """The policy as :data:`go2_sevpo.envs.safety_gymnasium.play.Act`, with its own stream of noise."""
+FILM_EVERY = 4
+"""Steps per picture of the film, which makes it four times real time or faster."""
+
+
+def actor(policy: OnnxPolicy, seed: int, noise_scale: float) -> Act:
+    """The policy as :data:`~go2_sevpo.envs.safety_gymnasium.play.Act`.
+
+    It has its own stream of noise, times ``noise_scale``.
+    """
     rng = np.random.default_rng(seed + 1_000_003)
 
     def act(obs: np.ndarray, spent_cost: np.ndarray) -> np.ndarray:
-        noise = noise_scale * rng.normal(size=policy.noise_shape(len(obs)))
+        noise = noise_scale * rng.normal(size=policy.noise_shape(len(obs)))  # (B, N, T, A)
         return policy.act(np.asarray(obs, np.float32), noise.astype(np.float32), spent_cost)[0]
 
     return act
 
 
 def scores(task: Task, returns: np.ndarray, costs: np.ndarray, limit: float) -> Dict[str, Any]:
-    """DSRL's scores and the paper's Table 3 over episodes' returns and costs (E,)."""
+    """DSRL's scores and the paper's Table 3 over episodes' returns and costs (E,).
+
+    An episode that costs more than ``limit`` is a failure.
+    """
     n, failed = len(returns), int((costs > limit).sum())
     return {
         "task": task.name,
@@ -51,9 +63,10 @@ def scores(task: Task, returns: np.ndarray, costs: np.ndarray, limit: float) -> 
     }
 
 
-def play_safety(policy: OnnxPolicy, task: Task, args: Any) -> Dict[str, Any]:
-    """Play ``args.episodes`` episodes; writes ``report.json`` and, if asked for, ``video.mp4`` to
-    ``args.out``.
+def play_safety(policy: OnnxPolicy, task: Task, args: Args) -> Dict[str, Any]:
+    """Play ``args.episodes`` episodes; returns the report.
+
+    Writes ``report.json`` and, if asked for, ``video.mp4`` to ``args.out``.
 
     Raises:
         ContractError: the policy does not fit the task.
@@ -67,11 +80,9 @@ def play_safety(policy: OnnxPolicy, task: Task, args: Any) -> Dict[str, Any]:
     if args.limit < 0:
         raise ValueError(f"limit is {args.limit:g}, expected 0 or more")
     first = SAFETY_PLAY.number(args.seed, 0, args.episodes)
-    noise = (
-        float(policy.contract["sampler"].get("noise_scale", 1.0))
-        if args.noise is None
-        else args.noise
-    )
+    noise = args.noise
+    if noise is None:
+        noise = float(policy.contract["sampler"].get("noise_scale", 1.0))
     policy.non_finite = 0
     found = play(task.name, actor(policy, args.seed, noise), args.episodes, first)
     report = {
@@ -96,7 +107,7 @@ def play_safety(policy: OnnxPolicy, task: Task, args: Any) -> Dict[str, Any]:
     return report
 
 
-def record(policy: OnnxPolicy, task: Task, args: Any, noise: float) -> None:
+def record(policy: OnnxPolicy, task: Task, args: Args, noise: float) -> None:
     """Film the first episode; says why where there are no graphics."""
     from go2_sevpo.deploy.play.video import graphics_problem, write_animation, write_mp4
     from go2_sevpo.envs.safety_gymnasium.environment import make
@@ -106,14 +117,14 @@ def record(policy: OnnxPolicy, task: Task, args: Any, noise: float) -> None:
         print(f"no video: {problem}", flush=True)
         return
     env = make(task.name)
-    act, frames, spent, done, k = actor(policy, args.seed, noise), [], 0.0, False, 0
+    act = actor(policy, args.seed, noise)
+    frames, spent, done, step = [], 0.0, False, 0
     obs, _ = env.reset(seed=SAFETY_PLAY.number(args.seed))
     while not done:
-        obs, _, terminated, truncated, info = env.step(
-            act(obs[None], np.array([spent], np.float32))[0]
-        )
-        spent, done, k = spent + info["cost"], terminated or truncated, k + 1
-        if k % 4 == 0:  # four times real time or faster
+        action = act(obs[None], np.array([spent], np.float32))[0]  # (A,), of a batch of one
+        obs, _, terminated, truncated, info = env.step(action)
+        spent, done, step = spent + info["cost"], terminated or truncated, step + 1
+        if step % FILM_EVERY == 0:
             frames.append(env.render().copy())
     env.close()
     write_animation(args.out / "video.webp", frames)
@@ -124,9 +135,10 @@ def show(report: Dict[str, Any]) -> str:
     """The report as a few lines of text."""
     failure = percent(report["failure_rate"], report["failure_interval"])
     return (
-        f"{report['task']}: return {report['return_mean']:.2f} +- {report['return_std']:.2f}, cost {report['cost_mean']:.2f} "
-        f"(largest {report['cost_max']:.0f})\n"
-        f"normalised return {report['normalised_return']:.3f}, normalised cost {report['normalised_cost']:.2f} at limit "
+        f"{report['task']}: return {report['return_mean']:.2f} +- {report['return_std']:.2f}, "
+        f"cost {report['cost_mean']:.2f} (largest {report['cost_max']:.0f})\n"
+        f"normalised return {report['normalised_return']:.3f}, "
+        f"normalised cost {report['normalised_cost']:.2f} at limit "
         f"{report['limit']:g} (safe below 1)\n"
         f"{failure} of {report['episodes']} episodes cost more than "
         f"{report['limit']:g}; N = {report['candidates']}"
