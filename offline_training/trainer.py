@@ -16,7 +16,9 @@ from go2_sevpo.offline_training.evaluation.best import CURVE, BestKeeper
 from go2_sevpo.policies.torch_policy import save_policy
 from go2_sevpo.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from go2_sevpo.runs.csv_log import append_row, forget_after
+from go2_sevpo.runs.finite import check_state, check_values
 from go2_sevpo.runs.progress import Progress
+from go2_sevpo.runs.randomness import isolated_randomness
 
 CHECKPOINT = "checkpoint.safetensors"
 POLICY = "policy_last.safetensors"
@@ -53,16 +55,30 @@ class MetricLog:
         self._count += 1
 
     def flush(self, stage: str, step: int, rate: float) -> Dict[str, float]:
-        """Write the means since the last flush as the row of ``step``."""
+        """Write the means since the last flush as the row of ``step``.
+
+        Raises:
+            NotFiniteError: one of them is not finite.
+        """
         row = {"step": float(step), "steps_per_second": rate}
         # Here the sums are read back from the device.
-        row.update({key: float(s) / max(self._count, 1) for key, s in self._sums.items()})
+        means = {key: float(s) / max(self._count, 1) for key, s in self._sums.items()}
+        check_values(means, f"stage {stage}, steps up to {step}")
+        row.update(means)
         self._sums, self._count = {}, 0
         append_row(self.out / f"{stage}.csv", row)
         for key, value in row.items():
             self.writer.add_scalar(f"{stage}/{key}", value, step)
         self.writer.flush()
         return row
+
+    def state_dict(self) -> Dict[str, Any]:
+        """What was added since the last flush, so that a resumed run writes the same row."""
+        return {"sums": dict(self._sums), "count": self._count}
+
+    def load_state_dict(self, state: Dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._sums, self._count = dict(state["sums"]), state["count"]
 
 
 class Trainer:
@@ -99,21 +115,31 @@ class Trainer:
         self.generator = torch.Generator(device=data.device).manual_seed(seed)
         self.stage, self.step, self.keeper, self.graphed = 0, 0, keeper, graphed
         self._stop: List[int] = []
+        self._log: Optional[MetricLog] = None
+        self._unlogged: Optional[Dict[str, Any]] = None
 
     def save(self) -> None:
-        """Write the checkpoint, and the policy for go2-export."""
+        """Write the checkpoint, and the policy for go2-export.
+
+        Raises:
+            NotFiniteError: a weight is not finite; what was there stays.
+        """
+        learned = self.algorithm.state_dict()
+        check_state(learned, f"step {self.step} of stage number {self.stage + 1}")
         state = {
             "stage": self.stage,
             "step": self.step,
-            "algorithm": self.algorithm.state_dict(),
+            "algorithm": learned,
             "info": self.info,
             "generator": self.generator.get_state(),
             "torch_rng": torch.get_rng_state(),
             "best": None if self.keeper is None else self.keeper.best,
+            "log": None if self._log is None else self._log.state_dict(),
         }
         save_checkpoint(self.out / CHECKPOINT, "offline", state)
-        for member in range(self.algorithm.members or 1):
-            self._save_policy(member, POLICY, {})
+        with isolated_randomness():
+            for member in range(self.algorithm.members or 1):
+                self._save_policy(member, POLICY, {})
 
     def _save_policy(self, member: int, name: str, more: Dict[str, Any]) -> None:
         """Write one policy with observations on which go2-export compares."""
@@ -159,6 +185,7 @@ class Trainer:
         torch.set_rng_state(state["torch_rng"].cpu())
         if self.keeper is not None:
             self.keeper.best = dict(state.get("best") or {})
+        self._unlogged = state.get("log")
         self._forget_what_comes_again()
 
     def _forget_what_comes_again(self) -> None:
@@ -178,6 +205,7 @@ class Trainer:
             Whether the end was reached.
         """
         # A signal lets the step end; then the checkpoint is written.
+        self._forget_what_comes_again()
         previous = {
             number: signal.signal(number, lambda received, _: self._stop.append(received))
             for number in (signal.SIGINT, signal.SIGTERM)
@@ -193,6 +221,10 @@ class Trainer:
 
     def _run(self, max_steps: Optional[int]) -> bool:
         log, left = MetricLog(self.out), max_steps
+        self._log = log
+        if self._unlogged is not None:
+            log.load_state_dict(self._unlogged)
+            self._unlogged = None
         update = self._plain_update
         if self.graphed:
             from go2_sevpo.offline_training.graphs import GraphedUpdates
@@ -219,7 +251,8 @@ class Trainer:
                         self.say(_line(name, total, row, progress))
                 if self.keeper is not None and is_last and self.keeper.due(self.step, total):
                     pause = time.perf_counter()
-                    self._evaluate()
+                    with isolated_randomness():
+                        self._evaluate()
                     progress.paused += time.perf_counter() - pause  # no training time
                 if self.step % self.save_every == 0:
                     self.save()

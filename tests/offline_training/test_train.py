@@ -10,7 +10,8 @@ from go2_sevpo.data.dataset import load
 from go2_sevpo.offline_training.train import Args, settings_of, train
 from go2_sevpo.offline_training.trainer import Trainer
 from go2_sevpo.policies.torch_policy import load_policy
-from go2_sevpo.runs.checkpoint import CheckpointError
+from go2_sevpo.runs.checkpoint import CheckpointError, load_checkpoint
+from go2_sevpo.runs.finite import NotFiniteError
 from go2_sevpo.runs.lock import BusyError, sole_writer
 from tests.conftest import make_episodes
 
@@ -274,3 +275,61 @@ def test_bad_settings_are_named(folder, tmp_path):
         train(Args((folder,), tmp_path / "x", preset=str(other)))
     with pytest.raises(shards.DatasetError, match="no dataset"):
         train(Args((tmp_path,), tmp_path / "x"))
+
+
+@pytest.mark.parametrize("cut", [7, 13])
+def test_members_with_dropout_resume_bit_for_bit_whenever_they_are_saved(dataset, tmp_path, cut):
+    """Saving a member's policy builds networks, which draw weights; the training must not notice."""
+    values = {"steps": 20, "batch": 16, "actor": "resnet", "width": 8, "depth": 1, "dropout": 0.5}
+
+    def trainer(out, seed, save_every):
+        torch.manual_seed(seed)
+        algorithm = make_algorithm("bc", make_config("bc", values), dataset, 2)
+        return Trainer(algorithm, dataset, tmp_path / out, {}, 0, 5, save_every, lambda _: None)
+
+    seldom = trainer("a", 0, 1000)
+    assert seldom.run()
+    often = trainer("b", 0, 3)
+    assert often.run()
+    assert not trainer("c", 0, 4).run(cut)
+    rest = trainer("c", 99, 6)
+    rest.load()
+    assert rest.run()
+    weights = [flat(state(t)) for t in (seldom, often, rest)]
+    assert all(torch.equal(x, y) and torch.equal(x, z) for x, y, z in zip(*weights))
+    # The logs agree row by row, but for the speed.
+    rows = [
+        [row.split(",")[0:1] + row.split(",")[2:] for row in path.read_text().splitlines()]
+        for path in (tmp_path / name / "policy.csv" for name in "abc")
+    ]
+    assert rows[0] == rows[1] == rows[2] and len(rows[0]) == 5
+
+
+def test_a_run_begun_again_before_its_first_checkpoint_logs_every_step_once(folder, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "critics.csv").write_text("step,steps_per_second\n10,5\n20,5\n")
+    assert train(Args((folder,), out, set=SETS, log_every=10))
+    steps = [line.split(",")[0] for line in (out / "critics.csv").read_text().splitlines()[1:]]
+    assert steps == ["10", "20", "30"]
+
+
+def test_numbers_that_are_not_finite_end_the_training_and_spare_the_checkpoint(folder, tmp_path):
+    out = tmp_path / "run"
+    # The reward is scaled beyond what float32 holds.
+    with pytest.raises(ValueError, match="stage policy.*is (nan|inf).*the last checkpoint is kept"):
+        train(Args((folder,), out, set=SETS, log_every=5, save_every=30, reward_scale=1e38))
+    assert load_policy(out / "policy_last.safetensors")[2]["stage"] == 0
+    weights = flat(load_checkpoint(out / "checkpoint.safetensors", "offline")["algorithm"])
+    assert all(torch.isfinite(w).all() for w in weights if w.is_floating_point())
+
+
+def test_weights_that_are_not_finite_are_never_saved(dataset, tmp_path):
+    algorithm = make_algorithm("bc", make_config("bc", {"steps": 4, "width": 8}), dataset)
+    trainer = Trainer(algorithm, dataset, tmp_path, {}, 0, 1, 100, lambda _: None)
+    trainer.save()
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+    algorithm.average.denoiser.out.bias.data[0] = float("inf")
+    with pytest.raises(NotFiniteError, match="average/denoiser.out.bias has numbers that are not"):
+        trainer.save()
+    assert (tmp_path / "checkpoint.safetensors").read_bytes() == before

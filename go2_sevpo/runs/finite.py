@@ -1,0 +1,53 @@
+"""Numbers that are not finite end a run; they are never written over good ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Iterator, Mapping, Tuple
+
+import torch
+
+ADVICE = (
+    "try a smaller rate or batches of at least 1 (--set), and look at the data (go2-data validate)"
+)
+
+
+class NotFiniteError(ValueError):
+    """A loss, a logged value or a weight became infinite or no number."""
+
+
+def check_values(values: Mapping[str, float], where: str) -> None:
+    """Check logged numbers.
+
+    Raises:
+        NotFiniteError: naming the first that is not finite, and where.
+    """
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise NotFiniteError(
+                f"{where}: {name} is {value}, expected a finite number; the last checkpoint is kept; {ADVICE}"
+            )
+
+
+def check_state(state: Any, where: str) -> None:
+    """Check all tensors of a nested state before it is written.
+
+    Raises:
+        NotFiniteError: naming the first tensor that is not finite, and where.
+    """
+    for name, tensor in _tensors(state, ""):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise NotFiniteError(
+                f"{where}: {name} has numbers that are not finite; the last checkpoint is kept; {ADVICE}"
+            )
+
+
+def _tensors(state: Any, path: str) -> Iterator[Tuple[str, torch.Tensor]]:
+    if isinstance(state, torch.Tensor):
+        yield path, state
+    elif isinstance(state, Mapping):
+        for key, value in state.items():
+            yield from _tensors(value, f"{path}/{key}" if path else str(key))
+    elif isinstance(state, (list, tuple)):
+        for number, value in enumerate(state):
+            yield from _tensors(value, f"{path}/{number}")
