@@ -43,8 +43,9 @@ class _Done:
 
 
 def call_in_process(command, log=None, folder=None):
-    """Stand in for :func:`go2_sevpo.runs.processes.start`: the same ``main`` in this process, which has
-    imported torch already.
+    """Stand in for :func:`go2_sevpo.runs.processes.start`: the same ``main`` in this process.
+
+    It has imported torch already.
     """
     assert list(command[:3]) == processes.module("")[:3], "one of the project's own modules"
     main = importlib.import_module(command[3]).main

@@ -1,7 +1,7 @@
 """Put single faults into the code, one at a time, and count which of them the tests notice.
 
-``python -m tests.mutants [MODULE ...]`` (``make mutants``) runs mutmut over a copy of the sources in
-build/mutants and prints killed and surviving mutants by module. A survivor is either listed in
+``python -m tests.mutants [MODULE ...]`` (``make mutants``) runs mutmut over a copy of the sources
+in build/mutants and prints killed and surviving mutants by module. A survivor is either listed in
 tests/mutants_equivalent.json with the reason why it changes nothing, or it is a gap in the tests.
 Ends with status 1 if fewer than 90% die or a survivor is not listed.
 """
@@ -135,17 +135,20 @@ def main():
             )
     for module in sorted(total):
         print(
-            f"{module:55s} {killed[module]:5d} of {total[module]:5d} killed, {listed[module]:3d} change nothing"
+            f"{module:55s} {killed[module]:5d} of {total[module]:5d} killed, "
+            f"{listed[module]:3d} change nothing"
         )
     share = sum(killed.values()) / sum(total.values())
     print(
-        f"{sum(killed.values())} of {sum(total.values())} killed ({100 * share:.1f}%), {sum(listed.values())} "
+        f"{sum(killed.values())} of {sum(total.values())} killed ({100 * share:.1f}%), "
+        f"{sum(listed.values())} "
         f"listed as changing nothing, {len(gaps)} not listed"
     )
     (FOLDER / "gaps.json").write_text(json.dumps(gaps, indent=1), encoding="utf-8")
     for gap in gaps:
         print(
-            f"- {gap['module']} {gap['function']} ({gap['outcome']})\n    {gap['before']}\n    {gap['after']}"
+            f"- {gap['module']} {gap['function']} ({gap['outcome']})\n    {gap['before']}\n   "
+            f" {gap['after']}"
         )
     sys.exit(share < LEAST_KILLED or bool(gaps))
 

@@ -25,7 +25,8 @@ def check_values(values: Mapping[str, float], where: str) -> None:
     for name, value in values.items():
         if not math.isfinite(value):
             raise NotFiniteError(
-                f"{where}: {name} is {value}, expected a finite number; the last checkpoint is kept; {ADVICE}"
+                f"{where}: {name} is {value}, expected a finite number; "
+                f"the last checkpoint is kept; {ADVICE}"
             )
 
 
@@ -38,7 +39,8 @@ def check_state(state: Any, where: str) -> None:
     for name, tensor in _tensors(state, ""):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise NotFiniteError(
-                f"{where}: {name} has numbers that are not finite; the last checkpoint is kept; {ADVICE}"
+                f"{where}: {name} has numbers that are not finite; "
+                f"the last checkpoint is kept; {ADVICE}"
             )
 
 

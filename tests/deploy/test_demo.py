@@ -9,7 +9,8 @@ from go2_sevpo.deploy.demo.steps import table
 from tests.offline_training.test_safety_tables import TINY, generated
 
 PRESET = """
-sevpo: {critic_steps: 20, policy_steps: 20, critic_hidden: [16], critic_batch: 16, actor_batch: 16, actor_updates: 1,
+sevpo: {critic_steps: 20, policy_steps: 20, critic_hidden: [16], critic_batch: 16,
+        actor_batch: 16, actor_updates: 1,
         actor: mlp, width: 16, depth: 2, choice: first}
 bc: {steps: 20, batch: 16, width: 16, depth: 2}
 """

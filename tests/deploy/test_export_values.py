@@ -655,7 +655,8 @@ def test_limits_are_for_choices_that_ask_for_one(tmp_path, written):
         export_run(Args(tmp_path, limit=0.25))
     with pytest.raises(
         ContractError,
-        match="choice is 'best', expected one of first, first_safe, escape, argmin_cost, argmax_reward",
+        match="choice is 'best', expected one of first, first_safe, escape, argmin_cost, "
+        "argmax_reward",
     ):
         export_run(Args(tmp_path, choice="best"))
     assert not written
@@ -745,7 +746,8 @@ def test_command_prints_what_was_proven_or_why_not(tmp_path, written, monkeypatc
     monkeypatch.setattr(sys, "argv", ["go2-export", str(tmp_path), "--out", str(out)])
     export.main()
     assert capsys.readouterr().out == (
-        f"{out}: torch and onnxruntime agree, largest action difference 1.0e-07, cost value 2.0e-07\n"
+        f"{out}: torch and onnxruntime agree, largest action difference 1.0e-07, cost value "
+        f"2.0e-07\n"
     )
     monkeypatch.setattr(
         sys, "argv", ["go2-export", str(tmp_path), "--limit", "1", "--choice", "first"]

@@ -72,7 +72,9 @@ def test_gymnasium_accepts_the_environment():
 
 
 def test_least_violation_is_the_straight_way_out_at_full_speed(truth):
-    """From d inside the hazard, heading outwards at 2 m/s, (0.8 - d) / 0.1 steps are unavoidable."""
+    """From d inside the hazard, heading outwards at 2 m/s, (0.8 - d) / 0.1 steps are
+    unavoidable.
+    """
     for d in (0.1, 0.35, 0.55):
         state = torch.tensor([[-d, 0.0, 2.0, math.pi]])
         steps = math.floor((0.8 - d) / 0.1 - 1e-6)

@@ -1,4 +1,6 @@
-"""No purpose sees what another one drew, whatever --seed and number of episodes a command accepts."""
+"""No purpose sees what another one drew, whatever --seed and number of episodes a command
+accepts.
+"""
 
 import itertools
 import re

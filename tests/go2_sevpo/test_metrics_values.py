@@ -47,6 +47,7 @@ def test_ends_are_exact():
 def test_impossible_counts_are_refused(successes, n):
     with pytest.raises(
         ValueError,
-        match=f"^{successes} successes in {n} trials, expected 0 <= successes <= trials and trials >= 1",
+        match=f"^{successes} successes in {n} trials, expected 0 <= successes <= trials and "
+        f"trials >= 1",
     ):
         wilson(successes, n)

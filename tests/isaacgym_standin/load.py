@@ -1,4 +1,6 @@
-"""Make the stand-in importable as ``isaacgym`` in this process, although torch is imported already."""
+"""Make the stand-in importable as ``isaacgym`` in this process, although torch is imported
+already.
+"""
 
 import os
 import sys

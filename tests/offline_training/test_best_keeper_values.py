@@ -110,7 +110,10 @@ def test_courses_of_a_dataset_are_each_named_once_in_order():
         return {"environment": {"name": name}, "shards": parts}
 
     assert courses_of(manifest("simple", "hard", "simple", "flat")) == ("flat", "hard", "simple")
-    text = "^evaluation .* go2_sevpo/Go2Parkour-v0 or a Safety-Gymnasium task, but the dataset is of {}$"
+    text = (
+        "^evaluation .* go2_sevpo/Go2Parkour-v0 or a Safety-Gymnasium task, but the "
+        "dataset is of {}$"
+    )
     with pytest.raises(DatasetError, match=text.format("other")):
         courses_of(manifest("simple", name="other"))
     for unknown in ({"shards": []}, {"environment": None, "shards": []}, {"environment": {}}):

@@ -87,6 +87,7 @@ def test_members_have_a_best_each(data, tmp_path):
 def test_data_of_another_task_cannot_be_played():
     with pytest.raises(
         DatasetError,
-        match="plays go2_sevpo/Go2Parkour-v0 or a Safety-Gymnasium task, but the dataset is of an unknown one",
+        match="plays go2_sevpo/Go2Parkour-v0 or a Safety-Gymnasium task, but the dataset is "
+        "of an unknown one",
     ):
         courses_of({"shards": []})

@@ -22,11 +22,14 @@ from go2_sevpo.policies.torch_policy import GaussianPolicy
 
 pytestmark = pytest.mark.xdist_group("reach_avoid")
 TINY = """
-sevpo: {critic_steps: 20, policy_steps: 20, critic_hidden: [16, 16], critic_batch: 32, actor_batch: 32, actor_updates: 1,
+sevpo: {critic_steps: 20, policy_steps: 20, critic_hidden: [16, 16], critic_batch: 32,
+        actor_batch: 32, actor_updates: 1,
         actor: mlp, width: 16, depth: 2, dropout: 0.0, limit: 0.5}
-fisor: {steps: 20, critic_hidden: [16, 16], critic_batch: 32, actor_batch: 32, actor: mlp, width: 16, depth: 2, dropout: 0.0}
+fisor: {steps: 20, critic_hidden: [16, 16], critic_batch: 32, actor_batch: 32, actor: mlp,
+        width: 16, depth: 2, dropout: 0.0}
 bc: {steps: 20, batch: 32, width: 16, depth: 2}
-bc-choice: {critic_steps: 20, steps: 20, critic_hidden: [16, 16], critic_batch: 32, batch: 32, width: 16, depth: 2}
+bc-choice: {critic_steps: 20, steps: 20, critic_hidden: [16, 16], critic_batch: 32, batch: 32,
+        width: 16, depth: 2}
 cpq: {steps: 20, batch: 32, hidden: [16, 16], vae_hidden: 16}
 coptidice: {steps: 20, batch: 32, hidden: [16, 16]}
 """

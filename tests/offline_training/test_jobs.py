@@ -21,7 +21,8 @@ from types import SimpleNamespace
 import go2_sevpo.offline_training.reproduce.cli as cli
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 cli.tyro.cli = lambda *a, **k: SimpleNamespace(out=Path(sys.argv[2]).parent)
-cli.RUN = {SimpleNamespace: lambda _: run_all([Job("part", [sys.executable, "-c", sys.argv[1]], Path(sys.argv[2]))], 1)}
+job = Job("part", [sys.executable, "-c", sys.argv[1]], Path(sys.argv[2]))
+cli.RUN = {SimpleNamespace: lambda _: run_all([job], 1)}
 cli.main()
 """
 

@@ -22,8 +22,10 @@ from go2_sevpo.offline_training.reproduce.safety_gymnasium.tables import (
 )
 
 TINY = """
-sevpo: {actor: mlp, width: 16, depth: 2, dropout: 0.0, prediction: clean, episode_limit: 10.0, episode_delta: 10.0, critic_steps: 4,
-  policy_steps: 4, critic_hidden: [16], critic_batch: 16, actor_batch: 16, actor_updates: 1, unsafe_samples: 4, choice: argmin_cost,
+sevpo: {actor: mlp, width: 16, depth: 2, dropout: 0.0, prediction: clean, episode_limit: 10.0,
+        episode_delta: 10.0, critic_steps: 4,
+  policy_steps: 4, critic_hidden: [16], critic_batch: 16, actor_batch: 16, actor_updates: 1,
+        unsafe_samples: 4, choice: argmin_cost,
   lidar: {choice: escape}}
 ccac: {vae_steps: 4, steps: 4, batch: 16, hidden: [16], vae_hidden: 16, latent: 4}
 """

@@ -11,8 +11,10 @@ from go2_sevpo.offline_training.reproduce.go2.table5 import Table5
 from go2_sevpo.policies.torch_policy import GaussianPolicy, save_policy
 
 TINY = """
-sevpo: {actor: mlp, width: 16, depth: 2, dropout: 0.0, prediction: clean, limit: 1.5, delta: 1.5, gamma: 0.98, critic_steps: 6,
-  policy_steps: 6, critic_hidden: [16], critic_batch: 16, actor_batch: 16, actor_updates: 1, unsafe_objective: none, b2: 0.0,
+sevpo: {actor: mlp, width: 16, depth: 2, dropout: 0.0, prediction: clean, limit: 1.5, delta: 1.5,
+        gamma: 0.98, critic_steps: 6,
+  policy_steps: 6, critic_hidden: [16], critic_batch: 16, actor_batch: 16, actor_updates: 1,
+        unsafe_objective: none, b2: 0.0,
   choice: first}
 """
 

@@ -279,7 +279,9 @@ def test_bad_settings_are_named(folder, tmp_path):
 
 @pytest.mark.parametrize("cut", [7, 13])
 def test_members_with_dropout_resume_bit_for_bit_whenever_they_are_saved(dataset, tmp_path, cut):
-    """Saving a member's policy builds networks, which draw weights; the training must not notice."""
+    """Saving a member's policy builds networks, which draw weights; the training must not
+    notice.
+    """
     values = {"steps": 20, "batch": 16, "actor": "resnet", "width": 8, "depth": 1, "dropout": 0.5}
 
     def trainer(out, seed, save_every):

@@ -230,7 +230,8 @@ def test_a_line_shows_losses_values_and_shares_in_their_order(tmp_path, data):
     lines = []
     make(tmp_path, data, Talking(0, 1), lines=lines).run()
     assert lines == [
-        "two 1/1  1 steps/s  actor_loss 8  v_loss 7  q_loss 6  v_c 5  q_r 4  safe_share 3  unsafe_share 2  "
+        "two 1/1  1 steps/s  actor_loss 8  v_loss 7  q_loss 6  v_c 5  q_r 4  safe_share 3  "
+        "unsafe_share 2  "
         "clipped_share 1  ETA 0 s"
     ]
 

@@ -78,7 +78,10 @@ def test_command_line_is_read_before_anything_is_imported():
         ["--simulator=isaacgym"]
     )
     assert not wants_isaacgym(["--simulator", "mujoco", "isaacgym"]) and not wants_isaacgym([])
-    code = "import go2_sevpo.envs.simulators.isaacgym.early, sys; sys.exit('torch' in sys.modules or 'mujoco' in sys.modules)"
+    code = (
+        "import go2_sevpo.envs.simulators.isaacgym.early, sys; sys.exit('torch' in "
+        "sys.modules or 'mujoco' in sys.modules)"
+    )
     assert run("-c", code).returncode == 0
 
 
@@ -100,8 +103,10 @@ def test_absent_isaacgym_is_one_line(monkeypatch):
 
 def test_torch_first_is_explained():
     code = (
-        "import torch\nfrom go2_sevpo.envs.simulators.registry import make_simulator\nfrom go2_sevpo.envs.go2.description.course import make_course\n"
-        "try: make_simulator('isaacgym', 1, [make_course('flat', 0.0, 0)])\nexcept ValueError as e: print(e)"
+        "import torch\nfrom go2_sevpo.envs.simulators.registry import make_simulator\nfrom "
+        "go2_sevpo.envs.go2.description.course import make_course\n"
+        "try: make_simulator('isaacgym', 1, [make_course('flat', 0.0, 0)])\nexcept "
+        "ValueError as e: print(e)"
     )
     assert (
         "Isaac Gym must be imported before torch: give '--simulator isaacgym'"

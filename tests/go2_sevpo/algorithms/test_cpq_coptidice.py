@@ -1,4 +1,6 @@
-"""CPQ and COptiDICE: the mechanism that makes each what it is, members, and the deployable actor."""
+"""CPQ and COptiDICE: the mechanism that makes each what it is, members, and the deployable
+actor.
+"""
 
 from dataclasses import replace
 

@@ -175,7 +175,9 @@ def test_unsafe_objective_moves_the_actor_and_lowers_the_sampled_cost(objective)
 
 @pytest.mark.parametrize("members", [None, 2])
 def test_search_leaves_a_shallow_valley_of_the_cost_for_a_deep_one(dataset, members):
-    """All data actions lie at 0.8, at the bottom of a valley with Q_c 1; at -0.8 is one with Q_c 0."""
+    """All data actions lie at 0.8, at the bottom of a valley with Q_c 1; at -0.8 is one
+    with Q_c 0.
+    """
     algorithm = make(
         dataset, members=members, unsafe_objective="search", normalize_advantage=False, mu2=20.0
     )

@@ -92,7 +92,10 @@ def test_a_tasks_file_is_a_path_or_in_it_or_in_the_first_place_that_has_it(tmp_p
     places = [tmp_path / "a", tmp_path / "b"]
     monkeypatch.setattr(published, "folders", lambda: places)
     name = "SafetyToyGymnasium-v0-5-3.hdf5"
-    message = f"^no {name} in {places[0]}, {places[1]}; get it with 'go2-dsrl download Toy' or set DSRL_DATASET_DIR$"
+    message = (
+        f"^no {name} in {places[0]}, {places[1]}; get it with 'go2-dsrl download Toy' "
+        f"or set DSRL_DATASET_DIR$"
+    )
     with pytest.raises(DatasetError, match=message):
         find_file(TASK)
     for place in reversed(places):

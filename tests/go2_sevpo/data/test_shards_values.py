@@ -1,4 +1,6 @@
-"""Dataset folders by content: manifests, checksums, every check's message, repair, merge, select."""
+"""Dataset folders by content: manifests, checksums, every check's message, repair, merge,
+select.
+"""
 
 import hashlib
 import json
@@ -115,7 +117,8 @@ def test_every_inconsistency_is_named_with_what_was_expected():
         return error_of(shards.check_episodes, data, "s", strict)
 
     assert broken(lambda d: d.columns.pop("costs")) == (
-        "s: key 'costs' is missing, expected observations, next_observations, actions, rewards, costs, "
+        "s: key 'costs' is missing, expected observations, next_observations, actions, "
+        "rewards, costs, "
         "terminals, timeouts"
     )
     short = lambda d: d.columns.update(actions=d.columns["actions"][:-1])  # noqa: E731
@@ -232,7 +235,8 @@ def test_manifests_that_cannot_be_used_are_named(tmp_path):
     )
     (tmp_path / "0.hdf5").write_bytes(b"")
     assert error_of(shards.read_manifest, tmp_path) == (
-        f"{tmp_path} holds an unfinished collection (run the same go2-collect again, or go2-data repair): "
+        f"{tmp_path} holds an unfinished collection (run the same go2-collect again, or "
+        f"go2-data repair): "
         "manifest.json is missing"
     )
     path = tmp_path / "manifest.json"

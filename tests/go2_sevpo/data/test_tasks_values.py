@@ -89,7 +89,8 @@ def test_a_task_is_found_by_each_of_its_names():
     for wrong in ("go2_sevpo/SafetyCarGoal1-v0", "cargoal1", ""):
         with pytest.raises(
             DatasetError,
-            match=f"^unknown task '{wrong}', expected one of CarButton1, CarButton2, CarGoal1, CarGoal2, "
+            match=f"^unknown task '{wrong}', expected one of CarButton1, CarButton2, "
+            f"CarGoal1, CarGoal2, "
             "CarPush1, CarPush2, AntVelocity, HalfCheetahVelocity, SwimmerVelocity$",
         ):
             find_task(wrong)

@@ -343,7 +343,8 @@ def test_choices_without_their_critics_are_refused():
     parts = plain_normalizer(), FirstNoise(), 1.0
     with pytest.raises(
         ValueError,
-        match="unknown candidate choice 'best', expected one of first, first_safe, escape, argmin_cost, argmax_reward",
+        match="unknown candidate choice 'best', expected one of first, first_safe, escape, "
+        "argmin_cost, argmax_reward",
     ):
         DiffusionPolicy(*parts, "best")
     for choice in ("first_safe", "escape", "argmin_cost", "argmax_reward"):

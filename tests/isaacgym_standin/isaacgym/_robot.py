@@ -81,7 +81,8 @@ class Robot:
         i = inertial.find("inertia")
         values = [float(i.get(k)) for k in ("ixx", "iyy", "izz", "ixy", "ixz", "iyz")]
         self._xml.append(
-            f'{pad}  <inertial pos="{inertial.find("origin").get("xyz")}" mass="{inertial.find("mass").get("value")}" '
+            f'{pad}  <inertial pos="{inertial.find("origin").get("xyz")}" '
+            f'mass="{inertial.find("mass").get("value")}" '
             f'fullinertia="{_text(values)}"/>'
         )
         for shape in link.findall("collision"):
@@ -113,5 +114,6 @@ class Robot:
         return f"""<mujoco><compiler angle="radian" autolimits="true"/>
 <option timestep="{dt}" gravity="{_text(gravity)}" integrator="implicitfast" cone="pyramidal"/>
 <default><default class="robot"><geom {bits} condim="3" solref="0.01 1"/></default>
-<default class="ground"><geom contype="1" conaffinity="0" priority="1" solref="0.01 1"/></default></default>
+<default class="ground"><geom contype="1" conaffinity="0" priority="1" solref="0.01 1"/></default>
+</default>
 <asset>{assets}</asset><worldbody>{ground}{chr(10).join(self._xml)}</worldbody></mujoco>"""

@@ -409,7 +409,8 @@ class Gym:
         t = handle.tensor
         if t.dtype != torch.float32 or t.numel() != like.numel():
             raise GymError(
-                f"{name} got {tuple(t.shape)} {t.dtype}, expected float32 of the full buffer {tuple(like.shape)}"
+                f"{name} got {tuple(t.shape)} {t.dtype}, expected float32 of the full buffer "
+                f"{tuple(like.shape)}"
             )
         return t.detach().clone().reshape(like.shape)
 
@@ -423,7 +424,8 @@ class Gym:
         ids = indices.tensor
         if ids.dtype != torch.int32 or ids.numel() < count:
             raise GymError(
-                f"{name}: indices are {ids.dtype}, {ids.numel()} of them, expected int32 and {count}"
+                f"{name}: indices are {ids.dtype}, {ids.numel()} of them, expected int32 and "
+                f"{count}"
             )
         return self._full(handle, like, name), ids[:count].tolist()
 
