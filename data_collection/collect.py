@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from go2_sevpo.envs.simulators.isaacgym.early import prepare
-from go2_sevpo.runs.files import write_atomically
 
 prepare()  # Isaac Gym, if it is asked for, must be imported before torch
 
@@ -30,6 +29,7 @@ from go2_sevpo.envs.seeds import collection_number
 from go2_sevpo.envs.simulators.base import SimulationError
 from go2_sevpo.policies.contract import ContractError, check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
+from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.progress import Progress
 
@@ -38,8 +38,9 @@ CONFIG_DIR = Path(__file__).parent / "configs"
 
 @dataclass(frozen=True)
 class Source:
-    """One part of a mix: ``episodes`` of ``policy`` on ``course``; ``noise`` scales a Gaussian
-    policy's own noise.
+    """One part of a mix: ``episodes`` of ``policy`` on ``course``.
+
+    ``noise`` scales a Gaussian policy's own noise.
     """
 
     policy: str
@@ -75,8 +76,9 @@ class Args:
     noise: float = 0.5
     """Scale of a Gaussian policy's own action noise; diffusion policies always draw theirs."""
     mix: Optional[str] = None
-    """Several sources: paper, demo, or a YAML file with a list under ``sources``; replaces --policy
-    and --course.
+    """Several sources: paper, demo, or a YAML file with a list under ``sources``.
+
+    Replaces --policy and --course.
     """
     seed: int = 0
     episodes_per_shard: int = 250
@@ -136,12 +138,13 @@ class ShardJob:
 
 
 def plan(sources: List[Source], per_shard: int) -> List[ShardJob]:
-    """Cut the sources into shards."""
+    """Cut the sources into shards of at most ``per_shard`` episodes."""
     jobs = []
-    for s, source in enumerate(sources):
+    for number, source in enumerate(sources):
         for part, first in enumerate(range(0, source.episodes, per_shard)):
-            name = f"{s:02d}_{Path(source.policy).stem}_{source.course}_{part:04d}.hdf5"
-            jobs.append(ShardJob(s, part, min(per_shard, source.episodes - first), name, first))
+            name = f"{number:02d}_{Path(source.policy).stem}_{source.course}_{part:04d}.hdf5"
+            episodes = min(per_shard, source.episodes - first)
+            jobs.append(ShardJob(number, part, episodes, name, first))
     return jobs
 
 
@@ -151,7 +154,7 @@ def collect_shard(
     """Simulate one shard; returns the episodes, what made them, and the control steps."""
     seed = job.seed(args.seed)
     config = ParkourConfig(
-        num_envs=job.episodes,
+        num_envs=job.episodes,  # one episode per world, each on a course of its own
         courses=(source.course,),
         difficulty=source.difficulty,
         variants=job.episodes,
@@ -161,22 +164,17 @@ def collect_shard(
         simulator=args.simulator,
         randomization=Randomization() if args.randomization else Randomization.off(),
     )
+    is_gaussian = policy.contract["sampler"]["kind"] == "gaussian"
+    scale = source.noise if is_gaussian else 1.0
     env = Go2Parkour(config)
     try:
-        is_gaussian = policy.contract["sampler"]["kind"] == "gaussian"
-        rollout = run_episodes(
-            env, onnx_policy(policy, seed, source.noise if is_gaussian else 1.0), seed, keep=True
-        )
+        rollout = run_episodes(env, onnx_policy(policy, seed, scale), seed, keep=True)
     finally:
         env.close()
-    e = rollout.episodes
-    table = {
-        "length": np.array([x["length"] for x in e], dtype=np.int64),
-        "return": np.array([x["return"] for x in e]),
-        "cost": np.array([x["cost"] for x in e]),
-        "success": np.array([x["success"] for x in e], dtype=np.int64),
-        "fall": np.array([x["fall"] for x in e], dtype=np.int64),
-    }
+    records = rollout.episodes
+    table = {k: np.array([e[k] for e in records]) for k in ("return", "cost")}
+    for key in ("length", "success", "fall"):
+        table[key] = np.array([e[key] for e in records], dtype=np.int64)
     info = {
         "source": asdict(source),
         "policy": policy.identity,
@@ -184,23 +182,24 @@ def collect_shard(
         "part": job.part,
         "environment": config.to_dict(),
         "observation": environment_contract()["observation"],
-        "records": e,
+        "records": records,
     }
     return Episodes(rollout.columns, table), info, rollout.steps
 
 
 def _line(name: str, data: Episodes, progress: Progress, steps: int) -> str:
     """One line about a finished shard; ``progress`` counts episodes, ``steps`` control steps."""
-    e = data.episodes
+    table = data.episodes
     return (
-        f"{name}: {len(e['length'])} episodes, {data.rows} transitions, "
-        f"success {100 * e['success'].mean():.0f}%, fall {100 * e['fall'].mean():.0f}%, "
-        f"cost {e['cost'].mean():.1f} | {progress.done:.0f}/{progress.total:.0f} episodes, "
+        f"{name}: {len(table['length'])} episodes, {data.rows} transitions, "
+        f"success {100 * table['success'].mean():.0f}%, fall {100 * table['fall'].mean():.0f}%, "
+        f"cost {table['cost'].mean():.1f} | {progress.done:.0f}/{progress.total:.0f} episodes, "
         f"{steps / progress.seconds:.0f} control steps/s, {progress.text()}"
     )
 
 
 def _fingerprint(args: Args, sources: List[Source]) -> Dict[str, Any]:
+    """What must be the same for a collection to go on in its folder."""
     hashes = {s.policy: OnnxPolicy(find_policy(s.policy)).identity["sha256"] for s in sources}
     return {
         "sources": [asdict(s) for s in sources],
@@ -213,13 +212,19 @@ def _fingerprint(args: Args, sources: List[Source]) -> Dict[str, Any]:
 
 
 def _check_resume(folder: Path, wanted: Dict[str, Any]) -> None:
+    """Compare ``wanted`` with the folder's ``plan.json``; write it where there is none.
+
+    Raises:
+        DatasetError: the folder holds another collection.
+    """
     path = folder / "plan.json"
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         for key, value in wanted.items():
             if found.get(key) != value:
                 raise DatasetError(
-                    f"{folder} was begun with {key} {found.get(key)}, now {value}; use another --out"
+                    f"{folder} was begun with {key} {found.get(key)}, now {value}; "
+                    "use another --out"
                 )
     elif list(folder.glob("*.hdf5")):
         raise DatasetError(
@@ -239,7 +244,7 @@ def collect(args: Args) -> Dict[str, Any]:
     sources = sources_of(args)
     for job in plan(sources, args.episodes_per_shard):
         job.seed(args.seed)  # refuses what there is no room for before anything is simulated
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # the cores are the physics'
     policies = {s.policy: OnnxPolicy(find_policy(s.policy)) for s in sources}
     for name, policy in policies.items():
         check_contract(policy.contract, environment_contract(), str(name))
@@ -248,6 +253,7 @@ def collect(args: Args) -> Dict[str, Any]:
 
 
 def _collect(args: Args, sources: List[Source], policies: Dict[str, OnnxPolicy]) -> Dict[str, Any]:
+    """:func:`collect` in a folder that is ours alone."""
     _check_resume(args.out, _fingerprint(args, sources))
     jobs = plan(sources, args.episodes_per_shard)
     missing = [j for j in jobs if not (args.out / j.name).is_file()]
@@ -262,10 +268,10 @@ def _collect(args: Args, sources: List[Source], policies: Dict[str, OnnxPolicy])
         steps += simulated
         print(_line(job.name, data, progress, steps), flush=True)
     entries = []
-    for job in jobs:
+    for job in jobs:  # from the files, as some are of an earlier run
         path = args.out / job.name
         info = shards.shard_info(path)
-        info.pop("records")
+        info.pop("records")  # one per episode: too long for the manifest
         entries.append(shards.shard_entry(path, shards.read_shard(path), info))
     common = {
         "environment": {"name": "go2_sevpo/Go2Parkour-v0", "definition": DEFINITION},

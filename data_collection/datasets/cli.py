@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Callable, Dict, Optional, Tuple, Type, Union
 
 import tyro
 
@@ -46,8 +46,9 @@ class Card:
 
 @dataclass
 class Select:
-    """Make a dataset of one policy's or one course's part of another (the expert-only half of a
-    mix), without simulating again.
+    """Make a dataset of one policy's or one course's part of another.
+
+    The expert-only half of a mix, for instance, without simulating again.
     """
 
     dir: tyro.conf.Positional[Path]
@@ -68,8 +69,9 @@ class Merge:
 
 @dataclass
 class Regions:
-    """Say whether a trained policy calls states before a fall unsafe in time (regions.json,
-    regions.png).
+    """Say whether a trained policy calls states before a fall unsafe in time.
+
+    Writes regions.json and regions.png.
     """
 
     dir: tyro.conf.Positional[Path]
@@ -80,19 +82,31 @@ class Regions:
     seed: int = 0
 
 
-def run(command: Union[Validate, Repair, Info, Card, Select, Merge, Regions]) -> str:
+Command = Union[Validate, Repair, Info, Card, Select, Merge, Regions]
+
+
+def _size(manifest: Dict[str, Any]) -> str:
+    return (
+        f"{len(manifest['shards'])} shards, {manifest['episodes']} episodes, "
+        f"{manifest['transitions']} transitions"
+    )
+
+
+def run(command: Command) -> str:
     """Carry out one command; returns what to print.
 
     Raises:
         DatasetError: saying what was found and what was expected.
     """
     if isinstance(command, Validate):
-        m = shards.validate(command.dir)
-        return f"{command.dir}: valid, {len(m['shards'])} shards, {m['episodes']} episodes, {m['transitions']} transitions"
+        return f"{command.dir}: valid, {_size(shards.validate(command.dir))}"
     if isinstance(command, Repair):
-        m = shards.repair(command.dir)
-        aside = ", ".join(m["damaged"]) or "none"
-        return f"{command.dir}: {len(m['shards'])} whole shards, {m['transitions']} transitions; set aside: {aside}"
+        manifest = shards.repair(command.dir)
+        whole, aside = len(manifest["shards"]), ", ".join(manifest["damaged"]) or "none"
+        return (
+            f"{command.dir}: {whole} whole shards, {manifest['transitions']} transitions; "
+            f"set aside: {aside}"
+        )
     if isinstance(command, Card):
         path = command.dir / "card.md"
         write_atomically(path, card(command.dir))
@@ -100,15 +114,12 @@ def run(command: Union[Validate, Repair, Info, Card, Select, Merge, Regions]) ->
     if isinstance(command, Regions):
         from go2_sevpo.data_collection.datasets.regions import region_report
 
-        file = (
-            command.policy / "policy_last.safetensors"
-            if command.policy.is_dir()
-            else command.policy
-        )
+        policy = command.policy
+        file = policy / "policy_last.safetensors" if policy.is_dir() else policy
         return region_report(command.dir, file, command.out, command.seed)
     if isinstance(command, Select):
-        m = shards.select(command.dir, command.out, command.policy, command.course)
-        return f"{command.out}: {len(m['shards'])} shards, {m['episodes']} episodes, {m['transitions']} transitions"
+        manifest = shards.select(command.dir, command.out, command.policy, command.course)
+        return f"{command.out}: {_size(manifest)}"
     if isinstance(command, Merge):
         return f"{command.out}: {shards.merge(command.dir, command.out)} transitions"
     return info(command.dir)
@@ -116,17 +127,10 @@ def run(command: Union[Validate, Repair, Info, Card, Select, Merge, Regions]) ->
 
 def main() -> None:
     """Entry point of ``go2-data``."""
-    command = tyro.extras.subcommand_cli_from_dict(
-        {
-            "validate": Validate,
-            "repair": Repair,
-            "info": Info,
-            "card": Card,
-            "select": Select,
-            "merge": Merge,
-            "regions": Regions,
-        }
-    )
+    kinds: Tuple[Type[Command], ...]
+    kinds = (Validate, Repair, Info, Card, Select, Merge, Regions)
+    commands: Dict[str, Callable[..., Command]] = {k.__name__.lower(): k for k in kinds}
+    command = tyro.extras.subcommand_cli_from_dict(commands)
     try:
         print(run(command))
     except (DatasetError, CheckpointError, ValueError, OSError) as error:

@@ -1,12 +1,13 @@
-"""Configuration of PPO training: what is simulated and how PPO runs; presets are YAML files in
-``configs/``.
+"""Configuration of PPO training: what is simulated and how PPO runs.
+
+Presets are YAML files in ``configs/``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Tuple, Type, TypeVar
 
 import yaml
 
@@ -14,7 +15,15 @@ from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
 from go2_sevpo.envs.go2.description.course import Shape
 from go2_sevpo.envs.go2.rewards import RewardWeights
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 CONFIG_DIR = Path(__file__).parent / "configs"
+_MIRROR = "go2_sevpo.data_collection.experts.rsl_rl_adapter:mirror_augmentation"
+"""rsl_rl imports it by this name."""
+_NESTED = {"randomization": Randomization, "reward": RewardWeights, "shape": Shape}
+"""Keys of the environment's configuration that are configurations themselves."""
+T = TypeVar("T", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -53,11 +62,12 @@ class PpoConfig:
         symmetry = {
             "use_data_augmentation": True,
             "use_mirror_loss": False,
-            "data_augmentation_func": "go2_sevpo.data_collection.experts.rsl_rl_adapter:mirror_augmentation",
+            "data_augmentation_func": _MIRROR,
         }
         return {
             "num_steps_per_env": self.steps_per_iteration,
-            "save_interval": 10**9,
+            "save_interval": 10**9,  # never: the checkpoints are ours
+            # The critic sees the simulation's truth too.
             "obs_groups": {"actor": ["policy"], "critic": ["policy", "privileged"]},
             "actor": {**model, "distribution_cfg": noise},
             "critic": dict(model),
@@ -88,16 +98,21 @@ class ExpertConfig:
     ppo: PpoConfig = field(default_factory=PpoConfig)
 
 
-def _build(cls: Any, values: Dict[str, Any], where: str) -> Any:
-    known = {f: None for f in cls.__dataclass_fields__}
+def _build(cls: Type[T], values: Dict[str, Any], where: str) -> T:
+    """An instance of a dataclass from parsed YAML; ``where`` is what messages call the place.
+
+    Raises:
+        ValueError: a key that the dataclass does not have.
+    """
+    known = [f.name for f in fields(cls)]
+    clean: Dict[str, Any] = {}
     for key in values:
         if key not in known:
             raise ValueError(f"unknown key '{key}' in {where}, expected one of {', '.join(known)}")
-    nested = {"randomization": Randomization, "reward": RewardWeights, "shape": Shape}
-    clean = {}
     for key, value in values.items():
-        if key in nested and isinstance(value, dict):
-            value = _build(nested[key], value, f"{where}.{key}")
+        if key in _NESTED and isinstance(value, dict):
+            value = _build(_NESTED[key], value, f"{where}.{key}")
+        # YAML knows lists only, the dataclasses hold tuples.
         clean[key] = tuple(value) if isinstance(value, list) else value
     return cls(**clean)
 
@@ -109,9 +124,8 @@ def load_config(path: Path) -> ExpertConfig:
         ValueError: the file is missing, or has a key or value that is not understood.
     """
     if not path.is_file():
-        raise ValueError(
-            f"no configuration at {path}; presets are {', '.join(sorted(p.stem for p in CONFIG_DIR.glob('*.yaml')))}"
-        )
+        presets = ", ".join(sorted(p.stem for p in CONFIG_DIR.glob("*.yaml")))
+        raise ValueError(f"no configuration at {path}; presets are {presets}")
     data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     for key in data:
         if key not in ("env", "ppo"):

@@ -1,26 +1,33 @@
 """rsl_rl's PPO behind one face, whichever version is installed.
 
-=====================  =================================================================================
-rsl_rl                 what differs
-=====================  =================================================================================
-rsl-rl-lib 5.x         observation groups in a TensorDict, actor and critic as models (the default)
-rsl-rl-lib 2.x         plain tensors, one ActorCritic (2.2.4 is the newest that imports on Python
-3.8) git tag v1.0.2         as 2.x without symmetry; what legged_gym expects (:mod:`legged_gym_task`
-has its environment side)
-=====================  =================================================================================
+================  ==================================================================================
+rsl_rl            what differs
+================  ==================================================================================
+rsl-rl-lib 5.x    observation groups in a TensorDict, actor and critic as models (the default)
+rsl-rl-lib 2.x    plain tensors, one ActorCritic (2.2.4 is the newest that imports on Python 3.8)
+git tag v1.0.2    as 2.x without symmetry; what legged_gym expects (:mod:`legged_gym_task` has its
+                  environment side)
+================  ==================================================================================
 
-Versions 3 and 4 are refused: their interfaces were in between and nobody here needs them.
+Versions 3 and 4 are refused: their interfaces were in between and nobody here needs them. No
+version has types that hold for the others, so what is rsl_rl's own stays ``Any``.
 """
 
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, Dict, Protocol
+from typing import Any, Callable, Dict, Optional, Protocol, Tuple
 
 import torch
 
 from go2_sevpo.data_collection.experts.config import PpoConfig
 from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2.symmetry import (
+    Mirror,
+    action_mirror,
+    observation_mirror,
+    privileged_mirror,
+)
 
 
 class Learner(Protocol):
@@ -54,22 +61,10 @@ class Learner(Protocol):
         """Restore :meth:`state_dict`."""
 
 
-class Ppo5:
-    """rsl-rl-lib 5.x."""
+class _Annealed:
+    """What the training loop sets between updates; rsl_rl's PPO has it in every version."""
 
-    def __init__(self, env: Go2Parkour, config: PpoConfig, unit: float) -> None:
-        from rsl_rl.runners import OnPolicyRunner
-
-        from go2_sevpo.data_collection.experts.rsl_rl_adapter import RslRlEnv
-
-        self.adapter = RslRlEnv(env, unit)
-        self.alg = OnPolicyRunner(
-            self.adapter, config.to_rsl_rl(), log_dir=None, device=str(env.device)
-        ).alg
-        if self.alg.symmetry:
-            # rsl_rl evaluates the mirror loss for its log even when only augmentation is used: a
-            # seventh of the update.
-            self.alg.symmetry.compute_loss = lambda *_: torch.zeros((), device=env.device)
+    alg: Any  # rsl_rl's PPO
 
     @property
     def learning_rate(self) -> float:
@@ -89,6 +84,25 @@ class Ppo5:
     def entropy(self, value: float) -> None:
         self.alg.entropy_coef = value
 
+
+class Ppo5(_Annealed):
+    """rsl-rl-lib 5.x."""
+
+    def __init__(self, env: Go2Parkour, config: PpoConfig, unit: float) -> None:
+        from rsl_rl.runners import OnPolicyRunner
+
+        from go2_sevpo.data_collection.experts.rsl_rl_adapter import RslRlEnv
+
+        self.adapter = RslRlEnv(env, unit)
+        # The runner builds PPO from the configuration; its own loop is not used.
+        device = str(env.device)
+        runner = OnPolicyRunner(self.adapter, config.to_rsl_rl(), log_dir=None, device=device)
+        self.alg = runner.alg
+        if self.alg.symmetry:
+            # rsl_rl evaluates the mirror loss for its log even when only augmentation is used: a
+            # seventh of the update.
+            self.alg.symmetry.compute_loss = lambda *_: torch.zeros((), device=env.device)
+
     def act(self) -> torch.Tensor:
         """See :class:`Learner`."""
         self.alg.train_mode()
@@ -96,9 +110,8 @@ class Ppo5:
 
     def note(self, reward: torch.Tensor, done: torch.Tensor, time_outs: torch.Tensor) -> None:
         """See :class:`Learner`."""
-        self.alg.process_env_step(
-            self.adapter.get_observations(), reward, done, {"time_outs": time_outs}
-        )
+        obs = self.adapter.get_observations()
+        self.alg.process_env_step(obs, reward, done, {"time_outs": time_outs})
 
     def finish(self) -> None:
         """See :class:`Learner`."""
@@ -115,7 +128,7 @@ class Ppo5:
     def actor(self) -> Dict[str, torch.Tensor]:
         """See :class:`Learner`."""
         state = self.alg.save()["actor_state_dict"]
-        found = {k[4:]: v for k, v in state.items() if k.startswith("mlp.")}
+        found = {k[len("mlp.") :]: v for k, v in state.items() if k.startswith("mlp.")}
         return {**found, "std": state["distribution.log_std_param"].exp()}
 
     def state_dict(self) -> Dict[str, Any]:
@@ -127,9 +140,10 @@ class Ppo5:
         self.alg.load(state, None, strict=True)
 
 
-class Ppo2:
-    """rsl-rl-lib 2.x and rsl_rl v1.0.2: ActorCritic and PPO driven directly. v1.0.2 has no
-    symmetry: ``mirror`` does nothing.
+class Ppo2(_Annealed):
+    """rsl-rl-lib 2.x and rsl_rl v1.0.2: ActorCritic and PPO driven directly.
+
+    v1.0.2 has no symmetry: ``mirror`` does nothing.
     """
 
     def __init__(self, env: Go2Parkour, config: PpoConfig, unit: float) -> None:
@@ -137,10 +151,10 @@ class Ppo2:
         from rsl_rl.modules import ActorCritic
 
         self.env = env
-        privileged = env.privileged().shape[1]
+        num_critic_obs = env.num_obs + env.privileged().shape[1]
         net = ActorCritic(
             env.num_obs,
-            env.num_obs + privileged,
+            num_critic_obs,
             env.num_actions,
             actor_hidden_dims=list(config.hidden),
             critic_hidden_dims=list(config.hidden),
@@ -162,9 +176,8 @@ class Ppo2:
             "desired_kl": config.desired_kl,
             "device": str(env.device),
         }
-        self.mirrored = (
-            config.mirror and "symmetry_cfg" in inspect.signature(PPO.__init__).parameters
-        )
+        known = inspect.signature(PPO.__init__).parameters
+        self.mirrored = config.mirror and "symmetry_cfg" in known
         if self.mirrored:
             options["symmetry_cfg"] = {
                 "use_data_augmentation": True,
@@ -174,17 +187,16 @@ class Ppo2:
                 "data_augmentation_func": mirror_plain,
             }
         self.alg = PPO(net.to(env.device), **options)
-        sizes = [env.num_obs], [env.num_obs + privileged], [env.num_actions]
+        sizes = [env.num_obs], [num_critic_obs], [env.num_actions]
         self.alg.init_storage(env.num_envs, config.steps_per_iteration, *sizes)
 
     @property
     def _net(self) -> Any:
+        """The ActorCritic, ``actor_critic`` before 2.3 and ``policy`` since."""
         return getattr(self.alg, "actor_critic", None) or self.alg.policy
 
-    learning_rate = Ppo5.learning_rate
-    entropy = Ppo5.entropy
-
     def _critic_obs(self) -> torch.Tensor:
+        """What the critic sees, (N, 279)."""
         return torch.cat([self.env.observation, self.env.privileged()], dim=1)
 
     def act(self) -> torch.Tensor:
@@ -223,28 +235,38 @@ class Ppo2:
         self.alg.optimizer.load_state_dict(state["optimizer"])
 
 
-def mirror_plain(obs: Any, actions: Any, env: Any, is_critic: bool) -> Any:
-    """Symmetry hook of rsl-rl-lib 2.x: left-right mirrored samples appended, batch B becomes 2 B."""
-    from go2_sevpo.envs.go2.symmetry import action_mirror, observation_mirror, privileged_mirror
+def _with_mirrored(
+    rows: Optional[torch.Tensor], *parts: Callable[[], Mirror]
+) -> Optional[torch.Tensor]:
+    """Rows (B, D) and behind them their mirror images, (2 B, D); ``parts`` make up the columns."""
+    if rows is None:
+        return None
+    indices, signs, start = [], [], 0
+    for part in parts:
+        index, sign = part()
+        indices.append(index + start)  # each part counts its own columns from 0
+        signs.append(sign)
+        start += len(index)
+    index, sign = torch.cat(indices).to(rows.device), torch.cat(signs).to(rows.device)  # (D,)
+    return torch.cat([rows, rows[:, index] * sign])
 
-    def both(x: Any, *parts: Callable[[], Any]) -> Any:
-        if x is None:
-            return None
-        index, sign, start = [], [], 0
-        for part in parts:
-            i, s = part()
-            index.append(i + start)
-            sign.append(s)
-            start += len(i)
-        return torch.cat([x, x[:, torch.cat(index).to(x.device)] * torch.cat(sign).to(x.device)])
 
+def mirror_plain(
+    obs: Optional[torch.Tensor], actions: Optional[torch.Tensor], env: object, is_critic: bool
+) -> Tuple[Optional[torch.Tensor], Optional[torch.Tensor]]:
+    """Symmetry hook of rsl-rl-lib 2.x: left-right mirrored samples appended, batch B to 2 B.
+
+    ``obs`` are (B, 265), or with ``is_critic`` (B, 279); ``actions`` (B, 12); what is None stays
+    None. rsl_rl hands ``env`` over, which is not needed.
+    """
     parts = (observation_mirror, privileged_mirror) if is_critic else (observation_mirror,)
-    return both(obs, *parts), both(actions, action_mirror)
+    return _with_mirrored(obs, *parts), _with_mirrored(actions, action_mirror)
 
 
 def installed_version() -> str:
-    """Version of rsl_rl; ``1.0.2`` where it does not say (the git tag has no metadata of that
-    name).
+    """Version of rsl_rl; ``1.0.2`` where it does not say.
+
+    The git tag has no metadata of that name.
 
     Raises:
         ValueError: it is not installed.
@@ -266,8 +288,9 @@ def installed_version() -> str:
 
 
 def make_learner(env: Go2Parkour, config: PpoConfig, unit: float) -> Learner:
-    """PPO of the installed rsl_rl on ``env``; ``unit`` are environment actions per unit of PPO's
-    Gaussian.
+    """PPO of the installed rsl_rl on ``env``.
+
+    ``unit`` are environment actions per unit of PPO's Gaussian.
 
     Raises:
         ValueError: rsl_rl is missing or of a version that is not supported.

@@ -19,8 +19,9 @@ from go2_sevpo.envs.go2.symmetry import (
 
 
 class RslRlEnv(VecEnv):
-    """rsl_rl's view of the environment: observation groups ``policy`` (N, 265) and ``privileged``
-    (N, 14).
+    """rsl_rl's view of the environment.
+
+    Observation groups are ``policy`` (N, 265) and ``privileged`` (N, 14).
     """
 
     def __init__(self, env: Go2Parkour, action_unit: float) -> None:
@@ -38,31 +39,39 @@ class RslRlEnv(VecEnv):
     def step(
         self, actions: torch.Tensor
     ) -> Tuple[TensorDict, torch.Tensor, torch.Tensor, Dict[str, Any]]:
-        """Step with PPO actions (N, 12), times the action unit; only a true time limit bootstraps,
-        being stuck ends like a fall.
+        """Step with PPO actions (N, 12), times the action unit.
+
+        Returns observation groups, rewards (N,), dones (N,) and extras: ``time_outs`` (N,),
+        ``cost`` (N,) and the environment's ``info``.
         """
         _, reward, cost, terminated, truncated, info = self.env.step(actions * self.action_unit)
         self.episode_length_buf = self.env.episode_length
-        extras = {"time_outs": (truncated & ~info["stuck"]).float(), "cost": cost, "info": info}
+        # Only a true time limit bootstraps; being stuck ends like a fall.
+        time_outs = (truncated & ~info["stuck"]).float()
+        extras = {"time_outs": time_outs, "cost": cost, "info": info}
         return self.get_observations(), reward, (terminated | truncated).long(), extras
 
 
 @lru_cache(maxsize=None)
 def _mirror(make: Callable[[], Mirror], device: torch.device) -> Mirror:
+    """Index and sign on the device; copied there once, not at every minibatch."""
     index, sign = make()
     return index.to(device), sign.to(device)
 
 
 def mirror_augmentation(
-    env: Any, obs: Optional[TensorDict], actions: Optional[torch.Tensor]
+    env: object, obs: Optional[TensorDict], actions: Optional[torch.Tensor]
 ) -> Tuple[Optional[TensorDict], Optional[torch.Tensor]]:
-    """Append left-right mirrored samples (rsl_rl's symmetry hook): batch B becomes 2 B."""
+    """Append left-right mirrored samples (rsl_rl's symmetry hook): batch B becomes 2 B.
+
+    rsl_rl hands ``env`` over, which is not needed; what is None stays None.
+    """
     mirrored_obs, mirrored_actions = None, None
     if obs is not None:
         groups = {}
         for name, mirror in {"policy": observation_mirror, "privileged": privileged_mirror}.items():
             index, sign = _mirror(mirror, obs[name].device)
-            groups[name] = torch.cat([obs[name], obs[name][:, index] * sign])
+            groups[name] = torch.cat([obs[name], obs[name][:, index] * sign])  # (2 B, D)
         mirrored_obs = TensorDict(groups, batch_size=[2 * obs.batch_size[0]])
     if actions is not None:
         index, sign = _mirror(action_mirror, actions.device)

@@ -1,5 +1,6 @@
-"""Put a trained policy's provenance beside its ONNX file: ``python -m
-go2_sevpo.data_collection.experts.ship RUN NAME --evaluation ...``.
+"""Put a trained policy's provenance beside its ONNX file.
+
+``python -m go2_sevpo.data_collection.experts.ship RUN NAME --evaluation ...``.
 """
 
 from __future__ import annotations
@@ -18,20 +19,11 @@ from go2_sevpo.policies.onnx_policy import SHIPPED, OnnxPolicy
 from go2_sevpo.runs.files import write_atomically
 
 _KEPT = (
-    "course",
-    "difficulty",
-    "seed",
-    "episodes",
-    "success_rate",
-    "success_interval",
-    "fall_rate",
-    "fall_interval",
-    "timeout_rate",
-    "return_mean",
-    "cost_mean",
-    "cost_max",
-    "steps_mean",
+    *("course", "difficulty", "seed", "episodes"),
+    *("success_rate", "success_interval", "fall_rate", "fall_interval", "timeout_rate"),
+    *("return_mean", "cost_mean", "cost_max", "steps_mean"),
 )
+"""What of go2-play's report goes beside the policy."""
 
 
 @dataclass
@@ -51,6 +43,7 @@ class Args:
 
 
 def _commit() -> str:
+    """Commit of the working directory."""
     done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
 
@@ -65,10 +58,9 @@ def provenance(args: Args) -> Dict[str, Any]:
     evaluations = []
     for path in args.evaluation:
         report = json.loads(path.read_text(encoding="utf-8"))
-        if report["policy"]["sha256"] != policy.identity["sha256"]:
-            raise ValueError(
-                f"{path} is of policy {report['policy']['sha256'][:12]}, expected {policy.identity['sha256'][:12]}"
-            )
+        found, expected = report["policy"]["sha256"], policy.identity["sha256"]
+        if found != expected:
+            raise ValueError(f"{path} is of policy {found[:12]}, expected {expected[:12]}")
         evaluations.append({k: report[k] for k in _KEPT})
     return {
         "policy": policy.identity,
@@ -87,15 +79,14 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"ship: {error}")
     write_atomically(SHIPPED / f"{args.name}.json", text)
-    curve = next(
-        p for p in (args.run / "progress.csv", args.run / "policy.csv") if p.is_file()
-    )  # PPO; offline training
+    # What PPO's and what offline training's runs have.
+    curves = (args.run / "progress.csv", args.run / "policy.csv")
+    curve = next(p for p in curves if p.is_file())
     with open(curve, encoding="utf-8") as handle:
         rows = list(csv.reader(handle))
     kept = [rows[0], *rows[args.every :: args.every]]
-    write_atomically(
-        SHIPPED / f"{args.name}_curve.csv", "\n".join(",".join(r) for r in kept) + "\n"
-    )
+    lines = [",".join(row) for row in kept]
+    write_atomically(SHIPPED / f"{args.name}_curve.csv", "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

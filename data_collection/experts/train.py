@@ -8,9 +8,8 @@ prepare()  # Isaac Gym, if it is asked for, must be imported before torch
 
 import os
 
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "PASSIVE"
-)  # spinning torch threads starve the physics threads
+# Spinning torch threads starve the physics threads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import json
 import signal
@@ -19,7 +18,8 @@ import time
 from collections import deque
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from types import FrameType
+from typing import Any, Deque, Dict, List, Optional
 
 import torch
 import tyro
@@ -36,26 +36,26 @@ from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.progress import Progress
 
 CHECKPOINT_KIND = "ppo"
+RECENT = 400
+"""Episodes that the success in the log is counted over."""
 ACTION_UNIT = 0.25
 """Environment actions per unit of PPO's Gaussian: 0.3 rad, the field's usual action scale."""
 
 
 def policy_of(actor: Dict[str, torch.Tensor]) -> GaussianPolicy:
-    """The deployable policy from an actor as
-    :meth:`go2_sevpo.data_collection.experts.ppo.Learner.actor` gives it.
-    """
+    """The deployable policy from what :meth:`experts.ppo.Learner.actor` returns."""
     weights = {k: v for k, v in actor.items() if k != "std"}
-    layers = [v for k, v in weights.items() if k.endswith("weight")]
-    policy = GaussianPolicy(
-        [layers[0].shape[1], *(w.shape[0] for w in layers)], actor["std"], ACTION_UNIT
-    )
+    layers = [v for k, v in weights.items() if k.endswith("weight")]  # each (out, in)
+    sizes = [layers[0].shape[1], *(w.shape[0] for w in layers)]
+    policy = GaussianPolicy(sizes, actor["std"], ACTION_UNIT)
     policy.mlp.load_state_dict(weights)
     return policy
 
 
 def write_policy(out: Path) -> None:
-    """Write ``policy_last.safetensors``, which go2-export reads, from the run's checkpoint and
-    configuration.
+    """Write ``policy_last.safetensors``, which go2-export reads, in the run's folder ``out``.
+
+    It is made from the run's checkpoint and configuration.
     """
     state = load_checkpoint(out / "checkpoint.safetensors", CHECKPOINT_KIND)
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
@@ -66,7 +66,7 @@ def write_policy(out: Path) -> None:
         "steps": state["steps"],
         "config": {"env": config["env"], "ppo": config["ppo"]},
     }
-    observations = state["env"]["buffers"]["observation"][:256]
+    observations = state["env"]["buffers"]["observation"][:256]  # (K, 265), for the parity proof
     save_policy(out / "policy_last.safetensors", policy_of(state["actor"]), observations, info)
 
 
@@ -80,7 +80,8 @@ class Trainer:
         self.env.reset()
         self.learner = make_learner(self.env, config.ppo, ACTION_UNIT)
         self.iteration, self.steps, self.seconds = 0, 0, 0.0
-        self.finished: deque = deque(maxlen=400)
+        # Kind, success, fall of the latest episodes.
+        self.finished: Deque[List[int]] = deque(maxlen=RECENT)
 
     def save(self) -> None:
         """Write ``checkpoint.safetensors``: networks, optimiser, environment, random states."""
@@ -110,15 +111,14 @@ class Trainer:
         found, present = state.get("rsl_rl", "5"), installed_version()
         if found.split(".")[0] != present.split(".")[0]:
             raise ValueError(
-                f"{self.out} was begun with rsl_rl {found}, installed is {present}: their states do not fit"
+                f"{self.out} was begun with rsl_rl {found}, installed is {present}: "
+                "their states do not fit"
             )
         self.learner.load_state_dict(state["algorithm"])
+        # rsl_rl keeps the adapted rate beside the optimiser, in an attribute of its own.
         self.learner.learning_rate = state["learning_rate"]
-        self.iteration, self.steps, self.seconds = (
-            state["iteration"],
-            state["steps"],
-            state["seconds"],
-        )
+        self.iteration, self.steps = state["iteration"], state["steps"]
+        self.seconds = state["seconds"]
         self.finished.extend(state["finished"])
         self.env.load_state_dict(state["env"])
         torch.set_rng_state(state["torch_rng"])
@@ -130,67 +130,73 @@ class Trainer:
 
     def _anneal(self) -> float:
         """Set entropy weight for this iteration and return the learning rate's cap."""
-        p, share = self.config.ppo, min(self.iteration / max(self.config.ppo.iterations, 1), 1.0)
-        self.learner.entropy = p.entropy[0] + share * (p.entropy[1] - p.entropy[0])
-        return p.max_learning_rate[0] * (p.max_learning_rate[1] / p.max_learning_rate[0]) ** share
+        ppo = self.config.ppo
+        share = min(self.iteration / max(ppo.iterations, 1), 1.0)
+        first, last = ppo.entropy
+        self.learner.entropy = first + share * (last - first)
+        first, last = ppo.max_learning_rate
+        return first * (last / first) ** share  # geometric
 
     def iterate(self) -> Dict[str, float]:
         """One rollout and one update; returns what to log."""
         cap = self._anneal()
+        # PPO adapts the rate to the divergence of its updates, below the cap.
         self.learner.learning_rate = min(self.learner.learning_rate, cap)
         start = time.perf_counter()
-        rewards, costs = 0.0, 0.0
-        terms: Dict[str, float] = {}
-        with torch.no_grad():
-            for _ in range(self.config.ppo.steps_per_iteration):
-                _, reward, cost, terminated, truncated, info = self.env.step(
-                    self.learner.act() * ACTION_UNIT
-                )
-                done = terminated | truncated
-                # Only a true time limit bootstraps; being stuck ends like a fall.
-                self.learner.note(reward, done.long(), (truncated & ~info["stuck"]).float())
-                rewards, costs = rewards + float(reward.mean()), costs + float(cost.mean())
-                self._note_finished(done, info)
-            for name, value in info["reward_terms"].items():
-                terms[f"reward/{name}"] = float(value.mean())
-            self.learner.finish()
+        measured = self._rollout()
         middle = time.perf_counter()
         losses = self.learner.update()
         end = time.perf_counter()
+        steps = self.env.num_envs * self.config.ppo.steps_per_iteration
         self.iteration += 1
-        self.steps += self.env.num_envs * self.config.ppo.steps_per_iteration
+        self.steps += steps
         self.seconds += end - start
         row = {
             "iteration": self.iteration,
             "steps": self.steps,
             "seconds": self.seconds,
-            "rate": self.env.num_envs * self.config.ppo.steps_per_iteration / (end - start),
+            "rate": steps / (end - start),
             "learn_share": (end - middle) / (end - start),
-            "reward": rewards,
-            "cost": costs,
+            "reward": measured.pop("reward"),
+            "cost": measured.pop("cost"),
             "learning_rate": self.learner.learning_rate,
             "std": self.learner.std(),
         }
         row.update({f"loss/{k}": v for k, v in losses.items()})
-        row.update(terms)
+        row.update(measured)
         row.update(self._progress())
         return row
 
+    def _rollout(self) -> Dict[str, float]:
+        """Steps for one update; sums of mean reward and cost, and the last step's reward terms."""
+        rewards, costs = 0.0, 0.0
+        with torch.no_grad():
+            for _ in range(self.config.ppo.steps_per_iteration):
+                action = self.learner.act() * ACTION_UNIT  # (N, 12)
+                _, reward, cost, terminated, truncated, info = self.env.step(action)
+                done = terminated | truncated
+                # Only a true time limit bootstraps; being stuck ends like a fall.
+                self.learner.note(reward, done.long(), (truncated & ~info["stuck"]).float())
+                rewards, costs = rewards + float(reward.mean()), costs + float(cost.mean())
+                self._note_finished(done, info)
+            self.learner.finish()
+        terms = {f"reward/{k}": float(v.mean()) for k, v in info["reward_terms"].items()}
+        return {"reward": rewards, "cost": costs, **terms}
+
     def _note_finished(self, done: torch.Tensor, info: Dict[str, Any]) -> None:
-        ids = done.nonzero()[:, 0]
         # The environment has reset these worlds; kind and outcome of the ended episode are in info.
-        for i in ids.tolist():
-            self.finished.append(
-                [int(info["kind"][i]), bool(info["success"][i]), bool(info["fall"][i])]
-            )
+        for i in done.nonzero()[:, 0].tolist():
+            success, fall = bool(info["success"][i]), bool(info["fall"][i])
+            self.finished.append([int(info["kind"][i]), success, fall])
 
     def _progress(self) -> Dict[str, float]:
-        out: Dict[str, float] = {}
+        """Success of the latest episodes and mean level, by kind of course."""
+        found: Dict[str, float] = {}
         for k, kind in enumerate(self.config.env.courses):
-            mine = [x for x in self.finished if x[0] == k]
-            out[f"success/{kind}"] = sum(x[1] for x in mine) / max(len(mine), 1)
-            out[f"level/{kind}"] = float(self.env.levels[:, k].float().mean())
-        return out
+            mine = [success for number, success, _ in self.finished if number == k]
+            found[f"success/{kind}"] = sum(mine) / max(len(mine), 1)
+            found[f"level/{kind}"] = float(self.env.levels[:, k].float().mean())
+        return found
 
 
 class RunLog:
@@ -226,8 +232,9 @@ class Args:
     threads: int = 0
     """Physics and torch threads; 0 means all cores."""
     agent: str = "ppo"
-    """``ppo`` trains; ``zero`` and ``random`` only step the environment for a moment and print what
-    happens.
+    """``ppo`` trains; ``zero`` and ``random`` only try the environment.
+
+    They step it for a moment and print what happens.
     """
     resume: bool = False
     """Go on from the checkpoint in ``out``, bit for bit."""
@@ -241,34 +248,45 @@ def try_environment(config: ExpertConfig, agent: str, seed: int, steps: int = 50
     env.reset()
     generator = torch.Generator().manual_seed(seed)
     falls = successes = 0
-    cost = reward_sum = 0.0
+    costs = rewards = 0.0
     start = time.perf_counter()
     for _ in range(steps):
         action = torch.zeros(env.num_envs, env.num_actions, device=env.device)
         if agent == "random":
+            # Uniform in [-0.5, 0.5): half of the range.
             action = ((torch.rand(action.shape, generator=generator) * 2 - 1) * 0.5).to(env.device)
-        _, reward, c, _, _, info = env.step(action)
+        _, reward, cost, _, _, info = env.step(action)
         falls, successes = falls + int(info["fall"].sum()), successes + int(info["success"].sum())
-        cost, reward_sum = cost + float(c.mean()), reward_sum + float(reward.mean())
+        costs, rewards = costs + float(cost.mean()), rewards + float(reward.mean())
     rate = steps * env.num_envs / (time.perf_counter() - start)
     print(
-        f"{agent} agent: {steps} steps in {env.num_envs} worlds, {falls} falls, {successes} successes, "
-        f"mean reward {reward_sum / steps:.4f}, mean cost {cost / steps:.4f}, {rate:.0f} control steps/s"
+        f"{agent} agent: {steps} steps in {env.num_envs} worlds, "
+        f"{falls} falls, {successes} successes, mean reward {rewards / steps:.4f}, "
+        f"mean cost {costs / steps:.4f}, {rate:.0f} control steps/s"
     )
 
 
-def run(args: Args) -> int:
-    """Run the command; returns the exit status."""
+def _config(args: Args) -> ExpertConfig:
+    """The preset with what the command line overrides."""
     path = CONFIG_DIR / f"{args.preset}.yaml"
     config = load_config(path if path.is_file() else Path(args.preset))
     if args.iterations:
         config = replace(config, ppo=replace(config.ppo, iterations=args.iterations))
-    chosen = {"num_envs": args.num_envs, "simulator": args.simulator}
-    env = replace(config.env, threads=args.threads, **{k: v for k, v in chosen.items() if v})
-    config = replace(config, env=env)
+    options: Dict[str, Any] = {"num_envs": args.num_envs, "simulator": args.simulator}
+    chosen = {k: v for k, v in options.items() if v}
+    return replace(config, env=replace(config.env, threads=args.threads, **chosen))
+
+
+def run(args: Args) -> int:
+    """Run the command; returns the exit status.
+
+    Raises:
+        ValueError: a configuration, an agent or a run folder that does not fit.
+    """
+    config = _config(args)
     threads = args.threads or os.cpu_count() or 1
     if config.env.simulator == "mujoco":
-        use_cpu(threads)
+        use_cpu(threads)  # physics and PPO share the cores
     else:
         torch.set_num_threads(threads)
     if args.agent in ("zero", "random"):
@@ -284,16 +302,30 @@ def run(args: Args) -> int:
         if args.resume:
             trainer.load()
             forget_after(args.out / "progress.csv", "iteration", trainer.iteration)
-        write_atomically(
-            args.out / "config.json", json.dumps({"seed": args.seed, **asdict(config)}, indent=1)
-        )
+        record = {"seed": args.seed, **asdict(config)}
+        write_atomically(args.out / "config.json", json.dumps(record, indent=1))
         return _loop(trainer, RunLog(args.out), args.save_every)
 
 
+def _line(row: Dict[str, float], total: int, progress: Progress) -> str:
+    """One line about an iteration."""
+    shown = "  ".join(f"{k} {v:.2f}" for k, v in row.items() if k.startswith(("success", "level")))
+    return (
+        f"iteration {row['iteration']}/{total}  {row['steps'] / 1e6:.2f}M steps  "
+        f"{row['rate']:.0f}/s  reward {row['reward']:.3f}  std {row['std']:.2f}  {shown}  "
+        f"{progress.text()}"
+    )
+
+
 def _loop(trainer: Trainer, log: RunLog, save_every: int) -> int:
+    """Iterate, log and save until the end or a signal; returns the exit status."""
     stop: List[int] = []
+
+    def note(number: int, frame: Optional[FrameType]) -> None:
+        stop.append(number)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda n, _: stop.append(n))
+        signal.signal(number, note)
     total = trainer.config.ppo.iterations
     progress = Progress(total, trainer.iteration)
     while trainer.iteration < total and not stop:
@@ -301,22 +333,13 @@ def _loop(trainer: Trainer, log: RunLog, save_every: int) -> int:
         log.write(row)
         if trainer.iteration % 10 == 0 or trainer.iteration == total:
             progress.done = trainer.iteration
-            shown = "  ".join(
-                f"{k} {v:.2f}" for k, v in row.items() if k.startswith(("success", "level"))
-            )
-            print(
-                f"iteration {trainer.iteration}/{total}  {row['steps'] / 1e6:.2f}M steps  {row['rate']:.0f}/s  "
-                f"reward {row['reward']:.3f}  std {row['std']:.2f}  {shown}  {progress.text()}",
-                flush=True,
-            )
+            print(_line(row, total, progress), flush=True)
         if trainer.iteration % save_every == 0:
             trainer.save()
     trainer.save()
     if stop:
-        print(
-            f"stopped at iteration {trainer.iteration}; the same command with --resume goes on",
-            flush=True,
-        )
+        hint = "the same command with --resume goes on"
+        print(f"stopped at iteration {trainer.iteration}; {hint}", flush=True)
         return 130
     return 0
 

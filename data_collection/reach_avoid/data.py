@@ -1,10 +1,10 @@
-"""Mixed reach-avoid datasets of a given safe-to-unsafe ratio (``python -m
-go2_sevpo.data_collection.reach_avoid.data``).
+"""Mixed reach-avoid datasets of a given safe-to-unsafe ratio.
 
-What a ratio counts: transitions. The safe part is made of whole expert episodes without a single
-hazard step that stay on the map, from feasible starts; it is the same at every ratio. The unsafe
-part is made of whole episodes of uniformly random actions, from starts anywhere on the map, kept if
-they spend at least one step in the hazard; a lower ratio adds more of them.
+``python -m go2_sevpo.data_collection.reach_avoid.data`` makes one. What a ratio counts:
+transitions. The safe part is made of whole expert episodes without a single hazard step that stay
+on the map, from feasible starts; it is the same at every ratio. The unsafe part is made of whole
+episodes of uniformly random actions, from starts anywhere on the map, kept if they spend at least
+one step in the hazard; a lower ratio adds more of them.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ from go2_sevpo.envs.seeds import REACH_AVOID_DATA
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 
 WORLDS = 500
+"""Episodes simulated at once."""
+Episode = Dict[str, np.ndarray]
+"""Columns of one episode, T rows each."""
+SAFE = "whole expert episodes without a hazard step that stay on the map, from feasible starts"
+UNSAFE = "whole episodes of uniform random actions from anywhere, with at least one hazard step"
 
 
 @dataclass
@@ -49,34 +54,26 @@ class Args:
     seed: int = 0
 
 
-def roll_out(
-    starts: torch.Tensor, act: Callable[[torch.Tensor], torch.Tensor]
-) -> List[Dict[str, np.ndarray]]:
-    """One episode from each start; the columns of each."""
+def roll_out(starts: torch.Tensor, act: Callable[[torch.Tensor], torch.Tensor]) -> List[Episode]:
+    """One episode from each of ``starts`` (B, 4); the columns of each.
+
+    ``act`` maps observations (B, 5) to actions (B, 2). Beside the dataset's columns there are
+    ``success`` and ``left`` (the map).
+    """
     env = task.ReachAvoid(len(starts), auto_reset=False)
     obs, rows = env.reset(starts), []
     for _ in range(task.MAX_STEPS):
         action = act(obs).clamp(-1.0, 1.0)
         nxt, reward, cost, terminated, truncated, info = env.step(action)
-        flags = (info["success"], info["left"])
-        rows.append(
-            [
-                obs,
-                nxt,
-                action,
-                reward,
-                cost,
-                terminated.float(),
-                truncated.float(),
-                *(f.float() for f in flags),
-            ]
-        )
+        flags = (terminated, truncated, info["success"], info["left"])
+        rows.append([obs, nxt, action, reward, cost, *(f.float() for f in flags)])
         obs = nxt
-    columns = [torch.stack(c, 1).numpy() for c in zip(*rows)]
-    ended = (columns[5] + columns[6]) > 0
-    lengths = np.where(ended.any(1), ended.argmax(1) + 1, task.MAX_STEPS)
-    names = (*shards.KEYS[:2], *shards.KEYS[2:], "success", "left")
-    return [{k: c[i, :n] for k, c in zip(names, columns)} for i, n in enumerate(lengths)]
+    names = (*shards.KEYS, "success", "left")
+    columns = {k: torch.stack(c, 1).numpy() for k, c in zip(names, zip(*rows))}  # (B, 300, ...)
+    # Worlds that have ended go on being simulated; what follows is cut off.
+    ended = (columns["terminals"] + columns["timeouts"]) > 0
+    lengths = np.where(ended.any(1), ended.argmax(1) + 1, task.MAX_STEPS)  # (B,)
+    return [{k: c[i, :n] for k, c in columns.items()} for i, n in enumerate(lengths)]
 
 
 def collect_until(
@@ -84,11 +81,13 @@ def collect_until(
     starts: Callable[[], torch.Tensor],
     act: Callable[[torch.Tensor], torch.Tensor],
     keep: Callable[[float, bool], bool],
-) -> List[Dict[str, np.ndarray]]:
-    """Whole episodes that ``keep`` accepts by their cost and whether they left the map, until they
-    have ``rows`` transitions.
+) -> List[Episode]:
+    """Whole episodes that have at least ``rows`` transitions together.
+
+    ``starts`` draws states (B, 4), ``act`` is :func:`roll_out`'s, and ``keep`` says by an episode's
+    cost and whether it left the map if it is taken.
     """
-    found: List[Dict[str, np.ndarray]] = []
+    found: List[Episode] = []
     count = 0
     while count < rows:
         for episode in roll_out(starts(), act):
@@ -100,7 +99,7 @@ def collect_until(
     return found
 
 
-def to_episodes(found: List[Dict[str, np.ndarray]]) -> Episodes:
+def to_episodes(found: List[Episode]) -> Episodes:
     """Join episodes; ``fall`` marks leaving the map."""
     columns = {k: np.concatenate([e[k] for e in found]).astype(np.float32) for k in shards.KEYS}
     table = {
@@ -111,6 +110,42 @@ def to_episodes(found: List[Dict[str, np.ndarray]]) -> Episodes:
         "fall": np.array([e["left"][-1] for e in found]),
     }
     return Episodes(columns, table)
+
+
+def _parts(args: Args) -> Dict[str, List[Episode]]:
+    """The episodes of the safe and of the unsafe part."""
+    torch.set_num_threads(1)
+    expert = OnnxPolicy(find_policy(args.expert))
+    truth = load_truth(args.truth)
+    draw = torch.Generator().manual_seed(REACH_AVOID_DATA.number(args.seed))
+    # Safe episodes take some tens of steps: enough starts that few are drawn twice.
+    pool_seed = REACH_AVOID_DATA.number(args.seed, 1)
+    pool = feasible_starts(truth, math.ceil(args.safe / 10), pool_seed)
+
+    def expert_action(obs: torch.Tensor) -> torch.Tensor:
+        noise = args.noise * torch.randn(expert.noise_shape(len(obs)), generator=draw)
+        return torch.from_numpy(expert.act(obs.numpy(), noise.numpy())[0])
+
+    def feasible() -> torch.Tensor:
+        return pool[torch.randint(len(pool), (WORLDS,), generator=draw)]
+
+    def anywhere() -> torch.Tensor:
+        return task.random_states(WORLDS, draw)
+
+    def random_action(obs: torch.Tensor) -> torch.Tensor:
+        return 2.0 * torch.rand(len(obs), task.NUM_ACTIONS, generator=draw) - 1.0
+
+    def is_safe(cost: float, left: bool) -> bool:
+        return cost == 0 and not left
+
+    def is_unsafe(cost: float, left: bool) -> bool:
+        return cost > 0
+
+    wanted = round(args.safe / args.ratio)
+    return {
+        "safe": collect_until(args.safe, feasible, expert_action, is_safe),
+        "unsafe": collect_until(wanted, anywhere, random_action, is_unsafe),
+    }
 
 
 def collect(args: Args) -> Dict[str, Any]:
@@ -128,8 +163,8 @@ def collect(args: Args) -> Dict[str, Any]:
         "expert": args.expert,
         "noise": args.noise,
         "seed": args.seed,
-        "safe": "whole expert episodes without a hazard step that stay on the map, from feasible starts",
-        "unsafe": "whole episodes of uniform random actions from anywhere, with at least one hazard step",
+        "safe": SAFE,
+        "unsafe": UNSAFE,
     }
     if (args.out / shards.MANIFEST).is_file():
         manifest = shards.read_manifest(args.out)
@@ -138,34 +173,7 @@ def collect(args: Args) -> Dict[str, Any]:
                 f"{args.out} holds a dataset of another construction; use another --out"
             )
         return manifest
-    torch.set_num_threads(1)
-    expert = OnnxPolicy(find_policy(args.expert))
-    truth = load_truth(args.truth)
-    draw = torch.Generator().manual_seed(REACH_AVOID_DATA.number(args.seed))
-    starts = REACH_AVOID_DATA.number(args.seed, 1)
-    pool = feasible_starts(truth, math.ceil(args.safe / 10), starts)
-
-    def expert_action(obs: torch.Tensor) -> torch.Tensor:
-        noise = args.noise * torch.randn(expert.noise_shape(len(obs)), generator=draw)
-        return torch.from_numpy(expert.act(obs.numpy(), noise.numpy())[0])
-
-    def feasible() -> torch.Tensor:
-        return pool[torch.randint(len(pool), (WORLDS,), generator=draw)]
-
-    def anywhere() -> torch.Tensor:
-        return task.random_states(WORLDS, draw)
-
-    def random_action(obs: torch.Tensor) -> torch.Tensor:
-        return 2.0 * torch.rand(len(obs), task.NUM_ACTIONS, generator=draw) - 1.0
-
-    parts = {
-        "safe": collect_until(
-            args.safe, feasible, expert_action, lambda cost, left: cost == 0 and not left
-        ),
-        "unsafe": collect_until(
-            round(args.safe / args.ratio), anywhere, random_action, lambda cost, left: cost > 0
-        ),
-    }
+    parts = _parts(args)
     args.out.mkdir(parents=True, exist_ok=True)
     entries = [
         shards.write_shard(args.out / f"{name}.hdf5", to_episodes(found), {"part": name})

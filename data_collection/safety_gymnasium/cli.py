@@ -7,8 +7,9 @@ import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from pathlib import Path
-from typing import Any, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Optional, Tuple, Type, Union
 
 import tyro
 
@@ -50,8 +51,9 @@ class Validate:
 
 @dataclass
 class Mix:
-    """Write a mix of safe and unsafe trajectories as one file that DSRL's, OSRL's and our loaders
-    read.
+    """Write a mix of safe and unsafe trajectories as one file.
+
+    DSRL's, OSRL's and our loaders read it.
     """
 
     task: tyro.conf.Positional[str]
@@ -68,8 +70,9 @@ class Mix:
 
 @dataclass
 class Generate:
-    """Make data in DSRL's layout with scripted and searched behaviour, where DSRL's own are not at
-    hand. Not comparable with DSRL's.
+    """Make data in DSRL's layout with scripted and searched behaviour.
+
+    For where DSRL's own are not at hand; not comparable with them.
     """
 
     task: tyro.conf.Positional[str]
@@ -111,12 +114,11 @@ def download(task: Task, folder: Path, host: str, sha256: Optional[str] = None) 
         return shards.sha256(out)
     folder.mkdir(parents=True, exist_ok=True)
     have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(
-        f"{host}/{task.file_name}", headers={"Range": f"bytes={have}-"} if have else {}
-    )
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    request = urllib.request.Request(f"{host}/{task.file_name}", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
-            if answer.status != 206:
+            if answer.status != 206:  # 206: the part that was asked for
                 have = 0  # the host sends the whole file
             _receive(answer, part, have, have + int(answer.headers.get("Content-Length") or 0))
     except urllib.error.HTTPError as error:
@@ -136,7 +138,12 @@ def download(task: Task, folder: Path, host: str, sha256: Optional[str] = None) 
     return found
 
 
-def _receive(answer: Any, part: Path, have: int, total: int) -> None:
+def _receive(answer: HTTPResponse, part: Path, have: int, total: int) -> None:
+    """Append what arrives to ``part``, which has ``have`` of ``total`` bytes; 0: not known.
+
+    Raises:
+        OSError: the connection ended early.
+    """
     progress, shown = Progress(total, have), 0.0
     with open(part, "ab" if have else "wb") as handle:
         while True:
@@ -157,6 +164,7 @@ def _receive(answer: Any, part: Path, have: int, total: int) -> None:
 
 
 def _listing() -> str:
+    """The tasks, one per line, and where their files are."""
     lines = [f"{'task':20s} {'observation':>11s} {'action':>6s} {'trajectories':>12s}  file"]
     for task in TASKS.values():
         try:
@@ -164,12 +172,14 @@ def _listing() -> str:
         except DatasetError:
             where = f"{task.file_name} (not here)"
         lines.append(
-            f"{task.name:20s} {task.num_obs:11d} {task.num_actions:6d} {task.trajectories:12d}  {where}"
+            f"{task.name:20s} {task.num_obs:11d} {task.num_actions:6d} "
+            f"{task.trajectories:12d}  {where}"
         )
     return "\n".join(lines)
 
 
 def _make(task: Task, command: Union[Generate, Collect]) -> str:
+    """Carry out ``generate`` or ``collect``; returns what the file holds."""
     from go2_sevpo.data_collection.safety_gymnasium import generate as safety_data
 
     out = command.out or Path("data") / safety_data.file_name(task, command.episodes)
@@ -179,25 +189,52 @@ def _make(task: Task, command: Union[Generate, Collect]) -> str:
     def say(text: str) -> None:
         print(text, flush=True)
 
+    episodes, seed, processes = command.episodes, command.seed, command.processes
     if isinstance(command, Collect):
+        policy, candidates = command.policy, command.candidates
         made = safety_data.collect(
-            task,
-            command.policy,
-            command.episodes,
-            command.seed,
-            out,
-            command.processes,
-            command.candidates,
-            say,
+            task, policy, episodes, seed, out, processes, candidates=candidates, say=say
         )
     else:
-        made = safety_data.generate(
-            task, command.episodes, command.seed, out, command.processes, say
-        )
+        made = safety_data.generate(task, episodes, seed, out, processes, say=say)
     return (
-        f"{out}: {made['transitions']} transitions, {made['safe_episodes']} of {made['episodes']} episodes cost at most 10, "
-        f"return {made['return_mean']:.1f} (greatest {made['return_max']:.1f}), cost {made['cost_mean']:.1f} (greatest {made['cost_max']:.0f})"
+        f"{out}: {made['transitions']} transitions, "
+        f"{made['safe_episodes']} of {made['episodes']} episodes cost at most 10, "
+        f"return {made['return_mean']:.1f} (greatest {made['return_max']:.1f}), "
+        f"cost {made['cost_mean']:.1f} (greatest {made['cost_max']:.0f})"
     )
+
+
+def _mix(task: Task, path: Path, command: Mix) -> str:
+    """Write the mix that is asked for; returns what it is made of.
+
+    Raises:
+        DatasetError: a ratio that is none, or a file that has no such mix.
+    """
+    safe, unsafe = command.ratio
+    if safe <= 0 or unsafe <= 0:
+        raise DatasetError(f"ratio is {safe:g} to {unsafe:g}, expected two positive numbers")
+    data, samples = read_dsrl(path), command.safe_samples or task.safe_samples
+    mix = draw_mix(data, command.limit, safe / unsafe, samples, command.seed)
+    info = {
+        "task": task.name,
+        "source": path.name,
+        "source_sha256": shards.sha256(path),
+        "ratio": [safe, unsafe],
+        "limit": command.limit,
+        "safe_samples": samples,
+        "seed": command.seed,
+    }
+    made = write_mix(data, mix, command.out, info)
+
+    def line(name: str, part: Dict[str, Any]) -> str:
+        return (
+            f"{name}: {part['trajectories']} trajectories "
+            f"({part['different']} different of {part['available']}), "
+            f"{part['transitions']} transitions"
+        )
+
+    return "\n".join(line(name, made[name]) for name in ("safe", "unsafe"))
 
 
 def run(command: Command) -> str:
@@ -218,44 +255,17 @@ def run(command: Command) -> str:
     path = files.find_file(task, command.path)
     if isinstance(command, Validate):
         found = files.validate(path, task)
-        shown = ", ".join(
-            f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items()
-        )
-        return f"{path}: valid; {shown}"
-    safe, unsafe = command.ratio
-    if safe <= 0 or unsafe <= 0:
-        raise DatasetError(f"ratio is {safe:g} to {unsafe:g}, expected two positive numbers")
-    data, samples = read_dsrl(path), command.safe_samples or task.safe_samples
-    mix = draw_mix(data, command.limit, safe / unsafe, samples, command.seed)
-    info = {
-        "task": task.name,
-        "source": path.name,
-        "source_sha256": shards.sha256(path),
-        "ratio": [safe, unsafe],
-        "limit": command.limit,
-        "safe_samples": samples,
-        "seed": command.seed,
-    }
-    made = write_mix(data, mix, command.out, info)
-    return "\n".join(
-        f"{name}: {made[name]['trajectories']} trajectories ({made[name]['different']} different of {made[name]['available']}), "
-        f"{made[name]['transitions']} transitions"
-        for name in ("safe", "unsafe")
-    )
+        shown = (f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items())
+        return f"{path}: valid; {', '.join(shown)}"
+    return _mix(task, path, command)
 
 
 def main() -> None:
     """Entry point of ``go2-dsrl``."""
-    command = tyro.extras.subcommand_cli_from_dict(
-        {
-            "tasks": Tasks,
-            "download": Download,
-            "validate": Validate,
-            "mix": Mix,
-            "generate": Generate,
-            "collect": Collect,
-        }
-    )
+    kinds: Tuple[Type[Command], ...]
+    kinds = (Tasks, Download, Validate, Mix, Generate, Collect)
+    commands: Dict[str, Callable[..., Command]] = {k.__name__.lower(): k for k in kinds}
+    command = tyro.extras.subcommand_cli_from_dict(commands)
     try:
         print(run(command))
     except KeyboardInterrupt:

@@ -1,10 +1,8 @@
 """Generated data for Safety-Gymnasium tasks, in DSRL's layout (``go2-dsrl generate``).
 
-Not DSRL's data, and named so.
-
-Careful and careless behaviour in the same states: scripted drivers of many margins on the
-navigation tasks, linear policies from two random searches (with and without a penalty on cost) on
-the velocity tasks, all with action noise.
+Not DSRL's data, and named so. Careful and careless behaviour in the same states: scripted drivers
+of many margins on the navigation tasks, linear policies from two random searches (with and without
+a penalty on cost) on the velocity tasks, all with action noise.
 """
 
 from __future__ import annotations
@@ -12,8 +10,9 @@ from __future__ import annotations
 import functools
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple, Union
 
 import h5py
 import numpy as np
@@ -34,6 +33,9 @@ from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.runs.files import atomic_path, write_atomically
 from go2_sevpo.runs.progress import Progress
 
+if TYPE_CHECKING:
+    from go2_sevpo.envs.safety_gymnasium.environment import SafetyEnv
+
 DRIVEN = ("CarGoal1", "CarGoal2")
 SEARCHED = ("HalfCheetahVelocity", "SwimmerVelocity")
 SEARCHES = ((0.0, 80), (1.0, 50))
@@ -49,13 +51,12 @@ def _search(work: Tuple[str, int, float, int]) -> List[Linear]:
 
     name, seed, penalty, iterations = work
     env = make(name)
-    size = env.observation_space.shape[0], env.action_space.shape[0]
-    return random_search(
-        env, *size, iterations, seed, penalty, say=lambda t: print(t, flush=True), keep=10
-    )[2:]
+    size = env.task.num_obs, env.task.num_actions
+    say = functools.partial(print, flush=True)
+    return random_search(env, *size, iterations, seed, penalty, say=say, keep=10)[2:]
 
 
-def behaviours(task: Task, seed: int, processes: int) -> Callable[[np.random.Generator], Any]:
+def behaviours(task: Task, seed: int, processes: int) -> Draw:
     """What draws the controller of an episode.
 
     Raises:
@@ -69,7 +70,8 @@ def behaviours(task: Task, seed: int, processes: int) -> Callable[[np.random.Gen
             f"no behaviour to generate data for {task.name} with, expected one of {known}"
         )
     work = [(task.name, seed, penalty, iterations) for penalty, iterations in SEARCHES]
-    with multiprocessing.get_context("spawn").Pool(min(max(processes, 1), len(work))) as pool:
+    workers = min(max(processes, 1), len(work))
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
         return _Snapshots([policy for found in pool.map(_search, work) for policy in found])
 
 
@@ -80,8 +82,8 @@ class _Snapshots:
         self.policies = policies
 
     def __call__(self, rng: np.random.Generator) -> Linear:
-        p = self.policies[int(rng.integers(len(self.policies)))]
-        return Linear(p.weights, p.mean, p.std, float(rng.uniform(0.0, 0.2)))
+        policy = self.policies[int(rng.integers(len(self.policies)))]
+        return replace(policy, noise=float(rng.uniform(0.0, 0.2)))
 
 
 class PolicyActor:
@@ -95,7 +97,8 @@ class PolicyActor:
         """Action (A,) for one observation (S,)."""
         noise = (self.noise_scale * rng.normal(size=self.policy.noise_shape(1))).astype(np.float32)
         spent = np.array([self.spent], dtype=np.float32)
-        action: np.ndarray = self.policy.act(np.asarray(obs, np.float32)[None], noise, spent)[0][0]
+        rows = np.asarray(obs, np.float32)[None]  # (1, S)
+        action: np.ndarray = self.policy.act(rows, noise, spent)[0][0]
         return action
 
     def spend(self, cost: float) -> None:
@@ -118,11 +121,16 @@ class PolicyDraw:
 
 
 _POLICIES: Dict[str, OnnxPolicy] = {}
+"""Loaded in this process, by path and number of candidates."""
+Controller = Union[Driver, Linear, PolicyActor]
+Draw = Callable[[np.random.Generator], Controller]
+"""Gives the controller of an episode; it is handed to other processes."""
 
 
-def describe(controller: Any) -> List[float]:
-    """What says how an episode was driven: margin, speed, noise; or the noise alone; or the
-    policy's seed.
+def describe(controller: Controller) -> List[float]:
+    """What says how an episode was driven.
+
+    A driver's margin, speed and noise; a linear policy's noise; a policy file's seed.
     """
     if isinstance(controller, Driver):
         return [round(x, 4) for x in (controller.margin, controller.speed, controller.noise)]
@@ -132,16 +140,21 @@ def describe(controller: Any) -> List[float]:
 
 
 def one_episode(
-    work: Tuple[str, Any, SeedRange, int, int],
+    work: Tuple[str, Draw, SeedRange, int, int],
 ) -> Tuple[Dict[str, np.ndarray], List[float]]:
-    """Columns of one episode in DSRL's layout, and its controller."""
+    """Columns of one episode in DSRL's layout, and what :func:`describe` says of its controller.
+
+    ``work``: the task's name, what draws the controller, the range of seeds, the seed and the
+    episode's number.
+    """
     from go2_sevpo.envs.safety_gymnasium.environment import make
 
     name, draw, seeds, seed, number = work
     rng = np.random.default_rng(seeds.number(seed, number))
     controller = draw(rng)
-    env = _ENVS.setdefault(name, None) or make(name)
-    _ENVS[name] = env
+    if name not in _ENVS:
+        _ENVS[name] = make(name)
+    env = _ENVS[name]
     rows: Dict[str, List[Any]] = {k: [] for k in shards.KEYS}
     obs, _ = env.reset(seed=seeds.number(seed, number))
     for _ in range(EPISODE_STEPS):
@@ -150,7 +163,8 @@ def one_episode(
         spend = getattr(controller, "spend", None)
         if spend is not None:
             spend(info["cost"])
-        values = (obs, nxt, action, reward, info["cost"], terminated, truncated and not terminated)
+        timeout = truncated and not terminated
+        values = (obs, nxt, action, reward, info["cost"], terminated, timeout)
         for key, value in zip(ORDER, values):
             rows[key].append(value)
         obs = nxt
@@ -159,16 +173,10 @@ def one_episode(
     return {k: np.asarray(v, dtype=np.float32) for k, v in rows.items()}, describe(controller)
 
 
-ORDER = (
-    "observations",
-    "next_observations",
-    "actions",
-    "rewards",
-    "costs",
-    "terminals",
-    "timeouts",
-)
-_ENVS: Dict[str, Any] = {}
+ORDER = shards.KEYS
+"""What a step's values are written as."""
+_ENVS: Dict[str, SafetyEnv] = {}
+"""Made in this process, by the task's name."""
 
 
 def file_name(task: Task, episodes: int) -> str:
@@ -184,15 +192,16 @@ def generate(
     processes: int,
     say: Callable[[str], None] = print,
 ) -> Dict[str, Any]:
-    """Write ``out`` (HDF5) and the JSON beside it that says how it was made; the same for any
-    number of processes.
+    """Write ``out`` (HDF5) and the JSON beside it that says how it was made; returns the latter.
+
+    The same for any number of processes.
 
     Raises:
         DatasetError: no behaviour for the task, or nothing asked for.
     """
     if episodes < 1:
         raise DatasetError(f"episodes is {episodes}, expected at least 1")
-    SAFETY_GENERATION.number(seed, 0, episodes)
+    SAFETY_GENERATION.number(seed, 0, episodes)  # refuses before the search, which takes long
     draw = behaviours(task, seed, processes)
     note = {"generated": True, "note": "made by go2-dsrl generate; not a DSRL file"}
     return write_episodes(task, draw, SAFETY_GENERATION, episodes, seed, out, processes, note, say)
@@ -223,22 +232,13 @@ def collect(
         "note": "collected with a policy; not a DSRL file",
         "policy": loaded.identity,
     }
-    return write_episodes(
-        task,
-        PolicyDraw(policy, candidates),
-        SAFETY_COLLECTION,
-        episodes,
-        seed,
-        out,
-        processes,
-        note,
-        say,
-    )
+    draw = PolicyDraw(policy, candidates)
+    return write_episodes(task, draw, SAFETY_COLLECTION, episodes, seed, out, processes, note, say)
 
 
 def write_episodes(
     task: Task,
-    draw: Callable[[np.random.Generator], Any],
+    draw: Draw,
     seeds: SeedRange,
     episodes: int,
     seed: int,
@@ -247,8 +247,10 @@ def write_episodes(
     note: Dict[str, Any],
     say: Callable[[str], None],
 ) -> Dict[str, Any]:
-    """Play ``episodes`` episodes, each with a controller of its own from ``draw`` and a seed of
-    ``seeds``; write them and what is known of them.
+    """Play ``episodes`` episodes; write them and, as JSON beside them, what is known of them.
+
+    Each has a controller of its own from ``draw`` and a seed of ``seeds``; ``note`` goes into the
+    JSON, which is returned.
 
     Raises:
         ValueError: a seed or a number of episodes that ``seeds`` has no room for.
@@ -265,13 +267,14 @@ def write_episodes(
             if len(parts) % 25 == 0 or len(parts) == episodes:
                 progress.done = len(parts)
                 say(
-                    f"{task.name}: {len(parts)}/{episodes} episodes, {progress.rate:.1f} episodes/s, {progress.text()}"
+                    f"{task.name}: {len(parts)}/{episodes} episodes, "
+                    f"{progress.rate:.1f} episodes/s, {progress.text()}"
                 )
     with atomic_path(out) as temporary, h5py.File(temporary, "w") as handle:
         for key in shards.KEYS:
             data = np.concatenate([p[key] for p in parts])
             handle.create_dataset(key, data=data, compression="gzip", compression_opts=1)
-    costs, returns = (np.array([p[k].sum() for p in parts]) for k in ("costs", "rewards"))
+    costs, returns = (np.array([p[k].sum() for p in parts]) for k in ("costs", "rewards"))  # (E,)
     safe = costs <= 10
     made = {
         "task": task.name,
