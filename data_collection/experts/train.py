@@ -34,8 +34,12 @@ from go2_sevpo.runs.csv_log import append_row, forget_after
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.progress import Progress
+from go2_sevpo.runs.randomness import isolated_randomness
+from go2_sevpo.runs.settings import first_difference, plain
 
 CHECKPOINT_KIND = "ppo"
+MAY_CHANGE = ("ppo.iterations", "env.threads", "env.viewer")
+"""Settings that a resumed run may have otherwise."""
 RECENT = 400
 """Episodes that the success in the log is counted over."""
 ACTION_UNIT = 0.25
@@ -99,7 +103,8 @@ class Trainer:
             "finished": list(self.finished),
         }
         save_checkpoint(self.out / "checkpoint.safetensors", CHECKPOINT_KIND, state)
-        write_policy(self.out)
+        with isolated_randomness():
+            write_policy(self.out)
 
     def load(self) -> None:
         """Go on from ``checkpoint.safetensors``.
@@ -297,14 +302,30 @@ def run(args: Args) -> int:
     checkpoint = args.out / "checkpoint.safetensors"
     if checkpoint.exists() and not args.resume:
         raise ValueError(f"{args.out} already holds a run; use --resume to go on, or another --out")
+    record = {"seed": args.seed, **asdict(config)}
     with sole_writer(args.out):
+        if args.resume:
+            _check_settings(args.out, record)
         trainer = Trainer(config, args.out, args.seed)
         if args.resume:
             trainer.load()
-            forget_after(args.out / "progress.csv", "iteration", trainer.iteration)
-        record = {"seed": args.seed, **asdict(config)}
+        forget_after(args.out / "progress.csv", "iteration", trainer.iteration)
         write_atomically(args.out / "config.json", json.dumps(record, indent=1))
         return _loop(trainer, RunLog(args.out), args.save_every)
+
+
+def _check_settings(out: Path, record: Dict[str, Any]) -> None:
+    """Compare the settings with those a run was begun with; it may become longer.
+
+    Raises:
+        ValueError: nothing to resume, or naming the first setting that differs.
+    """
+    if not (out / "checkpoint.safetensors").is_file():
+        raise ValueError(f"nothing to resume: no checkpoint.safetensors in {out}")
+    begun = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    found = first_difference(begun, plain(record), MAY_CHANGE)
+    if found is not None:
+        raise ValueError(f"{out} was begun with other settings: {found}; use another --out")
 
 
 def _line(row: Dict[str, float], total: int, progress: Progress) -> str:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -63,12 +64,35 @@ def test_resumed_training_equals_uninterrupted_bit_for_bit(tmp_path):
     b.iterate()
     b.iterate()
     b.save()
-    c = trainer(tmp_path / "b", seed=99)  # another seed: everything must come from the checkpoint
+    shutil.copytree(tmp_path / "b", tmp_path / "c")
+    # Saving must not move the random numbers: the run that was saved goes on alike.
+    b.iterate()
+    b.save()
+    b.iterate()
+    assert torch.equal(weights(a), weights(b))
+    c = trainer(tmp_path / "c", seed=99)  # another seed: everything must come from the checkpoint
     c.load()
     later = [c.iterate(), c.iterate()]
     assert torch.equal(weights(a), weights(c))
     assert rows[3]["reward"] == later[1]["reward"]
     assert c.iteration == 4
+
+
+def test_resuming_with_other_settings_is_refused_by_name(tmp_path):
+    first = trainer(tmp_path)
+    first.iterate()
+    first.save()
+    record = {"seed": 0, **te.asdict(first.config)}
+    te._check_settings(tmp_path, record)
+    longer = te.asdict(replace(first.config, ppo=replace(first.config.ppo, iterations=9)))
+    te._check_settings(tmp_path, {"seed": 0, **longer})
+    other = te.asdict(replace(first.config, ppo=replace(first.config.ppo, gamma=0.5)))
+    with pytest.raises(ValueError, match=r"other settings: ppo.gamma: 0.99.* -> 0.5; use another"):
+        te._check_settings(tmp_path, {"seed": 0, **other})
+    with pytest.raises(ValueError, match="other settings: seed: 0 -> 4"):
+        te._check_settings(tmp_path, {**record, "seed": 4})
+    with pytest.raises(ValueError, match="nothing to resume"):
+        te._check_settings(tmp_path / "nowhere", record)
 
 
 def test_seeds_differ_and_training_moves_the_weights(tmp_path):
