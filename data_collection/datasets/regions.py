@@ -77,7 +77,7 @@ def read_values(folder: Path, policy: DiffusionPolicy) -> Values:
     parts: List[Values] = []
     assert policy.cost_value is not None
     for entry in manifest["shards"]:
-        part = shards.read_shard(folder / entry["file"])
+        part = shards.read_shard(folder / entry["file"], entry["sha256"])
         obs = torch.from_numpy(part.columns["observations"]).float()  # (M, S)
         if obs.shape[1] != expected:
             raise DatasetError(

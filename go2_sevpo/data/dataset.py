@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Union
@@ -243,7 +244,10 @@ def load(
         if path.is_dir() or not path.exists():
             manifests.append(shards.read_manifest(path))
             entries = manifests[-1]["shards"]
-            files += [(shards.read_shard, path / entry["file"]) for entry in entries]
+            files += [
+                (functools.partial(shards.read_shard, digest=entry["sha256"]), path / entry["file"])
+                for entry in entries
+            ]
             continue
         files.append((read_dsrl, path))
         origin = origin_of(path)

@@ -15,11 +15,12 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 import h5py
 import numpy as np
 
+from go2_sevpo.data.hdf5 import PlainFileError, read_plain
 from go2_sevpo.runs.files import UNFINISHED, atomic_path, write_atomically
 
 SCHEMA = 1
@@ -139,14 +140,39 @@ def check_episodes(data: Episodes, name: str, strict: bool = True) -> None:
         )
 
 
-def read_shard(path: Path) -> Episodes:
-    """Read and check one shard.
+def check_digest(path: Path, expected: str) -> None:
+    """Compare a file with its SHA-256, once for each state of the file.
 
     Raises:
-        DatasetError: missing, truncated, or inconsistent.
+        DatasetError: it is not the file that the manifest is of.
+    """
+    status = path.stat()
+    key = (str(path.resolve()), status.st_mtime_ns, status.st_size, expected)
+    if key in _CHECKED:
+        return
+    found = sha256(path)
+    if found != expected:
+        raise DatasetError(
+            f"{path}: SHA-256 is {found[:12]}..., expected {expected[:12]}... (damaged, or of "
+            "another dataset; go2-data validate looks at all)"
+        )
+    _CHECKED.add(key)
+
+
+_CHECKED: Set[Tuple[str, int, int, str]] = set()
+"""Files whose checksum was right, with their times and sizes."""
+
+
+def read_shard(path: Path, digest: Optional[str] = None) -> Episodes:
+    """Read and check one shard, against its SHA-256 ``digest`` first if that is given.
+
+    Raises:
+        DatasetError: missing, truncated, not what it should be, or inconsistent.
     """
     if not path.is_file():
         raise DatasetError(f"no shard at {path}")
+    if digest is not None:
+        check_digest(path, digest)
     try:
         with h5py.File(path, "r") as handle:
             if handle.attrs.get("schema") != SCHEMA:
@@ -158,8 +184,10 @@ def read_shard(path: Path) -> Episodes:
                     raise DatasetError(
                         f"{path}: key '{key}' is missing, expected {', '.join(KEYS)}"
                     )
-            columns = {key: handle[key][()] for key in KEYS}
-            episodes = {key: handle[f"episodes/{key}"][()] for key in EPISODE_KEYS}
+            columns = {key: read_plain(handle, key) for key in KEYS}
+            episodes = {key: read_plain(handle, f"episodes/{key}") for key in EPISODE_KEYS}
+    except PlainFileError as error:
+        raise DatasetError(f"{path}: {error}") from error
     except OSError as error:
         raise DatasetError(f"{path} is not a complete HDF5 file (truncated?): {error}") from error
     data = Episodes(columns, episodes)
@@ -198,8 +226,14 @@ def read_manifest(folder: Path) -> Dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise DatasetError(f"{path} is not valid JSON: {error}") from error
-    if manifest.get("schema") != SCHEMA:
-        raise DatasetError(f"{path}: schema {manifest.get('schema')}, expected {SCHEMA}")
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        found = manifest.get("schema") if isinstance(manifest, dict) else manifest
+        raise DatasetError(f"{path}: schema {found}, expected {SCHEMA}")
+    for entry in manifest.get("shards", []):
+        # Files are read, linked and copied by these names.
+        name = entry.get("file") if isinstance(entry, dict) else entry
+        if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
+            raise DatasetError(f"{path}: a shard is called {name!r}, expected a bare file name")
     return manifest
 
 
@@ -283,7 +317,7 @@ def merge(folder: Path, out: Path) -> int:
     total, start = manifest["transitions"], 0
     with atomic_path(out) as temporary, h5py.File(temporary, "w") as handle:
         for entry in manifest["shards"]:
-            data = read_shard(folder / entry["file"])
+            data = read_shard(folder / entry["file"], entry["sha256"])
             for key in KEYS:
                 column = data.columns[key]
                 if key not in handle:

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 
 from go2_sevpo.data import shards
+from go2_sevpo.data.hdf5 import PlainFileError, read_plain
 from go2_sevpo.data.shards import DatasetError, Episodes
 
 
@@ -30,8 +31,10 @@ def read_dsrl(path: Path) -> Episodes:
                     f"expected {', '.join(shards.KEYS)}"
                 )
             columns: Dict[str, np.ndarray] = {
-                k: np.asarray(handle[k][()], dtype=np.float32) for k in shards.KEYS
+                k: np.asarray(read_plain(handle, k), dtype=np.float32) for k in shards.KEYS
             }
+    except PlainFileError as error:
+        raise DatasetError(f"{path}: {error}") from error
     except OSError as error:
         raise DatasetError(f"{path} is not a complete HDF5 file: {error}") from error
     done = (columns["terminals"] + columns["timeouts"]) > 0

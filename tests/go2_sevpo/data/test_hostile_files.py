@@ -1,0 +1,150 @@
+"""Datasets that others made: nothing outside them is read, no damage passes for data."""
+
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from go2_sevpo.data import shards
+from go2_sevpo.data.dataset import load
+from go2_sevpo.data.dsrl.files import read_dsrl
+from go2_sevpo.data.shards import DatasetError
+from tests.conftest import make_episodes
+
+KEYS = [*shards.KEYS, *(f"episodes/{key}" for key in shards.EPISODE_KEYS)]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("original")
+    entry = shards.write_shard(folder / "00.hdf5", make_episodes(lengths=(20, 30)), {})
+    shards.write_manifest(folder, [entry], {})
+    return folder
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+    shutil.copytree(original, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def external(handle, key, data, secret):
+    handle.create_dataset(
+        key, data.shape, data.dtype, external=[(str(secret), 0, h5py.h5f.UNLIMITED)]
+    )
+
+
+def virtual(handle, key, data, secret):
+    layout = h5py.VirtualLayout(data.shape, data.dtype)
+    layout[:] = h5py.VirtualSource(str(secret), "x", data.shape)
+    handle.create_virtual_dataset(key, layout)
+
+
+def soft_link(handle, key, data, secret):
+    handle["elsewhere"] = data
+    handle[key] = h5py.SoftLink("/elsewhere")
+
+
+def external_link(handle, key, data, secret):
+    handle[key] = h5py.ExternalLink(str(secret), "x")
+
+
+def group(handle, key, data, secret):
+    handle.create_group(key)
+
+
+def text(handle, key, data, secret):
+    handle[key] = np.array([b"1"] * len(data))
+
+
+def incredible(handle, key, data, secret):
+    handle.create_dataset(
+        key, (1 << 40, *data.shape[1:]), data.dtype, chunks=(1024, *data.shape[1:])
+    )
+
+
+@pytest.mark.parametrize("key", ["observations", "costs", "episodes/length"])
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (external, "lies in another file"),
+        (virtual, "lies in another file"),
+        (soft_link, "is a link to another place"),
+        (external_link, "is a link to another place"),
+        (group, "is a group, expected a dataset"),
+        (text, "has type .S1, expected numbers"),
+        (incredible, "claims .* bytes in a file of"),
+    ],
+)
+def test_only_what_lies_in_the_file_is_read(folder, tmp_path, key, attack, message):
+    secret = tmp_path / "secret"
+    with h5py.File(secret, "w") as handle:
+        handle["x"] = np.zeros(1000)
+    with h5py.File(folder / "00.hdf5", "a") as handle:
+        data = handle[key][()]
+        del handle[key]
+        attack(handle, key, data, secret)
+    with pytest.raises(DatasetError, match=f"00.hdf5: '{key}' {message}"):
+        shards.read_shard(folder / "00.hdf5")
+    if not key.startswith("episodes"):
+        with pytest.raises(DatasetError, match=f"00.hdf5: '{key}' {message}"):
+            read_dsrl(folder / "00.hdf5")
+
+
+def test_a_linked_group_is_refused_too(folder):
+    with h5py.File(folder / "00.hdf5", "a") as handle:
+        handle.move("episodes", "others")
+        handle["episodes"] = h5py.SoftLink("/others")
+    with pytest.raises(DatasetError, match="'episodes/length' is a link to another place"):
+        shards.read_shard(folder / "00.hdf5")
+
+
+@pytest.mark.parametrize(
+    "name", ["../00.hdf5", "/etc/hostname", "a/00.hdf5", "", ".", "..", None, 3]
+)
+@pytest.mark.parametrize("use", ["read_manifest", "validate", "select", "merge", "load"])
+def test_shards_are_bare_file_names(folder, tmp_path, name, use):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["shards"][0]["file"] = name
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    out = tmp_path / "out"
+    do = {
+        "read_manifest": lambda: shards.read_manifest(folder),
+        "validate": lambda: shards.validate(folder),
+        "select": lambda: shards.select(folder, out),
+        "merge": lambda: shards.merge(folder, out),
+        "load": lambda: load(folder),
+    }[use]
+    with pytest.raises(DatasetError, match="manifest.json: a shard is called .*, expected a bare"):
+        do()
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_flipped_bit_is_damage_not_data(folder, key):
+    shard = folder / "00.hdf5"
+    load(folder)  # right before, so that what is remembered must not help
+    with h5py.File(shard, "r") as handle:
+        start, size = handle[key].id.get_offset(), handle[key].id.get_storage_size()
+    raw = bytearray(shard.read_bytes())
+    rng = np.random.default_rng(0)
+    for place in rng.integers(start, start + size, 3):
+        flipped = bytearray(raw)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        shard.write_bytes(flipped)
+        with pytest.raises(DatasetError, match="SHA-256 is|is not finite|expected"):
+            load(folder)
+        with pytest.raises(DatasetError):
+            shards.merge(folder, folder / "all.hdf5")
+        assert not (folder / "all.hdf5").exists()
+    shard.write_bytes(raw)
+    assert len(load(folder)) == 50
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"x"'])
+def test_a_manifest_of_another_kind_is_refused(folder, text):
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(DatasetError, match="manifest.json: schema .*, expected 1"):
+        shards.read_manifest(folder)
