@@ -137,9 +137,7 @@ def region_agreement(policy: Policy, starts: Starts) -> Dict[str, float]:
     }
 
 
-def evaluate(
-    policy: Policy, starts: Starts, candidates: int, seed: int
-) -> Dict[str, Episodes]:
+def evaluate(policy: Policy, starts: Starts, candidates: int, seed: int) -> Dict[str, Episodes]:
     """Episodes from the three kinds of starts."""
     groups = (starts.paper, starts.feasible, starts.infeasible)
     found, _ = play(policy, torch.cat(groups), candidates, seed)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence
+
+from go2_sevpo.runs.files import write_atomically
 
 
 def plain(settings: Mapping[str, Any]) -> Any:
@@ -31,3 +34,26 @@ def first_difference(
                 return found
         return None
     return None if begun == now else f"{path}: {begun} -> {now}"
+
+
+def keep_settings(out: Path, settings: Mapping[str, Any], but_for: Sequence[str] = ()) -> None:
+    """Note the settings of a working folder, or hold the present ones against those noted.
+
+    Finished parts of such a folder are not done again; with other settings they would pass for
+    what they are not.
+
+    Args:
+        out: the folder, made if it is missing; ``settings.json`` is written there.
+        settings: of the command.
+        but_for: names that may differ: where and how fast things run, what is added.
+
+    Raises:
+        ValueError: naming the first setting that differs: ``seed: 0 -> 1``.
+    """
+    path, now = out / "settings.json", plain(settings)
+    if not path.is_file():
+        write_atomically(path, json.dumps(now, indent=1))
+        return
+    found = first_difference(json.loads(path.read_text(encoding="utf-8")), now, but_for)
+    if found is not None:
+        raise ValueError(f"{out} was begun with other settings: {found}; use another --out")

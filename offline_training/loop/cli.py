@@ -21,6 +21,7 @@ from go2_sevpo.offline_training.loop.worlds import Go2World, SafetyWorld
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.interrupt import kill_interrupts
 from go2_sevpo.runs.lock import sole_writer
+from go2_sevpo.runs.settings import keep_settings
 
 
 @dataclass
@@ -63,6 +64,10 @@ class Args:
     evaluate_episodes: int = 10
 
 
+MAY_CHANGE = ("out", "rounds", "safe_enough", "threads")
+"""Settings that the same working folder may be gone on with otherwise."""
+
+
 def world_of(args: Args) -> Union[Go2World, SafetyWorld]:
     """What the data is of.
 
@@ -88,12 +93,13 @@ def run(args: Args) -> List[Dict[str, Any]]:
     """All rounds; returns and writes (``loop.json``, ``loop.md``) what each reached.
 
     Raises:
-        ValueError: no dataset, or a step that failed.
+        ValueError: no dataset, a step that failed, or a folder begun with other settings.
     """
     world = world_of(args)
     enough = 0.5 if isinstance(world, Go2World) else 1.0
     if args.safe_enough is not None:
         enough = args.safe_enough
+    keep_settings(args.out, vars(args), MAY_CHANGE)
     data = list(args.dataset)
     rounds: List[Dict[str, Any]] = []
     for number in range(args.rounds + 1):

@@ -3,6 +3,7 @@ policies.
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from go2_sevpo.data_collection.collect import collect
 from go2_sevpo.offline_training.loop.cli import Args, run
 from go2_sevpo.offline_training.loop.worlds import collector
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
+from go2_sevpo.runs.settings import keep_settings
 from tests.offline_training.test_table5 import TINY
 
 pytestmark = pytest.mark.xdist_group("loop")
@@ -58,6 +60,19 @@ def test_unsafe_policies_may_not_collect_safe_ones_may_with_more_noise_if_asked_
     assert (config["mu1"], config["weight_clip"]) == (4, 7)
     manifest = json.loads((first / "data_simple" / "manifest.json").read_text())
     assert manifest["sources"][0]["policy"].endswith("collector.onnx")
+
+
+def test_another_setting_is_an_error_not_an_old_table(place, in_process):
+    folder = place / "kept"
+    given = {"rounds": 0, "safe_enough": 1.0}
+    keep_settings(folder, vars(replace(options(place, **given), out=folder)))
+    for changes, text in (
+        ({"algorithm": "bc"}, "algorithm: sevpo -> bc"),
+        ({"seed": 3}, "seed: 0 -> 3"),
+        ({"play_episodes": 5}, "play_episodes: 2 -> 5"),
+    ):
+        with pytest.raises(ValueError, match=f"was begun with other settings: {text}"):
+            run(replace(options(place, **given), out=folder, **changes))
 
 
 def test_the_trained_policy_itself_collects_by_default(place):

@@ -22,6 +22,7 @@ from go2_sevpo.offline_training.trainer import member_folder
 from go2_sevpo.policies.torch_policy import load_policy
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.processes import module
+from go2_sevpo.runs.settings import keep_settings
 
 TRANSITIONS = 2_666_050
 """Transitions of the paper-size mix: 6000 expert and 3000 failure episodes, shipped policies."""
@@ -50,6 +51,19 @@ SIZES: Dict[str, Dict[str, Any]] = {
     },
 }
 """What ``--size`` sets where nothing else is given."""
+
+
+MAY_CHANGE = (
+    "out",
+    "mixes",
+    "algorithms",
+    "candidates",
+    "episodes",
+    "choice_episodes",
+    "processes",
+    "ray",
+)
+"""Settings that the same working folder may be gone on with otherwise."""
 
 
 @dataclass
@@ -306,7 +320,7 @@ def run(args: Table5) -> Dict[str, Any]:
 
     for mix in args.mixes:
         sources(args, mix)
-    args.out.mkdir(parents=True, exist_ok=True)
+    keep_settings(args.out, vars(args), MAY_CHANGE)
     for jobs in (data_jobs, part_jobs, train_jobs, play_jobs):
         run_all(jobs(args), args.processes, args.ray)
     rows = []

@@ -25,6 +25,7 @@ from go2_sevpo.policies.torch_policy import Policy, load_policy
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.processes import module
 from go2_sevpo.runs.processes import run as run_child
+from go2_sevpo.runs.settings import keep_settings
 
 TITLES = {
     "sevpo": "SEVPO",
@@ -36,6 +37,10 @@ TITLES = {
     "ccac": "CCAC",
 }
 """Trained algorithms; plain cloning is ``bc-choice`` with one candidate."""
+
+
+MAY_CHANGE = ("out", "truth", "ratios", "algorithms", "processes")
+"""Settings that the same working folder may be gone on with otherwise."""
 
 
 @dataclass
@@ -188,7 +193,7 @@ def run(args: Figure1) -> Dict[str, Any]:
         if name not in TITLES:
             raise ValueError(f"unknown algorithm '{name}', expected some of {', '.join(TITLES)}")
     torch.set_num_threads(1)
-    args.out.mkdir(parents=True, exist_ok=True)
+    keep_settings(args.out, vars(args), MAY_CHANGE)
     load_truth(args.truth)
     for ratio in args.ratios:
         collect_one(_data(args, ratio), RatioData(args.truth, ratio, args.safe, args.seed))

@@ -28,6 +28,7 @@ from go2_sevpo.runs.checkpoint import load_checkpoint, save_checkpoint
 from go2_sevpo.runs.cpu import use_cpu
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.processes import module
+from go2_sevpo.runs.settings import keep_settings
 
 VARIANTS: Dict[str, Dict[str, Any]] = {
     "default": {},
@@ -81,6 +82,10 @@ STAGE_ONE = (
 
 CRITICS = ("v_c", "q_c", "q_c_target")
 """Networks that stage 1 trains."""
+
+
+MAY_CHANGE = ("out", "truth", "only", "processes")
+"""Settings that the same working folder may be gone on with otherwise."""
 
 
 @dataclass
@@ -245,7 +250,7 @@ def run(args: Sweep, job: Optional[str] = None) -> None:
         train_stage_one(args, job)
         train_variant(args, job)
         return
-    args.out.mkdir(parents=True, exist_ok=True)
+    keep_settings(args.out, vars(args), MAY_CHANGE)
     load_truth(args.truth)
     figure1.collect_one(args.out / "data", args)
     settings = json.dumps(plain(args))
