@@ -12,6 +12,7 @@ from go2_sevpo.algorithms.cpq import Cpq, CpqConfig
 from go2_sevpo.algorithms.fisor import Fisor, FisorConfig
 from go2_sevpo.algorithms.sevpo import Sevpo, SevpoConfig
 from go2_sevpo.data.dataset import OfflineDataset
+from go2_sevpo.runs.typed import checked, suggestion
 
 Config = Union[
     SevpoConfig, FisorConfig, BcConfig, BcChoiceConfig, CpqConfig, CoptidiceConfig, CcacConfig
@@ -40,7 +41,7 @@ def make_config(name: str, values: Dict[str, Any]) -> Config: ...
 def make_config(name: str, values: Dict[str, Any]) -> Config:
     """The algorithm's configuration from plain data, as YAML and JSON hold it.
 
-    Lists become tuples; what the name fixes overrules ``values``.
+    Lists become tuples, and numbers in text numbers; what the name fixes overrules ``values``.
 
     Raises:
         ValueError: unknown algorithm, or a key or value it does not take.
@@ -53,9 +54,9 @@ def make_config(name: str, values: Dict[str, Any]) -> Config:
         if key not in known:
             raise ValueError(
                 f"unknown setting '{key}' of {name}, expected one of {', '.join(known)}"
+                f"{suggestion(key, list(known))}"
             )
-    clean = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return cls(**{**clean, **fixed})
+    return cls(**{**checked(cls, values, name), **fixed})
 
 
 @overload
