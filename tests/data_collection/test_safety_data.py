@@ -57,6 +57,7 @@ def test_file_is_in_the_layout_and_says_what_it_is(generated):
     assert np.array_equal(obs[1:], nxt[:-1])
 
 
+@pytest.mark.slow
 def test_same_seed_same_file_whatever_the_processes(generated):
     task = find_task("CarGoal1")
     again = safety_data.generate(task, 6, 1, generated.parent / "again.hdf5", 1, lambda _: None)
@@ -68,6 +69,7 @@ def test_same_seed_same_file_whatever_the_processes(generated):
     )
 
 
+@pytest.mark.slow
 def test_careful_drivers_avoid_what_careless_ones_touch():
     from go2_sevpo.envs.safety_gymnasium.environment import make
 

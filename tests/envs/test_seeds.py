@@ -119,3 +119,41 @@ def test_ranges_are_said_in_the_docs(request):
         assert re.search(re.escape(group.purpose), text), (
             f"{group.purpose} is not in docs/courses.md"
         )
+
+
+def test_ranges_are_laid_end_to_end():
+    found = seeds._lay_out(("one", 3, 10), ("two", 1, 4), ("three", 2, 5))
+    assert [(r.purpose, r.first, r.seeds, r.episodes, r.end) for r in found] == [
+        ("one", 0, 3, 10, 30),
+        ("two", 30, 1, 4, 34),
+        ("three", 34, 2, 5, 44),
+    ]
+
+
+def test_no_episodes_are_an_empty_part_and_none_too_many_is_said():
+    group = seeds.SeedRange("trying", 100, 2, 10)
+    assert group.number(1, 4, 0) == 114 and group.number(1, 4, 6) == 114
+    assert group.number(1, count=10) == 110
+    with pytest.raises(
+        ValueError, match="^12 episodes with one seed, expected at most 10 for tryi"
+    ):
+        group.number(1, 4, 8)
+    with pytest.raises(ValueError, match="expected at most 10 for trying; use several seeds$"):
+        group.number(1, 4, -1)
+
+
+def test_the_bounds_of_a_collection_and_of_the_batches_of_play():
+    first = seeds.COLLECTION.first
+    assert seeds.collection_number(2, 3, 4) == first + (2 * 1000 + 3) * 1_000_000 + 4
+    assert seeds.collection_number(0, 0) == first
+    last = seeds.collection_number(seeds.ANY - 1, 999, 999_999)
+    assert last == seeds.COLLECTION.end - 1  # one episode by default
+    expected = "^seed is 2147483648, expected 0 to 2147483647 for go2-collect$"
+    with pytest.raises(ValueError, match=expected):
+        seeds.collection_number(seeds.ANY, 0)
+    assert seeds.play_stream(0, 0) == 0 and seeds.play_stream(1, 999) == 1999
+    for batch, text in ((1000, "^1001 batches"), (-1, "^0 batches")):
+        with pytest.raises(
+            ValueError, match=f"{text} of episodes, expected at most 1000; use more"
+        ):
+            seeds.play_stream(0, batch)

@@ -122,6 +122,7 @@ def test_rates_are_over_all_episodes_and_the_worst_seed_is_named():
     assert fall.startswith("25.0 [") and timeout.startswith("12.5 [") and cost == "2.00"
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("tables")
 def test_the_whole_chain_runs_and_goes_on(tmp_path, capsys, in_process):
     preset = tmp_path / "tiny.yaml"

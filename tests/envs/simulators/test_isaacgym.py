@@ -114,6 +114,7 @@ def test_torch_first_is_explained():
     )
 
 
+@pytest.mark.slow
 def test_collects_and_plays_through_the_entry_points(tmp_path):
     data, out = tmp_path / "data", tmp_path / "play"
     collected = run(

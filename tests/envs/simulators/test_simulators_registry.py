@@ -42,6 +42,7 @@ def warp_on_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
+@pytest.mark.slow
 def test_environment_runs_alike_on_both_back_ends(warp_on_cpu):
     """Same seeds, same actions: the same courses and draws, and after 0.3 s of standing still
     nearly the same state.

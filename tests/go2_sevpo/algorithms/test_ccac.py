@@ -82,6 +82,7 @@ def trained(data, **changes):
     return algorithm, last_vae, metrics
 
 
+@pytest.mark.slow
 def test_policy_earns_while_its_budget_lasts_and_saves_when_it_is_spent():
     data = spenders()
     algorithm, vae, metrics = trained(data, episode_limit=5.0)
