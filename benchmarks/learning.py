@@ -20,7 +20,6 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import numpy as np
 import torch
 import tyro
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.record import record
 from go2_sevpo.algorithms import make_algorithm, make_config
@@ -135,6 +134,8 @@ def ppo_rate(threads: int) -> Dict[str, float]:
 
 def main() -> None:
     """Measure, print and record."""
+    from torch.utils.flop_counter import FlopCounterMode  # torch 2; beside Isaac Gym is torch 1
+
     args = tyro.cli(Args)
     go2, small = random_data(GO2_OBS, GO2_ACT), random_data(5, 2)
     for threads in args.threads:

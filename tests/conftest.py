@@ -173,3 +173,8 @@ def diffusion_policy(choice="argmin_cost", kind="mlp"):
     return DiffusionPolicy(
         Normalizer(torch.zeros(n), torch.ones(n)), diffusion, 1.0, choice, *critics, limit=0.0
     ).eval()
+
+
+needs_torch_2 = pytest.mark.skipif(
+    int(torch.__version__.split(".")[0]) < 2, reason="torch 1 has no default device for a block"
+)

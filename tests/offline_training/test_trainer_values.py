@@ -209,6 +209,12 @@ def test_speed_is_steps_over_seconds_and_the_time_left_follows_from_the_stages_o
     ]
 
 
+def test_there_is_a_line_every_fifth_row_whatever_the_steps_between_rows(tmp_path, data):
+    lines = []
+    make(tmp_path, data, Counting(30, 0), log_every=5, lines=lines).run()
+    assert [line.split()[1] for line in lines] == ["25/30", "30/30"]
+
+
 def test_a_line_shows_losses_values_and_shares_in_their_order(tmp_path, data):
     names = (
         "clipped_share",

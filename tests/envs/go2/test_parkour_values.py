@@ -12,6 +12,7 @@ from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rewards import RewardWeights
 from go2_sevpo.envs.simulators.base import RobotState
+from tests.conftest import needs_torch_2
 from tests.envs.fake_simulator import DEFAULT_POSE, FakeSimulator
 
 OFF = Randomization.off()
@@ -1008,6 +1009,7 @@ def test_all_draws_are_from_the_environments_own_generator(make):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@needs_torch_2
 def test_every_tensor_is_made_on_the_simulators_device(make):
     """With another default device, a tensor made without naming one would not fit the others."""
     env = curriculum(make, randomization=Randomization(), random_start=0.5)

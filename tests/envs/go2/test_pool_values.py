@@ -251,8 +251,12 @@ def test_with_a_curriculum_kinds_come_by_share_and_courses_by_level():
     for k, share in enumerate((0.5, 0.2, 0.3)):
         assert (kind == k).float().mean().item() == pytest.approx(share, abs=0.032)
     variant = course % 3
-    assert_close(course // 12, kind)  # four levels of three variants per kind
-    assert_close(course // 3 % 4, levels.gather(1, kind[:, None])[:, 0])
+    assert_close(
+        torch.div(course, 12, rounding_mode="floor"), kind
+    )  # four levels of three variants per kind
+    assert_close(
+        torch.div(course, 3, rounding_mode="floor") % 4, levels.gather(1, kind[:, None])[:, 0]
+    )
     for k in range(3):
         assert (variant == k).float().mean().item() == pytest.approx(1 / 3, abs=0.032)
     # Kind and variant are drawn apart from each other.

@@ -14,6 +14,7 @@ from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.envs.seeds import GYMNASIUM
 from go2_sevpo.envs.simulators.base import Dynamics
+from tests.conftest import needs_torch_2
 from tests.envs.fake_simulator import DEFAULT_POSE, FakeSimulator
 
 
@@ -235,6 +236,7 @@ def test_many_short_episodes_keep_their_order():
     assert pairs == sorted(pairs)
 
 
+@needs_torch_2
 def test_every_tensor_is_made_on_the_environments_device(made):
     """With another default device, a tensor made without naming one would not fit the others."""
     env = Go2Parkour(ParkourConfig(num_envs=2, courses=("flat",), episode_seconds=0.04))

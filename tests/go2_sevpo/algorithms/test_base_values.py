@@ -250,6 +250,16 @@ def test_descending_moves_only_the_optimizers_own_parameters_and_forgets_old_gra
     torch.testing.assert_close(mine.detach(), known_values(0.6 - 0.5))
 
 
+def test_parameters_that_a_loss_does_not_reach_stay_though_adam_remembers_their_last_step():
+    """Of two multipliers in one optimizer, trained in turns."""
+    first, second = (torch.nn.Parameter(known_values(1.0)) for _ in range(2))
+    optimizer = base.adam([first, second], 0.1)
+    base.descend(optimizer, first.sum())
+    assert first.item() == pytest.approx(0.9) and second.item() == 1.0
+    base.descend(optimizer, second.sum())
+    assert first.item() == pytest.approx(0.9) and second.item() == pytest.approx(0.9)
+
+
 def test_a_summary_has_detached_means():
     values = torch.tensor([[1.0, 2.0], [4.0, 9.0]], requires_grad=True)
     found = base.summary(loss=values, share=torch.tensor([True, False, False, False]))

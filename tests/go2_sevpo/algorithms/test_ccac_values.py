@@ -280,6 +280,19 @@ def test_one_step_of_auto_encoder_and_classifier(monkeypatch):
     assert algorithm.q_r.shift.tolist() == pytest.approx(OFFSETS_R), "critics wait for their stage"
 
 
+@pytest.mark.parametrize(("logit", "right"), [(0.0, 0.6), (0.5, 0.4), (-0.5, 0.6)])
+def test_the_classifier_calls_a_pair_dear_from_above_a_logit_of_0(monkeypatch, logit, right):
+    """Two of the five pairs are dear."""
+    algorithm = make()
+    drawn = batch_of(), torch.tensor(KAPPA), torch.tensor(REFERENCE)
+    monkeypatch.setattr(algorithm, "draw", lambda data, generator: drawn)
+    shift = algorithm.classifier.shift
+    shift.data.fill_(logit)
+    algorithm.classifier.forward = lambda obs, act, feature: torch.zeros_like(act) + shift
+    found = algorithm.update("vae", 0, Data(), torch.Generator().manual_seed(6))
+    assert found["class_right"].item() == pytest.approx(right)
+
+
 # Generated pairs
 
 

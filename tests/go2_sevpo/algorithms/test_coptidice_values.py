@@ -401,6 +401,8 @@ def test_first_observations_are_those_of_episodes():
     data = Data(BATCH, frames, lengths=(2, 4, 3))
     algorithm = Coptidice(CoptidiceConfig(**SMALL, batch=200), data)
     assert algorithm.starts.tolist() == [0, 2, 6]
+    floats = Coptidice(CoptidiceConfig(**SMALL), Data(lengths=(2.0, 4.0, 3.0))).starts
+    assert floats.dtype == torch.int64 and torch.equal(floats, algorithm.starts)
     found = algorithm.initial(data, torch.Generator().manual_seed(0))
     assert found.shape == (200, 3) and set(found[:, 0].tolist()) == {0.0, 2.0, 6.0}
     pick = torch.randint(3, (200,), generator=torch.Generator().manual_seed(0))

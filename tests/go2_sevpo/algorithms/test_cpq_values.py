@@ -229,7 +229,9 @@ def test_rows_are_taken_in_pieces_of_256():
     assert cpq_module.PIECE == 256
 
 
-def test_members_have_their_own_quantile():
+@pytest.mark.parametrize("piece", [256, 4])
+def test_members_have_their_own_quantile(monkeypatch, piece):
+    monkeypatch.setattr(cpq_module, "PIECE", piece)
     algorithm = make(members=2, ood_actions=3, ood_quantile=0.75)
     rows = torch.tensor([ROWS, [[x + 1.0 for x in row] for row in ROWS]])
     rows[1, :, 4] = torch.tensor([0.0, 0.4, -0.3, 0.9, -1.2])
@@ -528,6 +530,14 @@ def test_policy_is_the_tanh_of_the_mean_of_the_normalised_observation(member):
     assert policy.sizes == [6, 5, 4, 1] and policy.unit == 1.0 and not policy.training
     assert policy.std.tolist() == [0.0] and policy.squash and policy.activation == "relu"
     assert policy.normalizer is algorithm.normalizer
+
+
+def test_the_first_members_policy_is_given_unless_another_is_asked_for():
+    algorithm = Cpq(CpqConfig(**SMALL), Data(), 2)
+    found, first, second = (
+        algorithm.policy(**asked).mlp[0].weight for asked in ({}, {"member": 0}, {"member": 1})
+    )
+    assert torch.equal(found, first) and not torch.equal(found, second)
 
 
 def test_noise_is_standard_normal_of_the_actions_shape():

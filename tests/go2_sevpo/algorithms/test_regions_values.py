@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from go2_sevpo.algorithms import regions
+from tests.conftest import needs_torch_2
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,7 @@ def test_small_costs_behind_a_great_sum_are_not_lost():
     assert found.tolist() == [2.0**25, 1.5, 0.5]
 
 
+@needs_torch_2
 def test_the_cost_ahead_lies_where_the_costs_lie():
     """On torch's "meta" device, which has shapes but no numbers and mixes with no other."""
     there = torch.zeros(2, 7, device="meta")

@@ -61,6 +61,7 @@ def test_nothing_to_draw_from_is_an_error_even_for_one_member():
     nothing = torch.zeros(2, 4, dtype=torch.bool)
     one = torch.stack([mask(0, 1, 0, 0), mask(0, 0, 0, 0)])
     expected = "no transition of the data passes the region test; expected some within the limit l"
+    expected = f"^{expected}$"
     with pytest.raises(ValueError, match=expected):
         Selection(one, nothing, True)
     with pytest.raises(ValueError, match=expected):

@@ -373,6 +373,12 @@ def test_a_weight_within_a_thousandth_of_the_clip_counts_as_clipped(data, share,
     assert weigh(data, safe=safe, weight_clip=clip, **PLAIN)[1].item() == expected
 
 
+def test_a_weight_of_exactly_0_999_of_the_clip_counts_as_clipped(data):
+    clip = 1.0 / 0.999
+    assert 0.999 * clip == 1.0  # the weight of every row at mu1 = 0
+    assert weigh(data, mu1=0.0, weight_clip=clip, **PLAIN)[1].item() == 1.0
+
+
 def test_members_weights_have_sizes_and_means_of_their_own(data):
     safe = [SAFE, [False, True, True, False]]
     weight, clipped, algorithm = weigh(data, safe, [3.0, 2.0], members=2, weight_clip=1.3)

@@ -151,7 +151,7 @@ def test_columns_come_as_they_are_and_actions_within_their_bounds():
     assert data.device == torch.device("cpu") and data.manifest == {}
     assert all(t.dtype == torch.float32 for t in (data.act, data.reward, data.cost, data.frames))
     assert OfflineDataset([part], "cpu", {"x": 1}).manifest == {"x": 1}
-    with pytest.raises(DatasetError, match="no episodes, expected at least one"):
+    with pytest.raises(DatasetError, match="^no episodes, expected at least one$"):
         OfflineDataset([])
 
 
@@ -226,6 +226,8 @@ def test_rewards_are_scaled_by_a_factor_or_by_fisors():
         match="all episodes return 2.5, expected different returns to scale rewards by",
     ):
         alike.scale_rewards(0)
+    with pytest.raises(DatasetError, match="^all episodes return 1.5, expected different"):
+        OfflineDataset([hand_made([2], returns=[1.5])]).scale_rewards(0)
 
 
 def test_cost_to_go_is_the_rest_of_the_episode_with_the_row_itself():

@@ -133,6 +133,8 @@ def test_every_inconsistency_is_named_with_what_was_expected():
     assert broken(last_of_two) == text  # the first of two
     longer = lambda d: d.episodes.update(length=np.array([2, 4]))  # noqa: E731
     assert broken(longer) == "s: episode lengths sum to 6, expected 5 rows"
+    as_floats = lambda d: d.episodes.update(length=np.array([2.0, 4.0]))  # noqa: E731
+    assert broken(as_floats) == "s: episode lengths sum to 6, expected 5 rows"
     other = lambda d: d.episodes.update(length=np.array([3, 2]))  # noqa: E731
     ends = "s: 2 terminals or timeouts, expected exactly one at the end of each of 2 episodes"
     assert broken(other) == ends

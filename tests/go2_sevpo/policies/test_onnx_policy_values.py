@@ -174,6 +174,8 @@ def test_files_without_a_contract_or_that_are_no_graphs_are_refused(tmp_path):
     ) as error:
         OnnxPolicy(tmp_path / "y.onnx")
     assert "\n" not in str(error.value)
+    reason = str(error.value.__cause__).splitlines()[0]
+    assert "y.onnx" in reason and str(error.value).endswith(f"can load: {reason}")
 
 
 def test_policies_are_found_by_path_then_by_shipped_name(tmp_path, monkeypatch):

@@ -493,8 +493,12 @@ def test_weights_that_do_not_fit_the_stated_shape_are_refused(tmp_path):
     state = load_checkpoint(path, "policy")
     state["shape"]["width"] = 9
     save_checkpoint(path, "policy", state)
-    with pytest.raises(CheckpointError, match="do not fit the policy's shape: .*size mismatch"):
+    expected = "do not fit the policy's shape: .*size mismatch"
+    with pytest.raises(CheckpointError, match=expected) as error:
         load_policy(path)
+    lines = str(error.value.__cause__).splitlines()
+    assert len(lines) > 3, "a headline and several faults, of which the last is told"
+    assert str(error.value).endswith(f"shape: {lines[-1].strip()}")
     save_checkpoint(path, "offline", state)
     with pytest.raises(CheckpointError, match="is a 'offline' checkpoint, expected 'policy'"):
         load_policy(path)
