@@ -9,60 +9,18 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Union
 
 import tyro
 
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.envs.safety_gymnasium.tasks import task_of_file
+from go2_sevpo.offline_training.loop.arguments import Args
 from go2_sevpo.offline_training.loop.worlds import Go2World, SafetyWorld
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.interrupt import kill_interrupts
 from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.settings import keep_settings
-
-
-@dataclass
-class Args:
-    """Train on mixed data; if the policy is safe enough, collect with it and train on everything;
-    repeat.
-    """
-
-    dataset: tyro.conf.Positional[Tuple[Path, ...]]
-    """Dataset folders of go2-collect, or Safety-Gymnasium files in DSRL's layout, to begin with."""
-    out: Path
-    """Working folder. The same command goes on after an interruption."""
-    rounds: int = 2
-    """Collections after the first training."""
-    collect_temperature: Optional[float] = None
-    """Sampling temperature while collecting; the policy's own if not given.
-
-    More noise finds actions that are better than the policy's.
-    """
-    courses: Tuple[str, ...] = ("simple", "hard")
-    episodes: int = 300
-    """Episodes collected per course and round."""
-    safe_enough: Optional[float] = None
-    """Go2: largest fall rate, on any course, with which a policy may collect (0.5 if not given);
-    Safety-Gymnasium: largest mean episode cost over the limit (1).
-    """
-    algorithm: str = "sevpo"
-    preset: str = "laptop"
-    set: List[str] = field(default_factory=list)
-    """Overrides of the algorithm's settings, as name=value."""
-    play_episodes: int = 250
-    """Evaluation episodes per course after each training."""
-    seed: int = 0
-    simulator: str = "mujoco"
-    threads: int = 0
-    limit: float = 10.0
-    """Safety-Gymnasium: cost an episode may have."""
-    evaluate_every: int = 0
-    """Safety-Gymnasium: steps between evaluations for learning curves; 0: none."""
-    evaluate_episodes: int = 10
-
 
 MAY_CHANGE = ("out", "rounds", "safe_enough", "threads")
 """Settings that the same working folder may be gone on with otherwise."""

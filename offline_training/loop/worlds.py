@@ -14,7 +14,7 @@ from go2_sevpo.metrics import percent
 from go2_sevpo.runs.processes import module, run
 
 if TYPE_CHECKING:
-    from go2_sevpo.offline_training.loop.cli import Args
+    from go2_sevpo.offline_training.loop.arguments import Args
 
 
 def call(title: str, name: str, *arguments: object) -> None:

@@ -19,6 +19,7 @@ from go2_sevpo.envs.reach_avoid.truth import Truth, load_truth
 from go2_sevpo.envs.seeds import REACH_AVOID_PLAY, REACH_AVOID_STARTS
 from go2_sevpo.offline_training import train as training
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
+from go2_sevpo.offline_training.reproduce.reach_avoid.figure1_settings import Figure1
 from go2_sevpo.offline_training.reproduce.settings import plain
 from go2_sevpo.offline_training.trainer import POLICY, member_folder
 from go2_sevpo.policies.torch_policy import Policy, load_policy
@@ -41,35 +42,6 @@ TITLES = {
 
 MAY_CHANGE = ("out", "truth", "ratios", "algorithms", "processes")
 """Settings that the same working folder may be gone on with otherwise."""
-
-
-@dataclass
-class Figure1:
-    """Train SEVPO, FISOR and cloning on reach-avoid data at three safe-to-unsafe ratios; evaluate,
-    tabulate, draw.
-    """
-
-    out: Path = Path("runs/figure1")
-    """Working folder: data, runs, results. Finished parts are not done again."""
-    truth: Path = Path("runs/reach_avoid_truth.safetensors")
-    """Cache of the ground truth; solved if missing (about a minute)."""
-    preset: str = "reach_avoid"
-    """Training preset (offline_training/configs) or YAML file."""
-    ratios: Tuple[float, ...] = (19, 10, 5)
-    algorithms: Tuple[str, ...] = ("sevpo", "fisor", "bc-choice")
-    """Also: bc-safe, cpq, coptidice, ccac. Plain cloning is bc-choice with one candidate."""
-    members: int = 10
-    """Training seeds, side by side in one process."""
-    safe: int = 400_000
-    """Safe transitions in each dataset."""
-    starts: int = 500
-    """Random feasible and infeasible evaluation starts, each."""
-    paper_repeats: int = 20
-    """Episodes from the paper's start per training seed (the policy is stochastic)."""
-    candidates: Tuple[int, ...] = (1, 16)
-    processes: int = 2
-    """Trainings and evaluations at the same time, one core each."""
-    seed: int = 0
 
 
 class DataSettings(Protocol):

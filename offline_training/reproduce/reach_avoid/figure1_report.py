@@ -24,7 +24,7 @@ from go2_sevpo.policies.torch_policy import DiffusionPolicy, Policy
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from go2_sevpo.offline_training.reproduce.reach_avoid.figure1 import Figure1
+    from go2_sevpo.offline_training.reproduce.reach_avoid.figure1_settings import Figure1
 
 NAMES = {
     "sevpo": "SEVPO",
