@@ -33,6 +33,7 @@ _FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS.value
 # What differs between models of different courses: the boxes, and the tree of their volumes.
 _COURSE_FIELDS = (
     *("geom_pos", "geom_quat", "geom_size", "geom_rbound", "geom_aabb", "geom_friction"),
+    "geom_sameframe",  # a turned box is not "in its body's frame" as an upright one is
     *("bvh_aabb", "bvh_child", "bvh_depth", "bvh_nodeid"),
 )
 _Q, _V = 1, 20  # offsets of qpos (19) and qvel (18) in the full physics state, after the time

@@ -182,7 +182,9 @@ def test_threads(monkeypatch, asked, cores, expected):
 
 def shape_of(model):
     """What makes a world's ground, as MuJoCo keeps it."""
-    geoms = [f"geom_{x}" for x in ("pos", "quat", "size", "rbound", "aabb", "friction")]
+    geoms = [
+        f"geom_{x}" for x in ("pos", "quat", "size", "rbound", "aabb", "friction", "sameframe")
+    ]
     boxes = [f"bvh_{x}" for x in ("aabb", "child", "depth", "nodeid")]
     return {name: getattr(model, name).copy() for name in geoms + boxes}
 

@@ -57,6 +57,15 @@ def test_members_have_rows_of_their_own():
     assert Selection(safe, unsafe, True).count.tolist() == [3, 2]
 
 
+def test_many_rows_keep_their_order():
+    """Beyond 16 entries torch's sort keeps the order of equal ones only if it is told to."""
+    safe = torch.arange(200) % 3 == 1
+    found = Selection(safe, torch.arange(200) % 3 == 2, False)
+    assert found.order.tolist() == list(range(1, 200, 3))
+    both = Selection(safe.expand(2, -1), ~safe.expand(2, -1), True)
+    assert both.order.tolist() == [list(range(200))] * 2
+
+
 def test_nothing_to_draw_from_is_an_error_even_for_one_member():
     nothing = torch.zeros(2, 4, dtype=torch.bool)
     one = torch.stack([mask(0, 1, 0, 0), mask(0, 0, 0, 0)])

@@ -184,6 +184,16 @@ def test_fixed_shapes_fill_up_with_states_that_count_for_nothing(samples, asked)
     assert obs.tolist() == [OBS[2], OBS[4], OBS[0], OBS[1], OBS[3]][:asked]
 
 
+def test_of_many_states_the_first_unsafe_ones_are_sampled_in_their_order():
+    """Beyond 16 entries torch's sort keeps the order of equal ones only if it is told to."""
+    mask = [int(k % 3 == 1 or k % 7 == 2) for k in range(200)]
+    learner = Learner(unsafe_objective="gradient", unsafe_samples=40, **PLAIN)
+    obs = [[float(k), 0.0, 0.0] for k in range(200)]
+    sampled(learner, mask=mask, obs=obs, v_c=[0.0] * 200)
+    expected = [float(k) for k in range(200) if mask[k]][:40]
+    assert learner.actor.asked["sample"][0][:, 0].tolist() == expected
+
+
 @pytest.mark.parametrize("objective", ["gradient", "search", "printed"])
 def test_without_unsafe_states_nothing_is_sampled(objective):
     learner = Learner(unsafe_objective=objective, **PLAIN)

@@ -270,7 +270,7 @@ def test_returns_are_subtracted_with_full_precision():
     part = hand_made([1, 2])
     part.episodes["return"] = np.array([-0.75, 2.0**24], np.float32)
     expected = 2.0 / (2.0**24 + 0.75)
-    assert OfflineDataset([part]).scale_rewards(0) == pytest.approx(expected, rel=1e-12)
+    assert OfflineDataset([part]).scale_rewards(0) == pytest.approx(expected, rel=1e-12, abs=0.0)
 
 
 def test_lidar_readings_get_their_nearness_before_normalising():
