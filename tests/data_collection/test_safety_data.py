@@ -30,7 +30,7 @@ from go2_sevpo.envs.safety_gymnasium.tasks import find_task, origin_of_file, tas
 from go2_sevpo.offline_training.train import Args as Train
 from go2_sevpo.offline_training.train import train
 
-pytestmark = pytest.mark.xdist_group("safety_data")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("safety_data")]
 if importlib.util.find_spec("safety_gymnasium") is None:
     pytest.skip("Safety-Gymnasium is not installed", allow_module_level=True)
 
@@ -57,7 +57,6 @@ def test_file_is_in_the_layout_and_says_what_it_is(generated):
     assert np.array_equal(obs[1:], nxt[:-1])
 
 
-@pytest.mark.slow
 def test_same_seed_same_file_whatever_the_processes(generated):
     task = find_task("CarGoal1")
     again = safety_data.generate(task, 6, 1, generated.parent / "again.hdf5", 1, lambda _: None)
@@ -69,7 +68,6 @@ def test_same_seed_same_file_whatever_the_processes(generated):
     )
 
 
-@pytest.mark.slow
 def test_careful_drivers_avoid_what_careless_ones_touch():
     from go2_sevpo.envs.safety_gymnasium.environment import make
 

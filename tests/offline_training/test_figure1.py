@@ -107,9 +107,10 @@ def test_episodes_are_counted_as_they_went():
     assert [len(p) - 1 for p in paths] == found.steps.tolist()
 
 
-@pytest.mark.parametrize(
-    "name", ["sevpo", "fisor", "bc-choice", "bc-safe", "bc", "cpq", "coptidice"]
-)
+LONGER = [pytest.param(n, marks=pytest.mark.slow) for n in ("fisor", "bc-choice", "bc-safe", "bc")]
+
+
+@pytest.mark.parametrize("name", ["sevpo", "cpq", "coptidice", *LONGER])
 def test_any_algorithm_exports_through_the_same_path_and_plays_the_same(place, tmp_path, name):
     run = tmp_path / "run"
     sets = ["cost_limit=0.0"] if name == "bc-safe" else []
