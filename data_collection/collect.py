@@ -27,8 +27,9 @@ from go2_sevpo.envs.go2.rewards import DEFINITION
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.envs.seeds import collection_number
 from go2_sevpo.envs.simulators.base import SimulationError
-from go2_sevpo.policies.contract import ContractError, check_contract
+from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
+from go2_sevpo.runs.arguments import EXPECTED, at_least, check_writable, complaint, finite
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.progress import Progress
@@ -242,6 +243,10 @@ def collect(args: Args) -> Dict[str, Any]:
         BusyError: another process is collecting into the same folder.
     """
     sources = sources_of(args)
+    at_least("episodes-per-shard", args.episodes_per_shard, 1)
+    for source in sources:
+        finite("noise", source.noise)
+    check_writable(args.out)
     for job in plan(sources, args.episodes_per_shard):
         job.seed(args.seed)  # refuses what there is no room for before anything is simulated
     torch.set_num_threads(1)  # the cores are the physics'
@@ -290,8 +295,8 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nstopped; finished shards are kept, the same command goes on", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, ContractError, DatasetError, SimulationError) as error:
-        sys.exit(f"go2-collect: {error}")
+    except (*EXPECTED, SimulationError) as error:
+        sys.exit(f"go2-collect: {complaint(error)}")
     print(
         f"{args.out}: {manifest['episodes']} episodes, {manifest['transitions']} transitions, "
         f"{manifest['successes']} successes, {manifest['falls']} falls"

@@ -19,7 +19,6 @@ import yaml
 
 from go2_sevpo.algorithms import ALGORITHMS, Config, make_algorithm, make_config
 from go2_sevpo.data.dataset import OfflineDataset, load
-from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.envs.safety_gymnasium.tasks import (
     origin_of_file,
     task_of_environment,
@@ -29,6 +28,7 @@ from go2_sevpo.offline_training.evaluation.best import BestKeeper
 from go2_sevpo.offline_training.evaluation.go2 import courses_of, go2_evaluator, go2_rank
 from go2_sevpo.offline_training.evaluation.safety_gymnasium import safety_evaluator, safety_rank
 from go2_sevpo.offline_training.trainer import CHECKPOINT, Trainer
+from go2_sevpo.runs.arguments import EXPECTED, at_least, check_device, check_writable, complaint
 from go2_sevpo.runs.checkpoint import CheckpointError
 from go2_sevpo.runs.cpu import use_cpu
 from go2_sevpo.runs.files import write_atomically
@@ -185,6 +185,12 @@ def train(args: Args) -> bool:
         raise CheckpointError(f"nothing to resume: no {CHECKPOINT} in {args.out}")
     if not args.dataset:
         raise ValueError("no dataset given, expected at least one folder or HDF5 file")
+    for name in ("log_every", "save_every", "threads", "candidates", "evaluate_episodes"):
+        at_least(name.replace("_", "-"), getattr(args, name), 1)
+    for name in ("seed", "evaluate_every"):
+        at_least(name.replace("_", "-"), getattr(args, name), 0)
+    check_device(args.device)
+    check_writable(args.out)
     with sole_writer(args.out):
         return _train(args, config)
 
@@ -268,8 +274,8 @@ def main() -> None:
     args = tyro.cli(Args)
     try:
         finished = train(args)
-    except (ValueError, DatasetError, CheckpointError) as error:
-        sys.exit(f"go2-train: {error}")
+    except EXPECTED as error:
+        sys.exit(f"go2-train: {complaint(error)}")
     if not finished:
         print(f"stopped; the same command with --resume goes on ({args.out})", file=sys.stderr)
         sys.exit(130)

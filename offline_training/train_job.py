@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import tyro
 
-from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.offline_training.train import Args, train
 from go2_sevpo.offline_training.trainer import CHECKPOINT
-from go2_sevpo.runs.checkpoint import CheckpointError
+from go2_sevpo.runs.arguments import EXPECTED, complaint
 
 
 def main() -> None:
@@ -18,8 +17,8 @@ def main() -> None:
     args = tyro.cli(Args)
     try:
         finished = train(replace(args, resume=(args.out / CHECKPOINT).exists()))
-    except (ValueError, DatasetError, CheckpointError) as error:
-        sys.exit(f"{error}")
+    except EXPECTED as error:
+        sys.exit(complaint(error))
     if not finished:
         sys.exit(130)
     (args.out / "finished").write_text("", encoding="utf-8")

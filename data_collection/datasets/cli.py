@@ -10,9 +10,8 @@ from typing import Any, Callable, Dict, Optional, Tuple, Type, Union
 import tyro
 
 from go2_sevpo.data import shards
-from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.data_collection.datasets.report import card, info
-from go2_sevpo.runs.checkpoint import CheckpointError
+from go2_sevpo.runs.arguments import EXPECTED, complaint
 from go2_sevpo.runs.files import write_atomically
 
 
@@ -133,8 +132,8 @@ def main() -> None:
     command = tyro.extras.subcommand_cli_from_dict(commands)
     try:
         print(run(command))
-    except (DatasetError, CheckpointError, ValueError, OSError) as error:
-        sys.exit(f"go2-data: {error}")
+    except EXPECTED as error:
+        sys.exit(f"go2-data: {complaint(error)}")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from go2_sevpo.data_collection.experts.config import CONFIG_DIR, ExpertConfig, l
 from go2_sevpo.data_collection.experts.ppo import installed_version, make_learner
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.policies.torch_policy import GaussianPolicy, save_policy
+from go2_sevpo.runs.arguments import EXPECTED, complaint
 from go2_sevpo.runs.checkpoint import load_checkpoint, save_checkpoint
 from go2_sevpo.runs.cpu import use_cpu
 from go2_sevpo.runs.csv_log import append_row, forget_after
@@ -369,8 +370,8 @@ def main() -> None:
     """Entry point of ``go2-train-expert``."""
     try:
         sys.exit(run(tyro.cli(Args)))
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"go2-train-expert: {error}")
+    except EXPECTED as error:
+        sys.exit(f"go2-train-expert: {complaint(error)}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from go2_sevpo.data.dsrl.mixes import draw_mix, write_mix
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.envs.safety_gymnasium import files
 from go2_sevpo.envs.safety_gymnasium.tasks import TASKS, Task, find_task
-from go2_sevpo.policies.contract import ContractError
+from go2_sevpo.runs.arguments import EXPECTED, complaint
 from go2_sevpo.runs.progress import Progress
 
 
@@ -270,8 +270,8 @@ def main() -> None:
         print(run(command))
     except KeyboardInterrupt:
         sys.exit("\ngo2-dsrl: stopped; the same command goes on")
-    except (DatasetError, ContractError, OSError) as error:
-        sys.exit(f"go2-dsrl: {error}")
+    except EXPECTED as error:
+        sys.exit(f"go2-dsrl: {complaint(error)}")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from go2_sevpo.policies.torch_policy import (
     act,
     load_policy,
 )
-from go2_sevpo.runs.checkpoint import CheckpointError
+from go2_sevpo.runs.arguments import EXPECTED, complaint
 from go2_sevpo.runs.files import atomic_path
 
 OPSET = 17
@@ -261,8 +261,8 @@ def main() -> None:
     args = tyro.cli(Args)
     try:
         found = export_run(args)
-    except (CheckpointError, ContractError, ValueError) as error:
-        sys.exit(f"go2-export: {error}")
+    except EXPECTED as error:
+        sys.exit(f"go2-export: {complaint(error)}")
     print(
         f"{args.out}: torch and onnxruntime agree, "
         f"largest action difference {found['action']:.1e}, "

@@ -18,14 +18,16 @@ from go2_sevpo.deploy.play.report import write_report
 from go2_sevpo.deploy.play.video import record_video
 from go2_sevpo.envs.go2.contract import environment_contract
 from go2_sevpo.envs.safety_gymnasium.tasks import task_of_environment
-from go2_sevpo.envs.simulators.base import SimulationError
-from go2_sevpo.policies.contract import ContractError, check_contract
+from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
+from go2_sevpo.runs.arguments import EXPECTED, check_writable, complaint
 
 
 def play(args: Args) -> Dict[str, Any]:
     """Run the command: evaluate, write report and video; returns the report."""
     policy = OnnxPolicy(find_policy(args.policy), candidates=args.candidates)
+    if not args.viewer:
+        check_writable(args.out)
     task = task_of_environment(policy.contract.get("environment"))
     if task is not None:
         return play_safety.play_safety(policy, task, args)
@@ -51,8 +53,8 @@ def main() -> None:
         report = play(args)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ContractError, ValueError, SimulationError, RuntimeError, ImportError) as error:
-        sys.exit(f"go2-play: {error}")
+    except (*EXPECTED, RuntimeError) as error:
+        sys.exit(f"go2-play: {complaint(error)}")
     if "task" in report:
         print(play_safety.show(report))
         print(f"report: {args.out / 'report.json'}")

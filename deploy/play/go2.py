@@ -21,6 +21,7 @@ from go2_sevpo.envs.seeds import PLAY, play_stream
 from go2_sevpo.metrics import percent, wilson
 from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
+from go2_sevpo.runs.arguments import finite
 from go2_sevpo.runs.progress import Progress
 
 WARM_UP = 20
@@ -54,6 +55,7 @@ def evaluation_env(
 def noise_scale(args: Args, policy: OnnxPolicy) -> float:
     """The sampling noise asked for, or the policy's own (0 for Gaussian policies)."""
     if args.noise is not None:
+        finite("noise", args.noise)
         return args.noise
     return policy.contract["sampler"].get("noise_scale", 1.0)
 

@@ -35,7 +35,7 @@ def physics_steps(num_envs: int, courses: Sequence[Course], physics_dt: float) -
         raise ValueError(
             f"got {num_envs} worlds and {len(courses)} courses, expected at least one of each"
         )
-    steps = round(r.CONTROL_DT / physics_dt)
+    steps = round(r.CONTROL_DT / physics_dt) if physics_dt > 0 else 0
     if steps < 1 or abs(steps * physics_dt - r.CONTROL_DT) > 1e-9:
         raise ValueError(
             f"physics step is {physics_dt} s, "

@@ -17,6 +17,7 @@ from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.envs.safety_gymnasium.tasks import task_of_file
 from go2_sevpo.offline_training.loop.arguments import Args
 from go2_sevpo.offline_training.loop.worlds import Go2World, SafetyWorld
+from go2_sevpo.runs.arguments import EXPECTED, complaint
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.interrupt import kill_interrupts
 from go2_sevpo.runs.lock import sole_writer
@@ -104,8 +105,8 @@ def main() -> None:
             run(args)
     except KeyboardInterrupt:
         sys.exit("\ngo2-loop: stopped; finished steps are kept, the same command goes on")
-    except ValueError as error:
-        sys.exit(f"go2-loop: {error}")
+    except EXPECTED as error:
+        sys.exit(f"go2-loop: {complaint(error)}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from go2_sevpo.offline_training.reproduce.go2 import table5
 from go2_sevpo.offline_training.reproduce.mdp import figure2
 from go2_sevpo.offline_training.reproduce.reach_avoid import figure1, sweep
 from go2_sevpo.offline_training.reproduce.safety_gymnasium import figure4, figure6, tables
-from go2_sevpo.policies.contract import ContractError
+from go2_sevpo.runs.arguments import EXPECTED, complaint
 from go2_sevpo.runs.interrupt import kill_interrupts
 from go2_sevpo.runs.lock import sole_writer
 
@@ -57,8 +57,8 @@ def main() -> None:
             RUN[type(args)](args)
     except KeyboardInterrupt:
         sys.exit("\ngo2-reproduce: stopped; finished parts are kept, the same command goes on")
-    except (ValueError, ContractError) as error:
-        sys.exit(f"go2-reproduce: {error}")
+    except EXPECTED as error:
+        sys.exit(f"go2-reproduce: {complaint(error)}")
 
 
 if __name__ == "__main__":
