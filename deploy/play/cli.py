@@ -61,6 +61,9 @@ def main() -> None:
     elif report:
         print(show(report))
         print(f"report: {args.out / 'report.html'}")
+    bad = report.get("non_finite_actions", 0)
+    if bad:
+        sys.exit(f"go2-play: {bad} actions were not finite; the default pose was held instead")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,20 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnx.numpy_helper
 import pytest
+import torch
 
+from go2_sevpo.deploy.export.cli import write_onnx
 from go2_sevpo.deploy.play.arguments import Args
-from go2_sevpo.deploy.play.cli import play
+from go2_sevpo.deploy.play.cli import main, play
 from go2_sevpo.deploy.play.go2 import evaluate, show
 from go2_sevpo.policies.contract import ContractError
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
+from go2_sevpo.policies.torch_policy import GaussianPolicy
+from tests.conftest import contract_of
 
 KEYS = {
     "policy",
@@ -141,3 +148,21 @@ def test_command_line_prints_one_line_and_fails(tmp_path):
     assert done.returncode != 0
     assert done.stderr.strip().startswith("go2-play: no policy 'nothing'")
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_actions_that_are_not_finite_end_the_command_with_an_error(tmp_path, monkeypatch, short):
+    torch.manual_seed(0)
+    policy = GaussianPolicy([265, 4, 12], torch.zeros(12), 1.0).eval()
+    path = tmp_path / "broken.onnx"
+    write_onnx(policy, contract_of(policy), torch.zeros(8, 265), path)
+    model = onnx.load(str(path))
+    for weight in model.graph.initializer:
+        if onnx.numpy_helper.to_array(weight).dtype == np.float32:
+            values = np.full(tuple(weight.dims), np.nan, np.float32)
+            weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    onnx.save(model, str(path))
+    words = ["go2-play", str(path), "--episodes", "2", "--threads", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit, match="^go2-play: [1-9][0-9]* actions were not finite"):
+        main()
+    assert json.loads((tmp_path / "report.json").read_text())["non_finite_actions"] > 0
