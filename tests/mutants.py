@@ -37,7 +37,10 @@ MODULES = (
     "go2_sevpo/offline_training/trainer.py",
     "go2_sevpo/offline_training/evaluation/best.py",
 )
-TESTS = ("go2_sevpo", "envs/go2", "envs/simulators", "envs/test_seeds.py", "offline_training")
+TESTS = (
+    *("go2_sevpo", "envs/go2", "envs/simulators", "offline_training"),
+    *("envs/test_seeds.py", "go2_sevpo/data/test_hostile_files.py"),
+)
 CONFIGURATION = """
 [tool.mutmut]
 source_paths = ["go2_sevpo"]
@@ -105,8 +108,12 @@ def main():
     with open(log, "w", encoding="utf-8") as handle:
         status = subprocess.run(
             [sys.executable, "-m", "mutmut", "run", "--max-children", children],
-            cwd=FOLDER, env=environment, stdout=handle, stderr=handle, check=False,
-        ).returncode  # fmt: skip
+            cwd=FOLDER,
+            env=environment,
+            stdout=handle,
+            stderr=handle,
+            check=False,
+        ).returncode
     results = [line.strip().split(": ") for line in mutmut("results", "--all", "true").splitlines()]
     results = [entry for entry in results if len(entry) == 2]
     if status or not results:
