@@ -13,6 +13,7 @@ from go2_sevpo.data import shards
 from go2_sevpo.data_collection.datasets.report import card, info
 from go2_sevpo.runs.arguments import EXPECTED, complaint
 from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.lock import sole_writer
 
 
 @dataclass
@@ -100,7 +101,11 @@ def run(command: Command) -> str:
     if isinstance(command, Validate):
         return f"{command.dir}: valid, {_size(shards.validate(command.dir))}"
     if isinstance(command, Repair):
-        manifest = shards.repair(command.dir)
+        # A collection that is still going on must not lose what it is writing.
+        if not command.dir.is_dir():
+            raise DatasetError(f"no folder {command.dir}")
+        with sole_writer(command.dir):
+            manifest = shards.repair(command.dir)
         whole, aside = len(manifest["shards"]), ", ".join(manifest["damaged"]) or "none"
         return (
             f"{command.dir}: {whole} whole shards, {manifest['transitions']} transitions; "

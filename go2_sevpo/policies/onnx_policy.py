@@ -11,6 +11,7 @@ import numpy as np
 
 from go2_sevpo import assets
 from go2_sevpo.policies.contract import CONTRACT_KEY, ContractError
+from go2_sevpo.policies.onnx_graph import check_graph
 
 SHIPPED = Path(assets.__file__).parent / "policies"
 INPUTS, OUTPUTS = ("observation", "noise"), ("action", "cost_value", "candidate")
@@ -57,6 +58,7 @@ class OnnxPolicy:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors only
+        check_graph(self.path)
         try:
             self.session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]

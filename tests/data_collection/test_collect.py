@@ -16,6 +16,7 @@ from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.data_collection import collect as module
 from go2_sevpo.data_collection.collect import Args, collect, plan, sources_of
 from go2_sevpo.data_collection.datasets.cli import Card, Info, Merge, Repair, Select, Validate, run
+from go2_sevpo.runs.lock import BusyError, sole_writer
 
 
 def arguments(policy, out, **changes):
@@ -177,3 +178,14 @@ def test_data_commands(gaussian_onnx, tmp_path):
     with pytest.raises(DatasetError):
         run(Validate(folder))
     assert shard.name in run(Repair(folder))
+
+
+def test_what_is_being_collected_is_not_repaired(gaussian_onnx, tmp_path):
+    folder = tmp_path / "data"
+    collect(arguments(gaussian_onnx, folder, episodes=2))
+    with sole_writer(folder), pytest.raises(BusyError, match="is being written by another process"):
+        run(Repair(folder))
+    run(Repair(folder))
+    with pytest.raises(DatasetError, match="no folder .*nowhere"):
+        run(Repair(tmp_path / "nowhere"))
+    assert not (tmp_path / "nowhere").exists()
