@@ -103,7 +103,7 @@ def run(command: Command) -> str:
     if isinstance(command, Repair):
         # A collection that is still going on must not lose what it is writing.
         if not command.dir.is_dir():
-            raise DatasetError(f"no folder {command.dir}")
+            raise shards.DatasetError(f"no folder {command.dir}")
         with sole_writer(command.dir):
             manifest = shards.repair(command.dir)
         whole, aside = len(manifest["shards"]), ", ".join(manifest["damaged"]) or "none"
