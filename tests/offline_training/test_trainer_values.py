@@ -19,6 +19,7 @@ from go2_sevpo.offline_training.trainer import MetricLog, Trainer, member_folder
 from go2_sevpo.policies.torch_policy import GaussianPolicy, load_policy
 from go2_sevpo.runs import progress
 from go2_sevpo.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from go2_sevpo.runs.finite import NotFiniteError
 from tests.conftest import make_episodes
 
 
@@ -557,3 +558,46 @@ def test_whole_steps_can_be_captured(tmp_path, data, monkeypatch):
     trainer = Trainer(algorithm, data, tmp_path, {}, 0, say=lambda _: None, graphed=True)
     assert trainer.run() and algorithm.done == []
     assert made == [(algorithm, data, trainer.generator), ("one", 0), ("two", 0), ("two", 1)]
+
+
+def test_a_row_that_a_stop_cut_in_two_is_the_same_after_the_resume(tmp_path, data):
+    assert make(tmp_path / "whole", data, Counting(8, 4), log_every=4).run()
+    cut = make(tmp_path / "cut", data, Counting(8, 4), log_every=4)
+    assert not cut.run(6)  # two steps into the second row
+    rest = make(tmp_path / "cut", data, Counting(8, 4), log_every=4, seed=99)
+    rest.load()
+    assert rest.run()
+    for name in ("one.csv", "two.csv"):
+        whole, again = (read(tmp_path / folder / name) for folder in ("whole", "cut"))
+        assert [(r[0], *r[2:]) for r in whole] == [(r[0], *r[2:]) for r in again]
+
+
+def test_a_stop_before_the_first_step_has_nothing_logged(tmp_path, data):
+    make(tmp_path, data, Counting()).save()
+    assert load_checkpoint(tmp_path / trainer_module.CHECKPOINT, "offline")["log"] is None
+    again = make(tmp_path, data, Counting())
+    again.load()
+    assert again.run()
+
+
+def test_a_logged_value_that_is_not_finite_is_told_with_its_steps(tmp_path, data):
+    class Breaking(Counting):
+        def update(self, stage, step, *others):
+            found = super().update(stage, step, *others)
+            return {**found, "v_c": torch.tensor(float("nan"))} if step == 2 else found
+
+    text = "^stage one, steps up to 4: v_c is nan, expected a finite number; the last checkpoint is"
+    with pytest.raises(NotFiniteError, match=text):
+        make(tmp_path, data, Breaking(), log_every=2).run()
+    assert [r[0] for r in read(tmp_path / "one.csv")[1:]] == ["2"]
+    assert not (tmp_path / trainer_module.CHECKPOINT).exists()
+
+
+def test_a_weight_that_is_not_finite_is_told_with_its_stage(tmp_path, data):
+    trainer = make(tmp_path, data, Counting())
+    trainer.step = 3
+    trainer.algorithm.weight = torch.tensor([1.0, float("inf")])
+    text = "^step 3 of stage number 1: weight has numbers that are not finite; the last checkpoint"
+    with pytest.raises(NotFiniteError, match=text):
+        trainer.save()
+    assert not (tmp_path / trainer_module.CHECKPOINT).exists()

@@ -323,6 +323,9 @@ def test_a_batch_without_s1_leaves_the_size_as_it_is(data):
     assert algorithm.scale_r.item() == 3.0
     _, _, algorithm = weigh(data, [SAFE, [False] * 4], [3.0, 2.0], members=2)
     assert algorithm.scale_r[0].item() != 3.0 and algorithm.scale_r[1].item() == 2.0
+    # One row is enough: |1.5 - 1| is its size.
+    _, _, algorithm = weigh(data, safe=[True, False, False, False], scale=3.0)
+    assert algorithm.scale_r.item() == pytest.approx(3.0 + 0.01 * (0.5 - 3.0), rel=1e-6)
 
 
 def test_the_size_of_the_advantage_is_never_taken_below_a_millionth(data):

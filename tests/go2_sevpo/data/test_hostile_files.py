@@ -10,6 +10,7 @@ import pytest
 from go2_sevpo.data import shards
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.dsrl.files import read_dsrl
+from go2_sevpo.data.hdf5 import read_plain
 from go2_sevpo.data.shards import DatasetError
 from tests.conftest import make_episodes
 
@@ -148,3 +149,46 @@ def test_a_manifest_of_another_kind_is_refused(folder, text):
     (folder / "manifest.json").write_text(text)
     with pytest.raises(DatasetError, match="manifest.json: schema .*, expected 1"):
         shards.read_manifest(folder)
+
+
+def test_a_checksum_is_computed_once_for_each_state_of_a_file(folder, monkeypatch):
+    shard, right = folder / "00.hdf5", shards.sha256(folder / "00.hdf5")
+    asked = []
+    monkeypatch.setattr(shards, "sha256", lambda path: asked.append(path) or right)
+    monkeypatch.setattr(shards, "_CHECKED", set())
+    shards.check_digest(shard, right)
+    shards.check_digest(shard, right)
+    assert asked == [shard]
+    shutil.copyfile(shard, folder / "other.hdf5")
+    shards.check_digest(folder / "other.hdf5", right)
+    assert asked == [shard, folder / "other.hdf5"]
+    wrong = "0" * 64
+    text = (
+        f"^{shard}: SHA-256 is {right[:12]}\\.\\.\\., expected 000000000000\\.\\.\\. \\(damaged, "
+        "or of another dataset; go2-data validate looks at all\\)$"
+    )
+    for _ in range(2):  # a wrong one is never remembered as right
+        with pytest.raises(DatasetError, match=text):
+            shards.check_digest(shard, wrong)
+    shard.write_bytes(shard.read_bytes() + b"x")
+    shards.check_digest(shard, right)
+    assert len(asked) == 5
+
+
+def test_what_really_compresses_well_is_read(tmp_path):
+    with h5py.File(tmp_path / "zeros.hdf5", "w") as handle:
+        handle.create_dataset("x", data=np.zeros(1 << 18), compression="gzip")
+    with h5py.File(tmp_path / "zeros.hdf5", "r") as handle:
+        assert handle["x"].nbytes > 1 << 20
+        assert len(read_plain(handle, "x")) == 1 << 18
+
+
+def test_a_manifest_may_be_without_shards_but_not_with_texts_for_them(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for entries in (["00.hdf5/x"], [{"file": "00.hdf5"}, "a/b"]):
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "shards": entries}))
+        with pytest.raises(DatasetError, match="a shard is called .*, expected a bare file name"):
+            shards.read_manifest(folder)
+    del manifest["shards"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert shards.read_manifest(folder) == manifest
