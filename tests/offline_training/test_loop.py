@@ -39,6 +39,7 @@ def options(place, **changes):
     )
 
 
+@pytest.mark.slow
 def test_unsafe_policies_may_not_collect_safe_ones_may_with_more_noise_if_asked_to(
     place, capsys, in_process
 ):
