@@ -220,7 +220,7 @@ class Trainer:
         return self.algorithm.update(stage, step, self.data, self.generator)
 
     def _run(self, max_steps: Optional[int]) -> bool:
-        log, left = MetricLog(self.out), max_steps
+        log, left = self._log or MetricLog(self.out), max_steps
         self._log = log
         if self._unlogged is not None:
             log.load_state_dict(self._unlogged)

@@ -566,6 +566,7 @@ def test_a_row_that_a_stop_cut_in_two_is_the_same_after_the_resume(tmp_path, dat
     assert not cut.run(6)  # two steps into the second row
     rest = make(tmp_path / "cut", data, Counting(8, 4), log_every=4, seed=99)
     rest.load()
+    assert not rest.run(1)  # what was loaded is taken once
     assert rest.run()
     for name in ("one.csv", "two.csv"):
         whole, again = (read(tmp_path / folder / name) for folder in ("whole", "cut"))

@@ -10,7 +10,7 @@ import pytest
 from go2_sevpo.data import shards
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.dsrl.files import read_dsrl
-from go2_sevpo.data.hdf5 import read_plain
+from go2_sevpo.data.hdf5 import PlainFileError, read_plain
 from go2_sevpo.data.shards import DatasetError
 from tests.conftest import make_episodes
 
@@ -192,3 +192,11 @@ def test_a_manifest_may_be_without_shards_but_not_with_texts_for_them(folder):
     del manifest["shards"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert shards.read_manifest(folder) == manifest
+
+
+def test_a_dataset_where_a_group_should_be_is_told(folder):
+    with h5py.File(folder / "00.hdf5", "a") as handle:
+        del handle["episodes"]
+        handle["episodes"] = np.zeros(3)
+        with pytest.raises(PlainFileError, match="^'episodes' is a dataset, expected a group$"):
+            read_plain(handle, "episodes/length")
