@@ -31,6 +31,7 @@ from go2_sevpo.metrics import percent, wilson
 from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.provenance import write_result
 
 
 @dataclass
@@ -187,7 +188,7 @@ def main() -> None:
         # Rows of an earlier call that come later are kept too.
         measured = {(f["table"], f["title"]) for f in found}
         ahead = [r for key, r in done.items() if key not in measured]
-        write_atomically(path, json.dumps({"settings": settings, "rows": found + ahead}, indent=1))
+        write_result(path, {"settings": settings, "rows": found + ahead}, indent=1)
     write_atomically(path.with_suffix(".md"), "\n".join(lines[1:]) + "\n")
     if "limits" in args.tables:
         draw(found, path.with_suffix(".png"))

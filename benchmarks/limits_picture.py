@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List
 
+from go2_sevpo.runs.files import save_figure
+
 PANELS = (
     ("tilt", "tilt of the stones (degrees)"),
     ("gap", "gaps (m)"),
@@ -38,4 +40,4 @@ def draw(rows: List[Dict[str, Any]], path: Path) -> None:
         if len(curves) > 1:
             axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes[0].set_ylabel("success (%)")
-    figure.savefig(str(path), dpi=110)
+    save_figure(path, figure, 110)

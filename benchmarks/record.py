@@ -8,6 +8,8 @@ import platform
 from pathlib import Path
 from typing import Any, Dict
 
+from go2_sevpo.runs.files import write_atomically
+
 
 def machine() -> Dict[str, Any]:
     """Processor, cores and versions."""
@@ -35,5 +37,4 @@ def record(path: Path, name: str, values: Dict[str, Any]) -> None:
         print(f"{name}.{key}: {text}")
     data = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     data[name] = {**values, "machine": machine()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(data, indent=1) + "\n")

@@ -33,6 +33,7 @@ from go2_sevpo.runs.arguments import EXPECTED, at_least, check_writable, complai
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.progress import Progress
+from go2_sevpo.runs.provenance import made_by
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 
@@ -184,6 +185,7 @@ def collect_shard(
         "environment": config.to_dict(),
         "observation": environment_contract()["observation"],
         "records": records,
+        "made_by": made_by(),
     }
     return Episodes(rollout.columns, table), info, rollout.steps
 
@@ -282,6 +284,7 @@ def _collect(args: Args, sources: List[Source], policies: Dict[str, OnnxPolicy])
         "environment": {"name": "go2_sevpo/Go2Parkour-v0", "definition": DEFINITION},
         "observation": environment_contract()["observation"],
         "contract": environment_contract(),
+        "made_by": made_by(),
         **_fingerprint(args, sources),
     }
     return shards.write_manifest(args.out, entries, common)

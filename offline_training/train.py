@@ -33,6 +33,7 @@ from go2_sevpo.runs.checkpoint import CheckpointError
 from go2_sevpo.runs.cpu import use_cpu
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.lock import sole_writer
+from go2_sevpo.runs.provenance import made_by
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 LIDAR_LENGTH = 0.1
@@ -236,6 +237,7 @@ def _train(args: Args, config: Config) -> bool:
         "members": args.members,
         "config": json.loads(json.dumps(asdict(config))),  # as it comes back from a checkpoint
         "dataset": {**dataset_identity(data, args.dataset), **scaled},
+        "made_by": made_by(),
     }
     algorithm = make_algorithm(args.algorithm, config, data, args.members)
 

@@ -10,6 +10,7 @@ import tyro
 from go2_sevpo.offline_training.train import Args, train
 from go2_sevpo.offline_training.trainer import CHECKPOINT
 from go2_sevpo.runs.arguments import EXPECTED, complaint
+from go2_sevpo.runs.files import write_atomically
 
 
 def main() -> None:
@@ -21,7 +22,7 @@ def main() -> None:
         sys.exit(complaint(error))
     if not finished:
         sys.exit(130)
-    (args.out / "finished").write_text("", encoding="utf-8")
+    write_atomically(args.out / "finished", "")
 
 
 if __name__ == "__main__":

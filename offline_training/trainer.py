@@ -14,7 +14,7 @@ from go2_sevpo.algorithms.base import Algorithm
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.offline_training.evaluation.best import CURVE, BestKeeper
 from go2_sevpo.policies.torch_policy import save_policy
-from go2_sevpo.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from go2_sevpo.runs.checkpoint import CheckpointError, load_newest, rotate, save_checkpoint
 from go2_sevpo.runs.csv_log import append_row, forget_after
 from go2_sevpo.runs.finite import check_state, check_values
 from go2_sevpo.runs.progress import Progress
@@ -136,6 +136,7 @@ class Trainer:
             "best": None if self.keeper is None else self.keeper.best,
             "log": None if self._log is None else self._log.state_dict(),
         }
+        rotate(self.out / CHECKPOINT)
         save_checkpoint(self.out / CHECKPOINT, "offline", state)
         with isolated_randomness():
             for member in range(self.algorithm.members or 1):
@@ -169,12 +170,12 @@ class Trainer:
                 self._save_policy(member, BEST, {"evaluation": found})
 
     def load(self) -> None:
-        """Go on from the checkpoint.
+        """Go on from the checkpoint, or from one before it if the last is damaged.
 
         Raises:
             CheckpointError: none there, damaged, or of another configuration or dataset.
         """
-        state = load_checkpoint(self.out / CHECKPOINT, "offline")
+        state = load_newest(self.out / CHECKPOINT, "offline", self.say)
         for key in SAME:
             before, now = state["info"].get(key), self.info.get(key)
             if before != now:

@@ -28,6 +28,7 @@ torch.set_num_threads(1)
 
 
 class _Done:
+    stdin = None
     """A child process that has ended already."""
 
     def __init__(self, returncode):

@@ -7,7 +7,6 @@ Unsafe is V_c > limit.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence
 
@@ -18,7 +17,8 @@ from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.metrics import percent, wilson
 from go2_sevpo.policies.torch_policy import DiffusionPolicy, load_policy
-from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.files import save_figure
+from go2_sevpo.runs.provenance import write_result
 
 CONTROL_DT = 0.02
 """Seconds per step."""
@@ -200,7 +200,7 @@ def draw(
         top = max(float(np.percentile(lead, 99)), 0.1)
         right.hist(lead, bins=30, range=(0.0, top), color="tab:red", alpha=0.7)
     right.set(xlabel="warning before the fall, s", ylabel="episodes that fall")
-    figure.savefig(str(path), dpi=120)
+    save_figure(path, figure, 120)
 
 
 def _counts(report: Dict[str, Any]) -> str:
@@ -255,7 +255,7 @@ def region_report(folder: Path, policy_file: Path, out: Path, seed: int = 0) -> 
     report["cost_of_actions_where_unsafe"] = actions_there(policy, obs, act, unsafe, seed)
     report.update({"dataset": str(folder), "policy": str(policy_file), "seed": seed})
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "regions.json", json.dumps(report, indent=1))
+    write_result(out / "regions.json", report, indent=1)
     draw(values, success, fall, limit, out / "regions.png")
     files = f"{out / 'regions.json'} and {out / 'regions.png'}"
     return "\n".join([f"{folder}: {_counts(report)}", *_lines(report), files])

@@ -13,6 +13,7 @@ import numpy as np
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.metrics import percent, wilson
+from go2_sevpo.runs.files import save_figure
 
 Table = Dict[str, np.ndarray]
 """Numbers of episodes, each (E,), by name."""
@@ -57,7 +58,7 @@ def _histograms(groups: Dict[str, Table], path: Path) -> None:
         axis.set(xlabel=label, ylabel="episodes")
         if key == keys[0]:
             axis.legend(frameon=False, fontsize=8)
-    figure.savefig(str(path), dpi=120)
+    save_figure(path, figure, 120)
 
 
 def _row(name: str, table: Table) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import tyro
 
 from go2_sevpo.policies.onnx_policy import SHIPPED, OnnxPolicy
 from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.provenance import made_by
 
 _KEPT = (
     *("course", "difficulty", "seed", "episodes"),
@@ -42,12 +42,6 @@ class Args:
     """Keep one row of the learning curve in this many."""
 
 
-def _commit() -> str:
-    """Commit of the working directory."""
-    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
-
-
 def provenance(args: Args) -> Dict[str, Any]:
     """What made the policy and how well it does.
 
@@ -65,7 +59,7 @@ def provenance(args: Args) -> Dict[str, Any]:
     return {
         "policy": policy.identity,
         "command": args.command,
-        "commit": args.commit or _commit(),
+        "commit": args.commit or made_by()["commit"] or "unknown",
         "provenance": policy.contract["provenance"],
         "evaluations": evaluations,
     }

@@ -29,12 +29,13 @@ from go2_sevpo.data_collection.experts.ppo import installed_version, make_learne
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.policies.torch_policy import GaussianPolicy, save_policy
 from go2_sevpo.runs.arguments import EXPECTED, complaint
-from go2_sevpo.runs.checkpoint import load_checkpoint, save_checkpoint
+from go2_sevpo.runs.checkpoint import load_checkpoint, load_newest, rotate, save_checkpoint
 from go2_sevpo.runs.cpu import use_cpu
 from go2_sevpo.runs.csv_log import append_row, forget_after
-from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.finite import check_state
 from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.progress import Progress
+from go2_sevpo.runs.provenance import made_by, write_result
 from go2_sevpo.runs.randomness import isolated_randomness
 from go2_sevpo.runs.settings import first_difference, plain
 
@@ -70,6 +71,7 @@ def write_policy(out: Path) -> None:
         "iterations": state["iteration"],
         "steps": state["steps"],
         "config": {"env": config["env"], "ppo": config["ppo"]},
+        "made_by": made_by(),
     }
     observations = state["env"]["buffers"]["observation"][:256]  # (K, 265), for the parity proof
     save_policy(out / "policy_last.safetensors", policy_of(state["actor"]), observations, info)
@@ -103,6 +105,8 @@ class Trainer:
             "env": self.env.state_dict(),
             "finished": list(self.finished),
         }
+        check_state([state["algorithm"], state["actor"]], f"iteration {self.iteration}")
+        rotate(self.out / "checkpoint.safetensors")
         save_checkpoint(self.out / "checkpoint.safetensors", CHECKPOINT_KIND, state)
         with isolated_randomness():
             write_policy(self.out)
@@ -113,7 +117,7 @@ class Trainer:
         Raises:
             ValueError: it was written with another major version of rsl_rl.
         """
-        state = load_checkpoint(self.out / "checkpoint.safetensors", CHECKPOINT_KIND)
+        state = load_newest(self.out / "checkpoint.safetensors", CHECKPOINT_KIND)
         found, present = state.get("rsl_rl", "5"), installed_version()
         if found.split(".")[0] != present.split(".")[0]:
             raise ValueError(
@@ -311,7 +315,7 @@ def run(args: Args) -> int:
         if args.resume:
             trainer.load()
         forget_after(args.out / "progress.csv", "iteration", trainer.iteration)
-        write_atomically(args.out / "config.json", json.dumps(record, indent=1))
+        write_result(args.out / "config.json", record, indent=1)
         return _loop(trainer, RunLog(args.out), args.save_every)
 
 
@@ -324,6 +328,7 @@ def _check_settings(out: Path, record: Dict[str, Any]) -> None:
     if not (out / "checkpoint.safetensors").is_file():
         raise ValueError(f"nothing to resume: no checkpoint.safetensors in {out}")
     begun = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    begun.pop("made_by", None)
     found = first_difference(begun, plain(record), MAY_CHANGE)
     if found is not None:
         raise ValueError(f"{out} was begun with other settings: {found}; use another --out")

@@ -8,6 +8,7 @@ learner is :mod:`go2_sevpo.data_collection.reach_avoid.td3`.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +34,7 @@ from go2_sevpo.envs.seeds import REACH_AVOID_EXPERT
 from go2_sevpo.metrics import wilson
 from go2_sevpo.policies.torch_policy import GaussianPolicy, save_policy
 from go2_sevpo.runs.cpu import use_cpu
+from go2_sevpo.runs.files import write_atomically
 
 __all__ = ["Args", "CostReplayBuffer", "DualAscent", "MixedNoise", "TaskVecEnv", "evaluate"]
 
@@ -134,10 +136,11 @@ def main() -> None:
 
 def _write_curve(path: Path, curve: List[Dict[str, float]]) -> None:
     """The multiplier's steps as CSV; only a header if the training was too short for one."""
-    with open(path, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, list(curve[0]) if curve else ["step"])
-        writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in curve)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(curve[0]) if curve else ["step"])
+    writer.writeheader()
+    writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in curve)
+    write_atomically(path, text.getvalue())
 
 
 if __name__ == "__main__":

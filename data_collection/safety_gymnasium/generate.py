@@ -8,7 +8,6 @@ a penalty on cost) on the velocity tasks, all with action noise.
 from __future__ import annotations
 
 import functools
-import json
 import multiprocessing
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +29,9 @@ from go2_sevpo.envs.safety_gymnasium.tasks import EPISODE_STEPS, Task
 from go2_sevpo.envs.seeds import SAFETY_COLLECTION, SAFETY_GENERATION, SeedRange
 from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
-from go2_sevpo.runs.files import atomic_path, write_atomically
+from go2_sevpo.runs.files import atomic_path
 from go2_sevpo.runs.progress import Progress
+from go2_sevpo.runs.provenance import write_result
 
 if TYPE_CHECKING:
     from go2_sevpo.envs.safety_gymnasium.environment import SafetyEnv
@@ -291,5 +291,5 @@ def write_episodes(
         "cost_max": float(costs.max()),
         "sha256": shards.sha256(out),
     }
-    write_atomically(out.with_suffix(".json"), json.dumps(made, indent=1))
+    write_result(out.with_suffix(".json"), made, indent=1)
     return made

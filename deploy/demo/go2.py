@@ -14,6 +14,8 @@ import tyro
 
 from go2_sevpo.deploy.demo import steps
 from go2_sevpo.metrics import percent
+from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.settings import keep_settings
 
 
 @dataclass
@@ -50,7 +52,7 @@ def _row(title: str, report: Dict[str, Any]) -> List[str]:
 def demo(args: Args) -> str:
     """Run all steps; returns the table."""
     out, start = args.out, time.perf_counter()
-    out.mkdir(parents=True, exist_ok=True)
+    keep_settings(out, vars(args), ("out", "video"))
     data, seed = out / "data", str(args.seed)
     if not (data / "manifest.json").is_file():
         collection = ("--mix", args.mix, "--seed", seed, "--out", data)
@@ -59,7 +61,7 @@ def demo(args: Args) -> str:
     steps.train_all([(out / name, [*shared, "--algorithm", name]) for name, _ in steps.METHODS])
     playing = ("--course", args.course, "--episodes", args.episodes, "--seed", seed)
     text = steps.table([HEAD, *steps.play_all(out, playing, args.video, _row)])
-    (out / "table.txt").write_text(text + "\n", encoding="utf-8")
+    write_atomically(out / "table.txt", text + "\n")
     paths = [f"report: {out / 'play_sevpo' / 'report.html'}"]
     film = out / "play_sevpo" / "video.mp4"
     if film.is_file():

@@ -15,6 +15,8 @@ import tyro
 
 from go2_sevpo.deploy.demo import steps
 from go2_sevpo.metrics import percent
+from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.settings import keep_settings
 
 
 @dataclass
@@ -64,7 +66,7 @@ def _row(title: str, report: Dict[str, Any]) -> List[str]:
 def demo(args: Args) -> str:
     """Run all steps; returns the table."""
     out, start, seed = args.out, time.perf_counter(), str(args.seed)
-    out.mkdir(parents=True, exist_ok=True)
+    keep_settings(out, vars(args), ("out", "video"))
     data, mix = out / f"generated_{args.task}.hdf5", out / f"mix_{args.task}.hdf5"
     if not data.with_suffix(".json").is_file():
         amount = ("--episodes", args.generated_episodes, "--seed", seed, "--out", data)
@@ -85,7 +87,7 @@ def demo(args: Args) -> str:
     )
     playing = ("--episodes", args.episodes, "--limit", args.limit, "--seed", seed)
     text = steps.table([HEAD, *steps.play_all(out, playing, args.video, _row)])
-    (out / "table.txt").write_text(text + "\n", encoding="utf-8")
+    write_atomically(out / "table.txt", text + "\n")
     minutes = (time.perf_counter() - start) / 60
     head = (
         f"\n{args.task}, generated data (not DSRL's), {args.episodes} episodes each, "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Tuple, TypeVar
 
 from go2_sevpo.runs import processes
+from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.interrupt import kill_interrupts
 
 METHODS: Tuple[Tuple[str, str], ...] = (("sevpo", "SEVPO"), ("bc", "cloning, all data"))
@@ -59,7 +60,7 @@ def train_all(runs: Sequence[Tuple[Path, Sequence[str]]]) -> None:
         for run, process in running:
             if process.wait():
                 sys.exit(f"go2-demo: training {run.name} failed with status {process.returncode}")
-            (run / "finished").write_text("", encoding="utf-8")
+            write_atomically(run / "finished", "")
     finally:
         # Where one fails or the user stops, none of the others runs on.
         processes.end([process for _, process in running])
@@ -107,3 +108,5 @@ def run(demo: Callable[[Args], str], args: Args) -> None:
     except KeyboardInterrupt:
         print("\nstopped; finished steps are kept, the same command goes on", file=sys.stderr)
         sys.exit(130)
+    except ValueError as error:
+        sys.exit(f"go2-demo: {error}")

@@ -20,6 +20,7 @@ from go2_sevpo.deploy.export.torch_actor import read_actor, read_layout
 from go2_sevpo.deploy.export.unitree import write_deploy_yaml
 from go2_sevpo.envs.contracts import contract_for
 from go2_sevpo.policies.contract import CONTRACT_KEY, ContractError, dump_contract
+from go2_sevpo.policies.onnx_graph import add_metadata
 from go2_sevpo.policies.onnx_policy import COST_INPUT, INPUTS, OUTPUTS, OnnxPolicy
 from go2_sevpo.policies.torch_policy import (
     CHOICES,
@@ -97,8 +98,7 @@ def write_onnx(
     with atomic_path(out) as temporary:
         _trace(policy, observations, int(contract["sampler"]["candidates"]), temporary)
         model = onnx.load(str(temporary))
-        entry = model.metadata_props.add()
-        entry.key, entry.value = CONTRACT_KEY, text
+        add_metadata(model, CONTRACT_KEY, text)
         onnx.checker.check_model(model)
         onnx.save(model, str(temporary))
         difference = parity(policy, OnnxPolicy(temporary), observations)

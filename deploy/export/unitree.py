@@ -13,6 +13,7 @@ from typing import Any, Dict
 import yaml
 
 from go2_sevpo.envs.go2.description import robot as r
+from go2_sevpo.runs.files import write_atomically
 
 
 def deploy_config(contract: Dict[str, Any], policy: Path) -> Dict[str, Any]:
@@ -66,5 +67,5 @@ def write_deploy_yaml(contract: Dict[str, Any], policy: Path) -> Path:
         "# [B, candidates, sampling_steps, num_actions].\n"
     )
     config = yaml.safe_dump(deploy_config(contract, policy), sort_keys=False)
-    path.write_text(head + config, encoding="utf-8")
+    write_atomically(path, head + config)
     return path

@@ -64,6 +64,9 @@ def main() -> None:
     bad = report.get("non_finite_actions", 0)
     if bad:
         sys.exit(f"go2-play: {bad} actions were not finite; the default pose was held instead")
+    bad = report.get("non_finite_observations", 0)
+    if bad:
+        sys.exit(f"go2-play: {bad} observations were not finite; the last good action was held")
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
     noise = noise_scale(args, policy)
     records: List[Dict[str, Any]] = []
     steps, progress, batch = 0, Progress(args.episodes), 0
-    policy.non_finite = 0
+    policy.non_finite, held = 0, 0
     while len(records) < args.episodes:
         # The last batch holds what is left.
         worlds = min(args.worlds, args.episodes - len(records))
@@ -109,7 +109,7 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
         finally:
             env.close()
         records.extend(rollout.episodes)
-        steps, batch = steps + rollout.steps, batch + 1
+        steps, batch, held = steps + rollout.steps, batch + 1, held + rollout.held
         progress.done = len(records)
         good = sum(e["success"] for e in records)
         print(
@@ -121,6 +121,7 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
     seconds = progress.seconds
     return {
         **summarize(records, policy, args, noise),
+        "non_finite_observations": held,
         "control_steps_per_second": steps / seconds,
         "episodes_detail": records,
     }
@@ -199,5 +200,6 @@ def show(report: Dict[str, Any]) -> str:
         f"inference {report['inference_ms_p50']:.2f} ms "
         f"(p99 {report['inference_ms_p99']:.2f}) at N = {report['candidates']}, "
         f"{report['control_steps_per_second']:.0f} control steps/s, "
-        f"{report['non_finite_actions']} actions not finite"
+        f"{report['non_finite_actions']} actions and "
+        f"{report['non_finite_observations']} observations not finite"
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from go2_sevpo.metrics import percent
 from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.provenance import write_result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,5 +130,5 @@ def write_report(
 ) -> None:
     """Write ``report.json`` and ``report.html`` into ``out``."""
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "report.json", json.dumps(report, indent=1))
+    write_result(out / "report.json", report, indent=1)
     write_atomically(out / "report.html", html_report(report, traces, video))

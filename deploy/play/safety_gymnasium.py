@@ -5,7 +5,6 @@ Reported are return, cost, DSRL's normalised scores and the failure rate.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Dict
 
 import numpy as np
@@ -17,7 +16,7 @@ from go2_sevpo.envs.seeds import SAFETY_PLAY
 from go2_sevpo.metrics import percent, wilson
 from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
-from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.provenance import write_result
 
 if TYPE_CHECKING:  # it loads gymnasium, hence imported only where such a task is played
     from go2_sevpo.envs.safety_gymnasium.play import Act
@@ -83,7 +82,7 @@ def play_safety(policy: OnnxPolicy, task: Task, args: Args) -> Dict[str, Any]:
     noise = args.noise
     if noise is None:
         noise = float(policy.contract["sampler"].get("noise_scale", 1.0))
-    policy.non_finite = 0
+    policy.non_finite = policy.bad_observations = 0
     found = play(task.name, actor(policy, args.seed, noise), args.episodes, first)
     report = {
         "policy": policy.identity,
@@ -94,6 +93,7 @@ def play_safety(policy: OnnxPolicy, task: Task, args: Args) -> Dict[str, Any]:
         **scores(task, found.returns, found.costs, args.limit),
         "steps_mean": float(found.steps.mean()),
         "non_finite_actions": policy.non_finite,
+        "non_finite_observations": policy.bad_observations,
         "data": (policy.contract.get("provenance") or {}).get("dataset"),
         "episodes_detail": [
             {"return": float(r), "cost": float(c), "length": int(s)}
@@ -101,7 +101,7 @@ def play_safety(policy: OnnxPolicy, task: Task, args: Args) -> Dict[str, Any]:
         ],
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(args.out / "report.json", json.dumps(report, indent=1))
+    write_result(args.out / "report.json", report, indent=1)
     if args.video:
         record(policy, task, args, noise)
     return report

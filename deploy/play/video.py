@@ -15,6 +15,7 @@ from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.envs.seeds import play_stream
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
+from go2_sevpo.runs.files import atomic_path
 
 FPS = 25
 
@@ -69,9 +70,10 @@ def write_mp4(path: Path, frames: List[np.ndarray], fps: int = FPS) -> Path:
     """Write images (height, width, 3) uint8 as a film."""
     import imageio
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     coding: Dict[str, Any] = {"codec": "libx264", "quality": 7, "macro_block_size": 8}
-    with imageio.get_writer(str(path), fps=fps, **coding) as writer:
+    # The unfinished file's name does not tell its kind.
+    coding.update(format="FFMPEG", output_params=["-f", "mp4"])
+    with atomic_path(path) as new, imageio.get_writer(str(new), fps=fps, **coding) as writer:
         for image in frames:
             writer.append_data(image)  # type: ignore[attr-defined]  # the stub names its base class
     return path
@@ -84,11 +86,11 @@ def write_animation(path: Path, frames: List[np.ndarray], fps: int = FPS) -> Pat
     """
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     height, width = frames[0].shape[:2]
     size = round(0.6 * width), round(0.6 * height)
     images = [Image.fromarray(f).resize(size) for f in frames[::2]]
     duration = round(2000 / fps)  # ms per image, twice a frame's
     animation: Dict[str, Any] = {"duration": duration, "loop": 0, "quality": 60, "method": 4}
-    images[0].save(str(path), save_all=True, append_images=images[1:], **animation)
+    with atomic_path(path) as temporary:
+        images[0].save(str(temporary), "WEBP", save_all=True, append_images=images[1:], **animation)
     return path

@@ -14,6 +14,7 @@ import numpy as np
 from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.description.course import KINDS, Course, make_course
 from go2_sevpo.envs.go2.description.scene import scene_xml
+from go2_sevpo.runs.files import atomic_path
 
 OUT = Path(__file__).resolve().parents[2] / "docs" / "images"
 
@@ -39,9 +40,9 @@ def main() -> None:
     """Write one picture per kind, at difficulty 1 and of the same seed."""
     import imageio
 
-    OUT.mkdir(parents=True, exist_ok=True)
     for kind in KINDS:
-        imageio.imwrite(OUT / f"course_{kind}.png", picture(make_course(kind, 1.0, 2)))
+        with atomic_path(OUT / f"course_{kind}.png") as temporary:
+            imageio.imwrite(temporary, picture(make_course(kind, 1.0, 2)), format="png")
 
 
 if __name__ == "__main__":

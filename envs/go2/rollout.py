@@ -28,12 +28,14 @@ class Rollout:
     """Episodes of all worlds.
 
     ``episodes`` has one record per world; ``columns`` the transitions by key, world by world, if
-    they were kept; ``steps`` the control steps simulated.
+    they were kept; ``steps`` the control steps simulated, ``held`` those of them in which the last
+    action was held, as nothing follows from an observation that is not finite.
     """
 
     episodes: List[Dict[str, Any]]
     steps: int
     columns: Dict[str, np.ndarray] = field(default_factory=dict)
+    held: int = 0
 
 
 @dataclass
@@ -72,13 +74,19 @@ def run_episodes(
     never = torch.zeros(n, dtype=torch.bool, device=device)
     end = {k: never.clone() for k in ("success", "fall", "timeout")}
     last = torch.zeros(n, 3, device=device)
-    log, steps = _Log(), 0
+    log, steps, held = _Log(), 0, 0
     while bool(env.active.any()):
         # The policy sees active worlds (K,) only; the others get zeros that nobody looks at.
         ids = env.active.nonzero()[:, 0]
         action = torch.zeros(n, env.num_actions, device=device)
         values = torch.zeros(n, device=device)
-        action[ids], values[ids] = (x.to(device) for x in policy(obs[ids], totals["cost"][ids]))
+        good = ids[torch.isfinite(obs[ids]).all(dim=1)]
+        if len(good) < len(ids):
+            held += len(ids) - len(good)
+            action[ids], values[ids] = env.last_action[ids], float("inf")
+        if len(good):
+            told = policy(obs[good], totals["cost"][good])
+            action[good], values[good] = (x.to(device) for x in told)
         action = action.clamp(-1.0, 1.0)
         nxt, reward, cost, terminated, truncated, info = env.step(action)
         steps += len(ids)
@@ -100,7 +108,7 @@ def run_episodes(
             each_step(env, values, info)
         obs = nxt  # without automatic resets the true next observation
     episodes = [_record(env, i, totals, end, last[i], float(start_x[i])) for i in range(n)]
-    return Rollout(episodes, steps, _columns(log) if keep else {})
+    return Rollout(episodes, steps, _columns(log) if keep else {}, held)
 
 
 def _record(

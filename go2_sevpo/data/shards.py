@@ -302,7 +302,7 @@ def repair(folder: Path) -> Dict[str, Any]:
     if not entries:
         raise DatasetError(f"{folder} holds no whole shard ({len(damaged)} damaged)")
     # Files a kill left half written.
-    for leftover in folder.glob(f"*.hdf5{UNFINISHED}"):
+    for leftover in folder.glob(f"*.hdf5*{UNFINISHED}"):
         leftover.unlink()
     return {**write_manifest(folder, entries, common), "damaged": damaged}
 
@@ -362,7 +362,8 @@ def select(
         try:
             os.link(source, target)
         except OSError:  # another file system
-            shutil.copyfile(source, target)
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source, temporary)
     # What is counted anew; the rest of the manifest is kept.
     whole = ("schema", "transitions", "episodes", "successes", "falls", "shards")
     common = {k: v for k, v in manifest.items() if k not in whole}

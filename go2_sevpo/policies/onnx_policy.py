@@ -84,12 +84,13 @@ class OnnxPolicy:
         sampler = self.contract["sampler"]
         if candidates is not None and candidates < 1:
             raise ContractError(f"candidates is {candidates}, expected at least 1")
-        # N, the sampler's choice among them, T, A, and how many actions were not finite so far.
+        # N, the sampler's choice among them, T, A; how many actions and observations were not
+        # finite so far.
         self.candidates = candidates or int(sampler["candidates"])
         self.choice: str = sampler.get("choice", "first")
         self.steps = int(sampler["steps"])
         self.num_actions = int(self.session.get_inputs()[1].shape[-1])
-        self.non_finite = 0
+        self.non_finite = self.bad_observations = 0
 
     @property
     def identity(self) -> Dict[str, Any]:
@@ -102,12 +103,16 @@ class OnnxPolicy:
         return (batch, self.candidates, self.steps, self.num_actions)
 
     def act(
-        self, observation: np.ndarray, noise: np.ndarray, spent_cost: Optional[np.ndarray] = None
+        self,
+        observation: np.ndarray,
+        noise: np.ndarray,
+        spent_cost: Optional[np.ndarray] = None,
     ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return action (B, A) in [-1, 1], cost value (B,) and candidate (B,).
 
         An action that is not finite becomes zero, the default pose held by the damped PD law, and
-        is counted in ``non_finite``.
+        is counted in ``non_finite``. Nothing follows from an observation that is not finite: its
+        action is zero, its cost value infinite, and it is counted in ``bad_observations``.
 
         Args:
             observation: (B, S) float32, not normalised.
@@ -117,6 +122,10 @@ class OnnxPolicy:
         Raises:
             ContractError: the policy has a cost budget and ``spent_cost`` is not given.
         """
+        blind = ~np.isfinite(observation).all(axis=1)  # (B,)
+        if blind.any():
+            observation = np.where(blind[:, None], np.float32(0.0), observation)
+            self.bad_observations += int(blind.sum())
         inputs = {"observation": observation, "noise": noise}
         if self.needs_cost:
             if spent_cost is None:
@@ -126,8 +135,11 @@ class OnnxPolicy:
                 )
             inputs[COST_INPUT] = spent_cost
         action, value, candidate = self.session.run(None, inputs)
-        bad = ~np.isfinite(action).all(axis=1)
+        bad = ~np.isfinite(action).all(axis=1) & ~blind
         if bad.any():
             action = np.where(bad[:, None], 0.0, action).astype(np.float32)
             self.non_finite += int(bad.sum())
+        if blind.any():
+            action = np.where(blind[:, None], np.float32(0.0), action)
+            value = np.where(blind, np.float32(np.inf), value)
         return action, value, candidate

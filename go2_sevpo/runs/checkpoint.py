@@ -2,14 +2,17 @@
 
 Tensors and arrays are stored as such; everything else (numbers, strings, lists, dicts) as JSON in
 the file's metadata, with a marker where each tensor belongs. numpy scalars become numbers, tuples
-become lists.
+become lists. A SHA-256 over all of it tells damage from weights.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
 from pathlib import Path
-from typing import Any, Dict, Union
+from typing import Any, Callable, Dict, List, Union
 
 import numpy as np
 import torch
@@ -19,6 +22,8 @@ from safetensors.torch import save_file
 from go2_sevpo.runs.files import atomic_path
 
 FORMAT = "go2_sevpo.checkpoint.1"
+KEPT = 3
+"""Checkpoints of a run that stay: the last one and those before it."""
 
 
 class CheckpointError(ValueError):
@@ -56,6 +61,18 @@ def _decode(value: object, tensors: Dict[str, torch.Tensor]) -> Any:
     return value
 
 
+def _digest(tree: str, kind: str, tensors: Dict[str, torch.Tensor]) -> str:
+    """SHA-256 of a state: its plain part, then name, type, shape and bytes of each tensor."""
+    digest = hashlib.sha256(f"{kind}\n{tree}".encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        # Seen as bytes: numpy has no bfloat16. A tensor without dimensions has to get one first.
+        data = tensor.contiguous().reshape(-1).view(torch.uint8)
+        digest.update(data.numpy().data)
+    return digest.hexdigest()
+
+
 def save_checkpoint(path: Union[str, Path], kind: str, state: Dict[str, Any]) -> None:
     """Write ``state`` of the given ``kind`` to ``path``: temporary name, flush, rename.
 
@@ -67,7 +84,9 @@ def save_checkpoint(path: Union[str, Path], kind: str, state: Dict[str, Any]) ->
     path = Path(path)
     tensors: Dict[str, torch.Tensor] = {}
     tree = _encode(state, tensors, "")
-    metadata = {"format": FORMAT, "kind": kind, "json": json.dumps(tree)}
+    text = json.dumps(tree)
+    digest = _digest(text, kind, tensors)
+    metadata = {"format": FORMAT, "kind": kind, "json": text, "sha256": digest}
     with atomic_path(path) as temporary:
         save_file(tensors, str(temporary), metadata=metadata)
 
@@ -91,4 +110,63 @@ def load_checkpoint(path: Union[str, Path], kind: str) -> Dict[str, Any]:
         raise CheckpointError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}")
     if metadata.get("kind") != kind:
         raise CheckpointError(f"{path} is a {metadata.get('kind')!r} checkpoint, expected {kind!r}")
-    return _decode(json.loads(metadata["json"]), tensors)
+    text, expected = metadata.get("json", ""), metadata.get("sha256")
+    # Files of version 0.1 have no checksum.
+    if expected is not None and _digest(text, kind, tensors) != expected:
+        raise CheckpointError(
+            f"{path} is damaged: its content has another SHA-256 than when it was written"
+        )
+    try:
+        return _decode(json.loads(text), tensors)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} holds no readable state: {error!r}") from error
+
+
+def earlier(path: Path) -> List[Path]:
+    """Names of the checkpoints before ``path``, the last of them (``NAME.1...``) first."""
+    return [path.with_name(f"{path.stem}.{age}{path.suffix}") for age in range(1, KEPT)]
+
+
+def rotate(path: Path) -> None:
+    """Keep what is at ``path`` under the first of its :func:`earlier` names, before it is replaced.
+
+    ``path`` itself stays all the while.
+    """
+    if not path.is_file():
+        return
+    older = earlier(path)
+    for source, target in zip(older[-2::-1], older[:0:-1]):
+        if source.is_file():
+            os.replace(source, target)
+    with atomic_path(older[0]) as temporary:
+        try:
+            os.link(path, temporary)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, temporary)
+
+
+def load_newest(
+    path: Union[str, Path], kind: str, say: Callable[[str], None] = print
+) -> Dict[str, Any]:
+    """Read a run's checkpoint or, where that is damaged, the newest one before it that is whole.
+
+    Args:
+        path: of the last checkpoint.
+        kind: as it was saved.
+        say: takes a line if an earlier checkpoint had to be taken.
+
+    Raises:
+        CheckpointError: none is whole, telling what is wrong with the last.
+    """
+    path = Path(path)
+    try:
+        return load_checkpoint(path, kind)
+    except CheckpointError as error:
+        for older in earlier(path):
+            try:
+                state = load_checkpoint(older, kind)
+            except CheckpointError:
+                continue
+            say(f"{error}; going on from {older.name}")
+            return state
+        raise

@@ -36,24 +36,31 @@ def first_difference(
     return None if begun == now else f"{path}: {begun} -> {now}"
 
 
-def keep_settings(out: Path, settings: Mapping[str, Any], but_for: Sequence[str] = ()) -> None:
+def keep_settings(
+    out: Path,
+    settings: Mapping[str, Any],
+    but_for: Sequence[str] = (),
+    name: str = "settings.json",
+) -> None:
     """Note the settings of a working folder, or hold the present ones against those noted.
 
     Finished parts of such a folder are not done again; with other settings they would pass for
     what they are not.
 
     Args:
-        out: the folder, made if it is missing; ``settings.json`` is written there.
+        out: the folder, made if it is missing.
         settings: of the command.
         but_for: names that may differ: where and how fast things run, what is added.
+        name: of the file in ``out`` that holds them.
 
     Raises:
         ValueError: naming the first setting that differs: ``seed: 0 -> 1``.
     """
-    path, now = out / "settings.json", plain(settings)
+    path, now = out / name, plain(settings)
     if not path.is_file():
         write_atomically(path, json.dumps(now, indent=1))
         return
     found = first_difference(json.loads(path.read_text(encoding="utf-8")), now, but_for)
     if found is not None:
-        raise ValueError(f"{out} was begun with other settings: {found}; use another --out")
+        place = out if name == "settings.json" else path
+        raise ValueError(f"{place} was begun with other settings: {found}; use another --out")

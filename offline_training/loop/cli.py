@@ -21,6 +21,7 @@ from go2_sevpo.runs.arguments import EXPECTED, complaint
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.interrupt import kill_interrupts
 from go2_sevpo.runs.lock import sole_writer
+from go2_sevpo.runs.provenance import made_by
 from go2_sevpo.runs.settings import keep_settings
 
 MAY_CHANGE = ("out", "rounds", "safe_enough", "threads")
@@ -68,7 +69,8 @@ def run(args: Args) -> List[Dict[str, Any]]:
         played = world.play(folder, onnx)
         danger = world.danger(played)
         allowed = danger <= enough
-        learned = {"round": number, "data": [str(path) for path in data]}
+        used = [str(path) for path in data]
+        learned = {"round": number, "data": used, "made_by": made_by()}
         rounds.append({**learned, "played": played, "may_collect": allowed})
         write_atomically(args.out / "loop.json", json.dumps(rounds, indent=1))
         write_atomically(args.out / "loop.md", table(world, rounds))

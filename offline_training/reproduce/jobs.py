@@ -53,6 +53,7 @@ def run_all(jobs: Sequence[Job], processes: int, ray: Optional[str] = None) -> N
                 if process.poll() is None:
                     continue
                 running.remove(entry)
+                children.close(process)
                 _check(job, process.returncode)
                 _say_ended(job, progress)
             time.sleep(0.5)

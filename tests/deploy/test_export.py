@@ -196,11 +196,13 @@ def test_files_that_are_no_policies_are_refused(tmp_path):
         export_run(Args(tmp_path))
 
 
-def test_non_finite_action_becomes_the_default_pose_and_is_counted(gaussian_onnx):
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nothing_follows_from_an_observation_that_is_not_finite(gaussian_onnx, bad):
     policy = OnnxPolicy(gaussian_onnx)
     obs = np.zeros((3, 265), np.float32)
-    obs[1] = np.nan
-    action, _, _ = policy.act(obs, np.zeros(policy.noise_shape(3), np.float32))
-    assert np.array_equal(action[1], np.zeros(12))
-    assert np.isfinite(action).all()
-    assert policy.non_finite == 1
+    obs[1, 100] = bad
+    action, value, _ = policy.act(obs, np.zeros(policy.noise_shape(3), np.float32))
+    assert np.array_equal(action[1], np.zeros(12)) and value[1] == np.inf
+    assert np.abs(action[[0, 2]]).min() > 0 and np.isfinite(value[[0, 2]]).all()
+    assert (policy.bad_observations, policy.non_finite) == (1, 0)
+    assert obs[1, 100] == bad or np.isnan(bad)  # the caller's stay as they are

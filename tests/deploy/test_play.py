@@ -12,6 +12,7 @@ from go2_sevpo.deploy.play.arguments import Args
 from go2_sevpo.deploy.play.cli import main, play
 from go2_sevpo.deploy.play.go2 import evaluate, show
 from go2_sevpo.policies.contract import ContractError
+from go2_sevpo.policies.onnx_graph import add_metadata
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.policies.torch_policy import GaussianPolicy
 from tests.conftest import contract_of
@@ -160,6 +161,7 @@ def test_actions_that_are_not_finite_end_the_command_with_an_error(tmp_path, mon
         if onnx.numpy_helper.to_array(weight).dtype == np.float32:
             values = np.full(tuple(weight.dims), np.nan, np.float32)
             weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    add_metadata(model, "by", "hand")  # written so, not damaged
     onnx.save(model, str(path))
     words = ["go2-play", str(path), "--episodes", "2", "--threads", "1", "--out", str(tmp_path)]
     monkeypatch.setattr("sys.argv", words)

@@ -143,6 +143,42 @@ def test_rewards_are_scaled_by_the_range_of_returns(tmp_path):
         data.scale_rewards(-1)
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 1}, "seed: 0 -> 1"),
+        ({"safe_samples": 90}, "safe_samples: 100 -> 90"),
+        ({"preset": "paper"}, "preset: safety -> paper"),
+        ({"members": 3}, "members: 1 -> 3"),
+        ({"candidates": 4}, "candidates: 2 -> 4"),
+        ({"evaluate_every": 7}, "evaluate_every: 2 -> 7"),
+        ({"limit": 20.0}, "limit: 10.0 -> 20.0"),
+    ],
+)
+def test_parts_made_with_other_settings_are_refused_by_name(tmp_path, monkeypatch, change, named):
+    monkeypatch.setenv("DSRL_DATASET_DIR", str(tmp_path / "nothing"))
+    args = Table1(
+        out=tmp_path,
+        tasks=("CarGoal1",),
+        safe_samples=100,
+        members=1,
+        candidates=2,
+        algorithms=("sevpo",),
+        mixes=("1:1",),
+        evaluate_every=2,
+    )
+
+    def planned(args):
+        tables.data_jobs(args)
+        tables.train_jobs(args)
+        tables.play_jobs(args)
+
+    planned(args)
+    planned(replace(args, processes=4, episodes=7, device="cuda"))  # what changes no number of it
+    with pytest.raises(ValueError, match=f"was begun with other settings: .*{named}"):
+        planned(replace(args, **change))
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("safety_gymnasium") is None, reason="Safety-Gymnasium is not installed"
 )

@@ -14,6 +14,7 @@ from typing import Dict, Iterable, List, Tuple
 
 from go2_sevpo import assets
 from go2_sevpo.envs.go2.description import robot as r
+from go2_sevpo.runs.files import write_atomically
 
 ASSET_DIR = Path(assets.__file__).parent / "go2"
 _HEADER = (
@@ -345,8 +346,8 @@ def urdf() -> str:
 def write_assets(directory: Path = ASSET_DIR) -> None:
     """Write ``go2.xml`` and ``go2.urdf`` into ``directory``."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "go2.xml").write_text(mjcf(), encoding="utf-8")
-    (directory / "go2.urdf").write_text(urdf(), encoding="utf-8")
+    write_atomically(directory / "go2.xml", mjcf())
+    write_atomically(directory / "go2.urdf", urdf())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -12,7 +11,8 @@ import numpy as np
 
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, Episodes
-from go2_sevpo.runs.files import atomic_path, write_atomically
+from go2_sevpo.runs.files import atomic_path
+from go2_sevpo.runs.provenance import write_result
 
 
 @dataclass(frozen=True)
@@ -87,5 +87,5 @@ def write_mix(data: Episodes, mix: Mix, out: Path, info: Dict[str, Any]) -> Dict
             "transitions": int(length[part].sum()),
         }
     made["sha256"] = shards.sha256(out)
-    write_atomically(out.with_suffix(".json"), json.dumps(made, indent=1))
+    write_result(out.with_suffix(".json"), made, indent=1)
     return made

@@ -22,6 +22,7 @@ from go2_sevpo.offline_training.trainer import member_folder
 from go2_sevpo.policies.torch_policy import load_policy
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.processes import module
+from go2_sevpo.runs.provenance import write_result
 from go2_sevpo.runs.settings import keep_settings
 
 TRANSITIONS = 2_666_050
@@ -342,7 +343,7 @@ def run(args: Table5) -> Dict[str, Any]:
         "configs": configs,
         "rows": rows,
     }
-    write_atomically(args.out / "table5.json", json.dumps(result))
+    write_result(args.out / "table5.json", result)
     text = report.table(result)
     write_atomically(args.out / "table5.md", text)
     print(text)

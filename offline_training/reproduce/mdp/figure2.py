@@ -10,7 +10,6 @@ cannot increase it, which holds here too.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -18,6 +17,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.provenance import write_result
 
 try:
     from scipy.optimize import linprog
@@ -296,7 +296,7 @@ def run(args: Figure2) -> Dict[str, Any]:
         "theorem4": theorem4(args),
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(args.out / "figure2.json", json.dumps(result))
+    write_result(args.out / "figure2.json", result)
     text = report.table(result)
     write_atomically(args.out / "figure2.md", text)
     print(text)

@@ -14,6 +14,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+from go2_sevpo.runs.files import save_figure
 
 
 def _entry(found: Optional[Dict[str, float]]) -> str:
@@ -101,5 +102,5 @@ def draw(result: Dict[str, Any], out: Path) -> None:
     axes[2].set_xlabel("V_r of Eq. 5 minus V_r of Eq. 4")
     axes[2].set_ylabel("safe states of random MDPs")
     figure.tight_layout()
-    figure.savefig(out, dpi=100)
+    save_figure(out, figure, 100)
     plt.close(figure)

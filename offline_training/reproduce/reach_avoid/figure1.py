@@ -26,6 +26,7 @@ from go2_sevpo.policies.torch_policy import Policy, load_policy
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.processes import module
 from go2_sevpo.runs.processes import run as run_child
+from go2_sevpo.runs.provenance import write_result
 from go2_sevpo.runs.settings import keep_settings
 
 TITLES = {
@@ -115,7 +116,7 @@ def one_job(args: Figure1, ratio: float, name: str) -> None:
         )
         if not training.train(options):
             sys.exit(130)
-        done.write_text("", encoding="utf-8")
+        write_atomically(done, "")
     starts = _starts(args, load_truth(args.truth))
     result: Dict[str, Any] = {"ratio": ratio, "algorithm": name, "evaluations": {}, "regions": []}
     for n in args.candidates:
@@ -203,7 +204,7 @@ def finish(args: Figure1) -> Dict[str, Any]:
         },
         "results": parts,
     }
-    write_atomically(args.out / "figure1.json", json.dumps(result))
+    write_result(args.out / "figure1.json", result)
     table = report.table(result)
     write_atomically(args.out / "figure1.md", table)
     print(table)

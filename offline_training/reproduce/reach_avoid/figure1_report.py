@@ -20,6 +20,7 @@ from go2_sevpo.envs.reach_avoid import play, task
 from go2_sevpo.envs.reach_avoid.truth import Truth
 from go2_sevpo.envs.seeds import REACH_AVOID_PLAY
 from go2_sevpo.policies.torch_policy import DiffusionPolicy, Policy
+from go2_sevpo.runs.files import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -132,7 +133,7 @@ def draw_densities(folders: Dict[float, Path], out: Path) -> None:
         axis.set_yticks([])
         axis.set_title(f"safe : unsafe = {ratio:g} : 1", fontsize=10)
     figure.tight_layout()
-    figure.savefig(out, dpi=110)
+    save_figure(out, figure, 110)
     plt.close(figure)
 
 
@@ -204,7 +205,7 @@ def draw_trajectories(
     )
     figure.suptitle(title, fontsize=9, y=0.998)
     figure.tight_layout(rect=(0, 0, 1, 0.985))
-    figure.savefig(out, dpi=100)
+    save_figure(out, figure, 100)
     plt.close(figure)
 
 

@@ -28,6 +28,7 @@ from go2_sevpo.runs.checkpoint import load_checkpoint, save_checkpoint
 from go2_sevpo.runs.cpu import use_cpu
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.processes import module
+from go2_sevpo.runs.provenance import write_result
 from go2_sevpo.runs.settings import keep_settings
 
 VARIANTS: Dict[str, Dict[str, Any]] = {
@@ -272,5 +273,5 @@ def run(args: Sweep, job: Optional[str] = None) -> None:
     text = table(results, args)
     write_atomically(args.out / "sweep.md", text)
     whole = {"settings": plain(args), "results": results}
-    write_atomically(args.out / "sweep.json", json.dumps(whole))
+    write_result(args.out / "sweep.json", whole)
     print(text)

@@ -22,8 +22,9 @@ from go2_sevpo.offline_training.evaluation.best import read_curve
 from go2_sevpo.offline_training.reproduce.jobs import Job, run_all
 from go2_sevpo.offline_training.reproduce.safety_gymnasium import mixes
 from go2_sevpo.offline_training.reproduce.settings import plain
-from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.files import save_figure, write_atomically
 from go2_sevpo.runs.processes import module
+from go2_sevpo.runs.provenance import write_result
 
 
 @dataclass
@@ -73,8 +74,8 @@ def first_data(args: Figure4) -> Path:
     (args.out / "data").mkdir(parents=True, exist_ok=True)
     run_all(mixes.generate_jobs(args, name), 1)
     out = mixes.mix_file(args, name, args.mix, "figure4_")
+    command = mixes.mix_command(args, name, args.mix, out, args.safe_samples)
     if not mixes.is_mixed(out):
-        command = mixes.mix_command(args, name, args.mix, out, args.safe_samples)
         run_all([Job(f"mix {name} {args.mix}", command, args.out / "mix_figure4.log")], 1)
     return out
 
@@ -140,7 +141,7 @@ def draw(result: Dict[str, Any], path: Path) -> None:
         axes[2].plot(range(len(costs)), costs, color=f"C{k}", marker="o")
     axes[2].set(xlabel="dataset (0: the first mix)", ylabel="mean episode cost")
     axes[2].xaxis.get_major_locator().set_params(integer=True)
-    figure.savefig(str(path), dpi=120)
+    save_figure(path, figure, 120)
 
 
 def table(result: Dict[str, Any]) -> str:
@@ -199,7 +200,7 @@ def run(args: Figure4) -> Dict[str, Any]:
         "loops": loops,
     }
     name = f"figure4_{args.task}"
-    write_atomically(args.out / f"{name}.json", json.dumps(result))
+    write_result(args.out / f"{name}.json", result)
     text = table(result)
     write_atomically(args.out / f"{name}.md", text)
     draw(result, args.out / f"{name}.png")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from go2_sevpo.envs.safety_gymnasium.tasks import TASKS
+from go2_sevpo.runs.files import save_figure
 
 COLUMNS = 3
 
@@ -49,6 +50,6 @@ def run(args: Figure6) -> Path:
         axis.axis("off")
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "figure6.png"
-    figure.savefig(str(path), dpi=100)
+    save_figure(path, figure, 100)
     print(f"picture: {path}")
     return path

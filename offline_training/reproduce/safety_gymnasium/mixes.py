@@ -12,6 +12,7 @@ from go2_sevpo.envs.safety_gymnasium.tasks import find_task
 from go2_sevpo.offline_training.reproduce.jobs import Job
 from go2_sevpo.offline_training.reproduce.safety_gymnasium.cells import Table, cells, ratio
 from go2_sevpo.runs.processes import module
+from go2_sevpo.runs.settings import keep_settings
 
 COMMAND = "go2_sevpo.data_collection.safety_gymnasium.cli"
 """``go2-dsrl``."""
@@ -57,7 +58,11 @@ def description(path: Path) -> Dict[str, Any]:
 def generate_jobs(args: DataSettings, task: str) -> List[Job]:
     """The generation of a task's data, if its mixes need it and it is missing."""
     path, published = source(args, task)
-    if published or path.is_file():
+    if published:
+        return []
+    made = {"episodes": args.generated_episodes, "seed": args.seed}
+    keep_settings(path.parent, made, name=f"{path.stem}.settings.json")
+    if path.is_file():
         return []
     command = module(
         *(COMMAND, "generate", task, "--out", path, "--episodes", args.generated_episodes),
@@ -69,8 +74,14 @@ def generate_jobs(args: DataSettings, task: str) -> List[Job]:
 def mix_command(
     args: DataSettings, task: str, mix: str, out: Path, safe_samples: Optional[int]
 ) -> List[str]:
-    """The command that draws a mix; the paper's numbers of transitions without ``safe_samples``."""
+    """The command that draws a mix; the paper's numbers of transitions without ``safe_samples``.
+
+    Raises:
+        ValueError: ``out`` was drawn with other settings.
+    """
     path, _ = source(args, task)
+    made = {"source": path.name, "ratio": mix, "safe_samples": safe_samples, "seed": args.seed}
+    keep_settings(out.parent, made, name=f"{out.stem}.settings.json")
     amount = () if safe_samples is None else ("--safe-samples", safe_samples)
     return module(
         *(COMMAND, "mix", task, "--path", path, "--out", out, "--ratio", *ratio(mix)),
@@ -87,8 +98,8 @@ def data_jobs(args: Table) -> Tuple[List[Job], List[Job]]:
         amount = None if source(args, task)[1] else args.safe_samples
         for mix in args.mixes:
             out = mix_file(args, task, mix)
+            command = mix_command(args, task, mix, out, amount)
             if not is_mixed(out):
-                command = mix_command(args, task, mix, out, amount)
                 log = args.out / f"mix_{task}_{mix.replace(':', '_')}.log"
                 mixing.append(Job(f"mix {task} {mix}", command, log))
     return generate, mixing

@@ -10,6 +10,7 @@ import numpy as np
 
 from go2_sevpo.envs.safety_gymnasium.tasks import find_task, normalised_cost
 from go2_sevpo.metrics import percent, wilson
+from go2_sevpo.runs.files import save_figure
 
 NAMES = {
     "sevpo": "SEVPO",
@@ -173,4 +174,4 @@ def draw_curves(curves: List[Curve], limits: Sequence[float], path: Path) -> Non
     handles, titles = list(lines.values()), list(lines)
     look = {"ncols": columns, "frameon": False, "fontsize": 8}
     figure.legend(handles, titles, loc="outside upper center", **look)
-    figure.savefig(str(path), dpi=110)
+    save_figure(path, figure, 110)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Collection, Dict, List
+from typing import Any, Collection, Dict, List
 
 from go2_sevpo.algorithms import make_config
 from go2_sevpo.offline_training.reproduce.jobs import Job
@@ -20,6 +20,7 @@ from go2_sevpo.offline_training.reproduce.safety_gymnasium.reuse import Reused
 from go2_sevpo.offline_training.train import Args, settings_of
 from go2_sevpo.offline_training.trainer import member_folder
 from go2_sevpo.runs.processes import module
+from go2_sevpo.runs.settings import keep_settings
 
 
 def reusable(args: Table) -> Dict[str, Reused]:
@@ -51,10 +52,15 @@ def run_folder(args: Table, cell: Cell) -> Path:
 
 
 def train_jobs(args: Table, known: Collection[str] = ()) -> List[Job]:
-    """Trainings that are missing; none for lines (by :attr:`Cell.played`) that are known."""
+    """Trainings that are missing; none for lines (by :attr:`Cell.played`) that are known.
+
+    Raises:
+        ValueError: one that is there was begun with other settings or on other data.
+    """
     found = []
     for cell in trainings([c for c in cells(args) if c.played not in known]):
         run = run_folder(args, cell)
+        keep_settings(run, _training(args, cell))
         if (run / "finished").is_file():
             continue
         command = module(
@@ -69,6 +75,25 @@ def train_jobs(args: Table, known: Collection[str] = ()) -> List[Job]:
         )
         found.append(Job(f"train {cell.name}", command, args.out / f"train_{cell.name}.log"))
     return found
+
+
+def _training(args: Table, cell: Cell) -> Dict[str, Any]:
+    """What decides how a training ends, but for the device."""
+    mix = mixes.mix_file(args, cell.task, cell.mix)
+    # While the tables are planned the mix need not be there; then nothing is trained yet, either.
+    data = {"data": mixes.description(mix)["sha256"]} if mixes.is_mixed(mix) else {}
+    return {
+        **data,
+        "algorithm": cell.algorithm,
+        "preset": args.preset,
+        "set": list(cell.settings),
+        "seed": args.seed,
+        "members": args.members,
+        "candidates": args.candidates,
+        "evaluate_every": args.evaluate_every,
+        "evaluate_episodes": args.evaluate_episodes,
+        "evaluate_limit": cell.limit,
+    }
 
 
 def report_file(args: Table, cell: Cell, member: int) -> Path:
@@ -89,8 +114,19 @@ def play_jobs(args: Table, known: Collection[str] = ()) -> List[Job]:
     """Evaluations that are missing: export and play in one process.
 
     None of lines (by :attr:`Cell.played`) that are known.
+
+    Raises:
+        ValueError: one that is there was played with other settings.
     """
-    (args.out / "play").mkdir(parents=True, exist_ok=True)
+    for cell in cells(args):
+        if cell.played in known:
+            continue
+        for member in range(args.members):
+            # Another number of episodes is played anew (:func:`is_played`).
+            made = {"seed": args.seed + 100 + member, "limit": cell.limit, "choice": cell.choice}
+            keep_settings(
+                report_file(args, cell, member).parent, {**made, "candidates": args.candidates}
+            )
     return [
         _play_job(args, cell, member)
         for cell in cells(args)

@@ -44,6 +44,7 @@ from go2_sevpo.offline_training.reproduce.safety_gymnasium.table_jobs import (
 )
 from go2_sevpo.offline_training.reproduce.settings import plain
 from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.provenance import write_result
 
 __all__ = ["ALL", "Cell", "SafetyTable", "Table", "Table1", "Table2", "Table3", "Table4"]
 __all__ += ["cells", "data_jobs", "play_jobs", "ratio", "reusable", "run", "source"]
@@ -80,14 +81,16 @@ def run(args: Table) -> Dict[str, Any]:
     wanted = cells(args)
     safety_reuse.read(args.reuse)  # a mistake there is told before the long part
     (args.out / "data").mkdir(parents=True, exist_ok=True)
+    # The settings of what is there are compared even where nothing is run.
+    generate, mixing = data_jobs(args)
     if not args.finished_only:
-        generate, mixing = data_jobs(args)
         run_all(generate, 1)  # each uses all processes
         run_all(mixing, args.processes, args.ray)
     known = reusable(args)
+    training, playing = train_jobs(args, known), play_jobs(args, known)
     if not args.finished_only:
-        run_all(train_jobs(args, known), args.processes, args.ray)
-        run_all(play_jobs(args, known), args.processes, args.ray)
+        run_all(training, args.processes, args.ray)
+        run_all(playing, args.processes, args.ray)
     missing = [
         cell
         for cell in wanted
@@ -107,7 +110,7 @@ def run(args: Table) -> Dict[str, Any]:
         "reused": {played: str(line.path) for played, line in known.items()},
         "missing": [{"task": c.task, "mix": c.mix, "label": c.label} for c in missing],
     }
-    write_atomically(args.out / f"{name}.json", json.dumps(result))
+    write_result(args.out / f"{name}.json", result)
     text = safety_report.table(result, worst=isinstance(args, Table3))
     write_atomically(args.out / f"{name}.md", text)
     curves = result["curves"]

@@ -44,6 +44,7 @@ class ScriptedEnvironment:
             )
         ]
         self.actions, self.seeds = [], []
+        self.last_action = torch.zeros(3, 12)
 
     def observe(self):
         return torch.tensor([[float(i), float(k)] for i, k in enumerate(self.steps)])
@@ -181,6 +182,30 @@ def test_actions_are_clamped_and_nought_for_finished_worlds():
     env = ScriptedEnvironment()
     run_episodes(env, lambda o, c: (torch.full((len(o), 12), 3.0), c), 0)
     assert env.actions[2][:, 5].tolist() == [1.0, 0.0, 0.0]
+
+
+def test_the_last_action_is_held_where_an_observation_is_not_finite():
+    env = ScriptedEnvironment()
+    env.last_action = torch.arange(36.0).reshape(3, 12) / 100
+    real_step, seen, values = env.step, [], []
+
+    def step(action):
+        observation, *rest = real_step(action)
+        observation[0] = float("nan") if len(env.actions) == 1 else observation[0]
+        return (observation, *rest)
+
+    def policy(observations, spent):
+        seen.append(len(observations))
+        return torch.full((len(observations), 12), 0.5), torch.ones(len(observations))
+
+    env.step = step
+    result = run_episodes(env, policy, 0, each_step=lambda e, v, i: values.append(v.tolist()))
+    assert result.held == 1
+    assert seen == [3, 1, 1]  # world 0 was blind in the second step, world 1 had ended
+    assert env.actions[1][0].tolist() == env.last_action[0].tolist()
+    assert env.actions[1][2].tolist() == [0.5] * 12 and env.actions[2][0].tolist() == [0.5] * 12
+    assert values[1] == [float("inf"), 0.0, 1.0]
+    assert run_episodes(ScriptedEnvironment(), lambda o, c: policy(o, c), 0).held == 0
 
 
 def test_columns_go_world_by_world():

@@ -66,10 +66,13 @@ def test_text_is_written_under_a_temporary_name_and_flushed_first(tmp_path, monk
 
     monkeypatch.setattr(shards.os, "replace", record)
     shards.write_atomically(tmp_path / "a.json", "ü")
-    assert done == ["flush", ("a.json.tmp", "a.json", "ü".encode())]
+    first, (temporary, name, content), folder = done
+    assert (first, folder) == ("flush", "flush")
+    assert temporary.startswith("a.json.") and temporary.endswith(".tmp")
+    assert (name, content) == ("a.json", "ü".encode())
     done.clear()
     shards.write_shard(tmp_path / "0.hdf5", tiny(), {})
-    assert done[0] == "flush" and done[1][:2] == ("0.hdf5.tmp", "0.hdf5")
+    assert done[0] == "flush" and done[1][1] == "0.hdf5" and done[1][0] != "0.hdf5"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0.hdf5", "a.json"]
 
 
@@ -341,7 +344,8 @@ def test_merged_file_has_all_rows_in_order(tmp_path, monkeypatch):
             assert handle[key].dtype == np.float32
             assert np.array_equal(handle[key][()], np.concatenate([p.columns[key] for p in parts]))
     assert [p.name for p in out.parent.iterdir()] == ["all.hdf5"]
-    assert renamed == [(out.with_name("all.hdf5.tmp"), out)]
+    ((temporary, final),) = renamed
+    assert final == out and temporary.parent == out.parent and temporary.suffix == ".tmp"
     shards.merge(tmp_path / "d", out)  # again, over the old one and into a folder that is there
 
 

@@ -6,7 +6,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from go2_sevpo.policies.contract import ContractError
-from go2_sevpo.policies.onnx_graph import check_graph
+from go2_sevpo.policies.onnx_graph import (
+    DIGEST_KEY,
+    add_metadata,
+    check_graph,
+    graph_digest,
+    stated_digest,
+)
 from go2_sevpo.policies.onnx_policy import SHIPPED, OnnxPolicy
 
 
@@ -90,3 +96,65 @@ def test_what_is_no_onnx_file_is_left_to_onnxruntime(tmp_path):
     check_graph(tmp_path / "n.onnx")
     with pytest.raises(ContractError, match="is not an ONNX file onnxruntime can load"):
         OnnxPolicy(tmp_path / "n.onnx")
+
+
+def test_a_constant_in_another_file_is_refused(tmp_path):
+    value = numpy_helper.from_array(np.zeros(1, np.float32))
+    value.ClearField("raw_data")
+    value.data_location = TensorProto.EXTERNAL
+    entry = value.external_data.add()
+    entry.key, entry.value = "location", "secret"
+    node = helper.make_node("Constant", [], ["y"], value=value)
+    with pytest.raises(ContractError, match="lies in another file"):
+        check_graph(save(tmp_path / "k.onnx", [node]))
+
+
+def test_the_checksum_covers_weights_graph_metadata_and_operator_sets(tmp_path):
+    weight = numpy_helper.from_array(np.arange(4, dtype=np.float32), "w")
+    path = save(tmp_path / "d.onnx", [helper.make_node("Identity", ["w"], ["y"])], [weight])
+    model = onnx.load(str(path))
+    assert stated_digest(model) is None
+    check_graph(path)  # older files have none
+    add_metadata(model, "contract", "{}")
+    add_metadata(model, "note", "1")
+    assert [p.key for p in model.metadata_props] == ["contract", "note", DIGEST_KEY]
+    assert stated_digest(model) == graph_digest(model)
+    onnx.save(model, str(path))
+    check_graph(path)
+
+    def changed(change):
+        other = onnx.load(str(path))
+        change(other)
+        onnx.save(other, str(tmp_path / "c.onnx"))
+        with pytest.raises(ContractError, match="c.onnx is damaged"):
+            check_graph(tmp_path / "c.onnx")
+
+    def of_weight(other):
+        raw = bytearray(other.graph.initializer[0].raw_data)
+        raw[5] ^= 4
+        other.graph.initializer[0].raw_data = bytes(raw)
+
+    changed(of_weight)
+    changed(lambda other: setattr(other.graph.node[0], "op_type", "Neg"))
+    changed(lambda other: setattr(other.metadata_props[0], "value", "{} "))
+    changed(lambda other: setattr(other.opset_import[0], "version", 15))
+
+
+def test_bit_flips_in_a_policy_file_are_never_played(tmp_path):
+    """Each flip is refused, or leaves a model that computes the same."""
+    content = (SHIPPED / "weak.onnx").read_bytes()
+    model = onnx.load_from_string(content)
+    add_metadata(model, "exported", "again")
+    whole = model.SerializeToString()
+    rng, accepted = np.random.default_rng(0), 0
+    for place in rng.integers(0, len(whole), 60):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / "p.onnx").write_bytes(bytes(damaged))
+        try:
+            check_graph(tmp_path / "p.onnx")
+            onnx.load(str(tmp_path / "p.onnx"))
+        except Exception:  # the checksum, or the parser's own errors
+            continue
+        accepted += 1
+    assert accepted == 0

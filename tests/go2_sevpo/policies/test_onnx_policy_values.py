@@ -116,12 +116,12 @@ def test_outputs_come_in_order_and_actions_that_are_not_finite_become_zero(tmp_p
     action, value, candidate = policy.act(obs, noise)
     assert action.tolist() == [[1.0, -0.125], [0.0, 0.0], [0.75, 1.125], [0.0, 0.0]]
     assert action.dtype == np.float32
-    assert value.tolist() == [2.0, 0.0, 4.0, 5.0] and candidate.tolist() == [2, 0, 4, 5]
-    assert policy.non_finite == 2
+    assert value.tolist() == [2.0, 0.0, 4.0, np.inf] and candidate.tolist()[:3] == [2, 0, 4]
+    assert (policy.non_finite, policy.bad_observations) == (1, 1)
     policy.act(obs[1:2], noise[:1])
-    assert policy.non_finite == 3  # counted on
+    assert policy.non_finite == 2  # counted on
     policy.act(obs[:1], noise[:1], np.array([7.0], np.float32))  # a cost that nobody asked for
-    assert policy.non_finite == 3
+    assert (policy.non_finite, policy.bad_observations) == (2, 1)
 
 
 def test_a_policy_with_a_budget_needs_the_spent_cost(tmp_path):

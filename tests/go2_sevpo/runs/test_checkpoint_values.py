@@ -12,7 +12,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from go2_sevpo.runs import checkpoint, files
-from go2_sevpo.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from go2_sevpo.runs.checkpoint import (
+    CheckpointError,
+    earlier,
+    load_checkpoint,
+    load_newest,
+    rotate,
+    save_checkpoint,
+)
 
 
 def through(tmp_path, value):
@@ -166,7 +173,93 @@ def test_the_file_is_flushed_under_its_temporary_name_before_it_is_renamed(tmp_p
 
     monkeypatch.setattr(files.os, "replace", record)
     save_checkpoint(tmp_path / "c.safetensors", "test", {})
-    assert done == ["flush", ("c.safetensors.tmp", "c.safetensors")]
+    first, (temporary, name), folder = done
+    assert (first, name, folder) == ("flush", "c.safetensors", "flush")
+    assert temporary.startswith("c.safetensors.") and temporary.endswith(".tmp")
+
+
+def flipped(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_a_single_bit_anywhere_is_noticed(tmp_path):
+    path = tmp_path / "c.safetensors"
+    state = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(True), "n": [1, 2.5, "x"]}
+    state["half"] = torch.ones(3, dtype=torch.bfloat16)
+    save_checkpoint(path, "test", state)
+    whole = path.read_bytes()
+    accepted = []
+    for place in range(len(whole)):
+        flipped(path, place)
+        try:
+            found = load_checkpoint(path, "test")
+        except CheckpointError:
+            pass
+        else:
+            # Another spelling of the same: spaces of the header, the checksum's own name.
+            accepted.append(place)
+            assert found["n"] == state["n"] and torch.equal(found["w"], state["w"])
+            assert torch.equal(found["half"], state["half"]) and torch.equal(found["b"], state["b"])
+        path.write_bytes(whole)
+    assert len(accepted) <= 20, [whole[p - 4 : p + 4] for p in accepted]
+
+
+def test_files_of_before_the_checksum_still_load(tmp_path):
+    path = tmp_path / "c.safetensors"
+    metadata = {"format": "go2_sevpo.checkpoint.1", "kind": "test"}
+    metadata["json"] = json.dumps({"__dict__": [["w", {"__tensor__": "/w"}]]})
+    save_file({"/w": torch.ones(2)}, str(path), metadata=metadata)
+    assert load_checkpoint(path, "test")["w"].tolist() == [1.0, 1.0]
+    metadata["json"] = json.dumps({"__dict__": [["w", {"__tensor__": "/v"}]]})
+    save_file({"/w": torch.ones(2)}, str(path), metadata=metadata)
+    with pytest.raises(CheckpointError, match="holds no readable state"):
+        load_checkpoint(path, "test")
+
+
+def test_the_last_three_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
+    path, said = tmp_path / "checkpoint.safetensors", []
+    for step in range(5):
+        rotate(path)
+        save_checkpoint(path, "test", {"step": step})
+    assert [p.name for p in earlier(path)] == [
+        "checkpoint.1.safetensors",
+        "checkpoint.2.safetensors",
+    ]
+    kept = [load_checkpoint(p, "test")["step"] for p in (path, *earlier(path))]
+    assert kept == [4, 3, 2] and len(list(tmp_path.iterdir())) == 3
+    assert load_newest(path, "test", said.append)["step"] == 4 and not said
+    flipped(path, path.stat().st_size // 2)
+    # The earlier ones are files of their own: what happens to one does not happen to another.
+    assert load_newest(path, "test", said.append)["step"] == 3
+    assert said[0].endswith("; going on from checkpoint.1.safetensors") and "damaged" in said[0]
+    earlier(path)[0].write_bytes(b"cut")
+    path.unlink()
+    assert load_newest(path, "test", said.append)["step"] == 2
+    earlier(path)[1].unlink()
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        load_newest(path, "test", said.append)
+
+
+def test_the_name_is_never_without_a_checkpoint_while_they_rotate(tmp_path, monkeypatch):
+    path = tmp_path / "c.safetensors"
+    for step in range(3):
+        rotate(path)
+        save_checkpoint(path, "test", {"step": step})
+    real = {"replace": os.replace, "link": os.link}
+    there = []
+    for name, function in real.items():
+
+        def watched(a, b, function=function):
+            there.append(path.is_file())
+            function(a, b)
+            there.append(path.is_file())
+
+        monkeypatch.setattr(f"go2_sevpo.runs.checkpoint.os.{name}", watched)
+    rotate(path)
+    save_checkpoint(path, "test", {"step": 3})
+    assert len(there) >= 6 and all(there)
 
 
 @pytest.mark.parametrize(

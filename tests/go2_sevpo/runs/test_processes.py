@@ -1,7 +1,10 @@
 """Commands as child processes: what they import, what they return, and that they end with us."""
 
+import io
 import json
 import os
+import signal
+import subprocess
 import sys
 import time
 
@@ -34,7 +37,7 @@ class Slow:
     """A child that stops when it is asked to."""
 
     def __init__(self, running=True):
-        self.running, self.asked, self.waits = running, 0, 0
+        self.running, self.asked, self.waits, self.stdin = running, 0, 0, io.BytesIO()
 
     def poll(self):
         return None if self.running else 0
@@ -54,7 +57,7 @@ def test_an_interrupt_ends_the_child_too():
     child = Slow()
     with pytest.raises(KeyboardInterrupt):
         processes.finish(child)
-    assert (child.asked, child.waits) == (1, 2)
+    assert (child.asked, child.waits) == (1, 2) and child.stdin.closed
 
 
 def test_all_are_asked_before_any_is_waited_for():
@@ -70,3 +73,37 @@ def test_a_real_child_is_gone(tmp_path):
     assert child.returncode != 0
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)
+
+
+PARENT = """
+import sys, time
+from go2_sevpo.runs import processes
+wait = "__import__('time').sleep(600)"
+child = processes.start(processes.module("timeit", "-n", "1", "-r", "1", wait))
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def _alive(number):
+    try:
+        with open(f"/proc/{number}/stat") as handle:
+            return handle.read().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="asks Linux who is alive")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_child_ends_when_its_parent_is_killed(number):
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE)
+    child = int(parent.stdout.readline())
+    time.sleep(0.5)
+    assert _alive(child)
+    parent.send_signal(number)
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.time() + 20
+    while _alive(child) and time.time() < deadline:
+        time.sleep(0.05)
+    assert not _alive(child)
