@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo demo-safety test test-slow test-py38 lint mutants install doctor clean
+.PHONY: demo demo-safety test test-slow test-py38 lint mutants chaos install doctor clean
 
 demo: install
 	$(BIN)/go2-demo
@@ -25,6 +25,10 @@ test-slow: install
 # Single faults put into the code one at a time: the tests must notice. MUTANTS='...' picks modules.
 mutants: install
 	$(BIN)/python -m tests.mutants $(MUTANTS)
+
+# Malformed files for every reader; commands killed, doubled and out of disk. CHAOS='--seed 7 --files 1000 --kills 5'
+chaos: install
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 # The suite on Python 3.8, as beside Isaac Gym: an interpreter from pyenv or PATH.
 PYTHON38 ?= $(shell ls $$(pyenv root 2>/dev/null)/versions/3.8*/bin/python 2>/dev/null | tail -1 || true)

@@ -32,6 +32,7 @@ from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.provenance import write_result
+from go2_sevpo.runs.reading import read_json
 
 
 @dataclass
@@ -153,7 +154,7 @@ def earlier(path: Path, settings: Dict[str, Any]) -> Dict[Tuple[str, str], Dict[
     """Rows already measured with the same settings, by table and title."""
     if not path.is_file():
         return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path)
     # Which tables were asked for does not change a row.
     if {**found["settings"], "tables": None} != {**settings, "tables": None}:
         return {}

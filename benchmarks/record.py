@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.reading import read_json
 
 
 def machine() -> Dict[str, Any]:
@@ -35,6 +36,6 @@ def record(path: Path, name: str, values: Dict[str, Any]) -> None:
     for key, value in values.items():
         text = f"{value:.4g}" if isinstance(value, float) else value
         print(f"{name}.{key}: {text}")
-    data = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    data = read_json(path) if path.is_file() else {}
     data[name] = {**values, "machine": machine()}
     write_atomically(path, json.dumps(data, indent=1) + "\n")

@@ -7,7 +7,6 @@ RUN is a run of ``go2-train --evaluate-every``. Time is that of the gradient ste
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import tyro
 from benchmarks.record import record
 from go2_sevpo.metrics import wilson
 from go2_sevpo.offline_training.evaluation.best import read_curve
+from go2_sevpo.runs.reading import read_json
 
 
 @dataclass
@@ -83,7 +83,7 @@ def main() -> None:
         sys.exit(f"time_to_success: {error}")
     final = found[-1]["success"]
     reached = next(r for r in found if r["interval"][1] >= final)
-    config = json.loads((args.run / "config.json").read_text(encoding="utf-8"))
+    config = read_json(args.run / "config.json")
     values = {
         "algorithm": config["algorithm"],
         "preset": config["preset"],

@@ -15,7 +15,6 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 import torch
 import tyro
-import yaml
 
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, Episodes
@@ -34,6 +33,8 @@ from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.progress import Progress
 from go2_sevpo.runs.provenance import made_by
+from go2_sevpo.runs.reading import read_json, read_mapping
+from go2_sevpo.runs.typed import checked
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 
@@ -107,15 +108,21 @@ def sources_of(args: Args) -> List[Source]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem[4:] for p in CONFIG_DIR.glob("mix_*.yaml")))
         raise ValueError(f"no mix '{args.mix}': not a file, and the presets are {known}")
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(data, dict) or not isinstance(data.get("sources"), list):
+    data = read_mapping(path)
+    if not isinstance(data.get("sources"), list):
         raise ValueError(f"{path} has no list 'sources'")
     try:
-        return [Source(**item) for item in data["sources"]]
+        sources = [Source(**item) for item in data["sources"]]
+        for source in sources:
+            checked(Source, vars(source), str(path))
+        return sources
     except TypeError as error:
         raise ValueError(
             f"{path}: {error}; a source has policy, course, episodes, difficulty, noise"
         ) from error
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if str(path) in text else f"{path}: {text}") from error
 
 
 @dataclass(frozen=True)
@@ -222,7 +229,7 @@ def _check_resume(folder: Path, wanted: Dict[str, Any]) -> None:
     """
     path = folder / "plan.json"
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         for key, value in wanted.items():
             if found.get(key) != value:
                 raise DatasetError(

@@ -34,6 +34,7 @@ from go2_sevpo.runs.cpu import use_cpu
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.provenance import made_by
+from go2_sevpo.runs.reading import read_mapping
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 LIDAR_LENGTH = 0.1
@@ -132,15 +133,15 @@ def settings_of(args: Args) -> Dict[str, Any]:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in CONFIG_DIR.glob("*.yaml")))
         raise ValueError(f"no preset '{args.preset}': not a file, and the presets are {known}")
-    sections = yaml.load(path.read_text(encoding="utf-8"), SettingsLoader) or {}
+    sections = read_mapping(path, SettingsLoader)
     # bc-safe has the settings of bc; the data it takes is fixed by its name.
     section = "bc" if args.algorithm == "bc-safe" else args.algorithm
     if section not in sections:
         raise ValueError(
             f"preset {path.name} has no settings for {section}, only for {', '.join(sections)}"
         )
-    values = dict(sections[section] or {})
-    with_lidar = values.pop("lidar", {})  # a part of the section, no setting
+    values = _names(sections[section], section, path)
+    with_lidar = _names(values.pop("lidar", None), f"{section}.lidar", path)  # no setting
     if has_lidar(args.dataset):
         values.update(with_lidar)
     for item in args.set:
@@ -149,6 +150,19 @@ def settings_of(args: Args) -> Dict[str, Any]:
             raise ValueError(f"override '{item}' is not name=value")
         values[name] = yaml.load(value, SettingsLoader)
     return values
+
+
+def _names(found: Any, section: str, path: Path) -> Dict[str, Any]:
+    """A section's settings by name.
+
+    Raises:
+        ValueError: the section holds something else.
+    """
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"section {section} of {path} is {found!r}, expected settings by name")
+    return dict(found)
 
 
 def dataset_identity(data: OfflineDataset, paths: Sequence[Path]) -> Dict[str, Any]:

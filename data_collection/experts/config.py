@@ -5,15 +5,15 @@ Presets are YAML files in ``configs/``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Tuple, Type, TypeVar
-
-import yaml
 
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
 from go2_sevpo.envs.go2.description.course import Shape
 from go2_sevpo.envs.go2.rewards import RewardWeights
+from go2_sevpo.runs.reading import read_mapping
+from go2_sevpo.runs.typed import checked
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -105,6 +105,8 @@ def _build(cls: Type[T], values: Dict[str, Any], where: str) -> T:
         ValueError: a key that the dataclass does not have.
     """
     known = [f.name for f in fields(cls)]
+    if not isinstance(values, dict):
+        raise ValueError(f"section '{where}' is {values!r}, expected settings by name")
     clean: Dict[str, Any] = {}
     for key in values:
         if key not in known:
@@ -112,9 +114,10 @@ def _build(cls: Type[T], values: Dict[str, Any], where: str) -> T:
     for key, value in values.items():
         if key in _NESTED and isinstance(value, dict):
             value = _build(_NESTED[key], value, f"{where}.{key}")
-        # YAML knows lists only, the dataclasses hold tuples.
-        clean[key] = tuple(value) if isinstance(value, list) else value
-    return cls(**clean)
+        clean[key] = value
+    # YAML knows lists only, the dataclasses hold tuples; nested configurations are checked by now.
+    plain = {key: value for key, value in clean.items() if not is_dataclass(value)}
+    return cls(**{**clean, **checked(cls, plain, where)})
 
 
 def load_config(path: Path) -> ExpertConfig:
@@ -126,11 +129,14 @@ def load_config(path: Path) -> ExpertConfig:
     if not path.is_file():
         presets = ", ".join(sorted(p.stem for p in CONFIG_DIR.glob("*.yaml")))
         raise ValueError(f"no configuration at {path}; presets are {presets}")
-    data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    data = read_mapping(path)
     for key in data:
         if key not in ("env", "ppo"):
             raise ValueError(f"unknown section '{key}' in {path}, expected env, ppo")
-    return ExpertConfig(
-        _build(ParkourConfig, data.get("env", {}), "env"),
-        _build(PpoConfig, data.get("ppo", {}), "ppo"),
-    )
+    try:
+        return ExpertConfig(
+            _build(ParkourConfig, data.get("env", {}), "env"),
+            _build(PpoConfig, data.get("ppo", {}), "ppo"),
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -17,6 +17,7 @@ import tyro
 from go2_sevpo.policies.onnx_policy import SHIPPED, OnnxPolicy
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.provenance import made_by
+from go2_sevpo.runs.reading import read_json
 
 _KEPT = (
     *("course", "difficulty", "seed", "episodes"),
@@ -51,7 +52,7 @@ def provenance(args: Args) -> Dict[str, Any]:
     policy = OnnxPolicy(SHIPPED / f"{args.name}.onnx")
     evaluations = []
     for path in args.evaluation:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = read_json(path)
         found, expected = report["policy"]["sha256"], policy.identity["sha256"]
         if found != expected:
             raise ValueError(f"{path} is of policy {found[:12]}, expected {expected[:12]}")

@@ -11,7 +11,6 @@ import os
 # Spinning torch threads starve the physics threads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import json
 import signal
 import sys
 import time
@@ -37,6 +36,7 @@ from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.progress import Progress
 from go2_sevpo.runs.provenance import made_by, write_result
 from go2_sevpo.runs.randomness import isolated_randomness
+from go2_sevpo.runs.reading import read_json
 from go2_sevpo.runs.settings import first_difference, plain
 
 CHECKPOINT_KIND = "ppo"
@@ -64,7 +64,7 @@ def write_policy(out: Path) -> None:
     It is made from the run's checkpoint and configuration.
     """
     state = load_checkpoint(out / "checkpoint.safetensors", CHECKPOINT_KIND)
-    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    config = read_json(out / "config.json")
     info = {
         "algorithm": "ppo",
         "seed": config["seed"],
@@ -327,7 +327,7 @@ def _check_settings(out: Path, record: Dict[str, Any]) -> None:
     """
     if not (out / "checkpoint.safetensors").is_file():
         raise ValueError(f"nothing to resume: no checkpoint.safetensors in {out}")
-    begun = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    begun = read_json(out / "config.json")
     begun.pop("made_by", None)
     found = first_difference(begun, plain(record), MAY_CHANGE)
     if found is not None:

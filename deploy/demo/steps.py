@@ -5,7 +5,6 @@ SEVPO is compared with cloning in a table.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Callable, Dict, List, Sequence, Tuple, TypeVar
 from go2_sevpo.runs import processes
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.interrupt import kill_interrupts
+from go2_sevpo.runs.reading import read_json
 
 METHODS: Tuple[Tuple[str, str], ...] = (("sevpo", "SEVPO"), ("bc", "cloning, all data"))
 COMMANDS = {
@@ -89,7 +89,7 @@ def play_all(
         if not (folder / "report.json").is_file():
             film = ["--video"] if video and name == "sevpo" else []
             run_command(f"play {name}", "go2-play", policy, *arguments, "--out", folder, *film)
-        rows.append(row(title, json.loads((folder / "report.json").read_text(encoding="utf-8"))))
+        rows.append(row(title, read_json(folder / "report.json")))
     return rows
 
 

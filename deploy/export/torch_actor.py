@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import torch
-import yaml
 
 from go2_sevpo.deploy.export.parkour_actor import ParkourMean, find_layers
 from go2_sevpo.policies.torch_policy import GaussianPolicy
 from go2_sevpo.runs.checkpoint import CheckpointError
+from go2_sevpo.runs.reading import read_mapping
 
 DEFAULTS: Dict[str, Any] = {
     "prefix": None,
@@ -60,7 +60,10 @@ def read_layout(path: Optional[Path]) -> Dict[str, Any]:
         return dict(DEFAULTS)
     if not path.is_file():
         raise CheckpointError(f"no layout at {path}")
-    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        values = read_mapping(path)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
     if values.get("latent", "history") not in ("history", "privileged"):
         raise CheckpointError(
             f"latent is '{values['latent']}' in {path}, expected history or privileged"
@@ -69,6 +72,11 @@ def read_layout(path: Optional[Path]) -> Dict[str, Any]:
         if key not in DEFAULTS:
             raise CheckpointError(
                 f"unknown key '{key}' in {path}, expected some of {', '.join(DEFAULTS)}"
+            )
+        expected = str if DEFAULTS[key] is None else type(DEFAULTS[key])
+        if not isinstance(values[key], (int, float) if expected is float else expected):
+            raise CheckpointError(
+                f"{key} is {values[key]!r} in {path}, expected a {expected.__name__}"
             )
     return {**DEFAULTS, **values}
 
@@ -87,9 +95,8 @@ def load_weights(path: Path) -> Dict[str, Any]:
         state = torch.load(str(path), map_location="cpu", weights_only=True)
     except Exception as error:
         # torch raises several kinds, all of them mean that the file cannot be used.
-        raise CheckpointError(
-            f"{path} is not a checkpoint of weights alone: {str(error).splitlines()[0]}"
-        ) from None
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} is not a checkpoint of weights alone: {why}") from None
     if not isinstance(state, dict):
         raise CheckpointError(
             f"{path} holds a {type(state).__name__}, expected a dictionary of states"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Optional
 
 from go2_sevpo.data.dataset import FileOrigin
 from go2_sevpo.data.shards import DatasetError
+from go2_sevpo.runs.reading import read_json
 
 EPISODE_STEPS = 1000
 
@@ -99,7 +99,7 @@ def task_of_file(path: Path) -> Optional[Task]:
     beside = path.with_suffix(".json")
     if beside.is_file():
         try:
-            return TASKS.get(json.loads(beside.read_text(encoding="utf-8")).get("task", ""))
+            return TASKS.get(read_json(beside).get("task", ""))
         except (ValueError, AttributeError):
             return None
     for task in TASKS.values():

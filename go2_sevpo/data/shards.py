@@ -1,7 +1,8 @@
 """Datasets on disk: a folder of HDF5 shards and a manifest.
 
 Every shard holds whole episodes under DSRL's keys and is valid alone. Shards are written to a
-temporary name, flushed and renamed; ``manifest.json`` comes last and holds a SHA-256 per shard.
+temporary name, flushed and renamed; ``manifest.json`` comes last and holds a SHA-256 per shard and
+one of itself. A shard also carries a SHA-256 of its numbers, for when there is no manifest yet.
 Keys, all float32 with one row per transition: ``observations``, ``next_observations`` (the true
 successor at every row), ``actions``, ``rewards``, ``costs``, ``terminals``, ``timeouts``. Per
 episode, under ``episodes/``: ``length``, ``return``, ``cost``, ``success``, ``fall``.
@@ -22,6 +23,7 @@ import numpy as np
 
 from go2_sevpo.data.hdf5 import PlainFileError, read_plain
 from go2_sevpo.runs.files import UNFINISHED, atomic_path, write_atomically
+from go2_sevpo.runs.reading import read_json
 
 SCHEMA = 1
 KEYS = ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts")
@@ -43,7 +45,7 @@ class Episodes:
     @property
     def rows(self) -> int:
         """Number of transitions."""
-        return len(self.columns["rewards"])
+        return int(np.size(self.columns["rewards"]))
 
 
 def sha256(path: Path) -> str:
@@ -69,7 +71,18 @@ def write_shard(path: Path, data: Episodes, info: Dict[str, Any]) -> Dict[str, A
             handle.create_dataset(f"episodes/{key}", data=data.episodes[key])
         handle.attrs["schema"] = SCHEMA
         handle.attrs["info"] = json.dumps(info)
+        handle.attrs["sha256"] = content_digest(data)
     return shard_entry(path, data, info)
+
+
+def content_digest(data: Episodes) -> str:
+    """SHA-256 of the numbers of a shard as they are stored, key by key."""
+    digest = hashlib.sha256()
+    stored = [data.columns[key].astype(np.float32, copy=False) for key in KEYS]
+    for array in (*stored, *(np.asarray(data.episodes[key]) for key in EPISODE_KEYS)):
+        digest.update(f"{array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def shard_entry(path: Path, data: Episodes, info: Dict[str, Any]) -> Dict[str, Any]:
@@ -115,6 +128,11 @@ def check_episodes(data: Episodes, name: str, strict: bool = True) -> None:
         column = data.columns.get(key)
         if column is None:
             raise DatasetError(f"{name}: key '{key}' is missing, expected {', '.join(KEYS)}")
+        wanted = 2 if key in ("observations", "next_observations", "actions") else 1
+        if column.ndim != wanted:
+            raise DatasetError(
+                f"{name}: '{key}' has shape {column.shape}, expected {wanted} dimensions"
+            )
         if len(column) != rows:
             raise DatasetError(f"{name}: '{key}' has {len(column)} rows, expected {rows}")
         if not np.isfinite(column).all():
@@ -122,7 +140,20 @@ def check_episodes(data: Episodes, name: str, strict: bool = True) -> None:
             raise DatasetError(
                 f"{name}: '{key}' is not finite at row {row}, expected finite numbers"
             )
+    sizes = [data.columns[key].shape[1] for key in ("observations", "next_observations")]
+    if sizes[0] != sizes[1]:
+        raise DatasetError(
+            f"{name}: observations have {sizes[0]} numbers, next_observations {sizes[1]}"
+        )
+    for key in EPISODE_KEYS:
+        column = np.asarray(data.episodes[key])
+        if column.ndim != 1 or len(column) != len(data.episodes["length"]):
+            raise DatasetError(f"{name}: 'episodes/{key}' has shape {column.shape}, expected one")
+        if not np.isfinite(column).all():
+            raise DatasetError(f"{name}: 'episodes/{key}' is not finite, expected finite numbers")
     lengths = np.asarray(data.episodes["length"], dtype=np.int64)
+    if len(lengths) == 0 or lengths.min() < 1:
+        raise DatasetError(f"{name}: an episode without steps, expected at least one in each")
     if lengths.sum() != rows:
         raise DatasetError(f"{name}: episode lengths sum to {lengths.sum()}, expected {rows} rows")
     # Episodes end where a flag is set, and nowhere else.
@@ -184,14 +215,21 @@ def read_shard(path: Path, digest: Optional[str] = None) -> Episodes:
                     raise DatasetError(
                         f"{path}: key '{key}' is missing, expected {', '.join(KEYS)}"
                     )
+            stated = handle.attrs.get("sha256")
             columns = {key: read_plain(handle, key) for key in KEYS}
             episodes = {key: read_plain(handle, f"episodes/{key}") for key in EPISODE_KEYS}
     except PlainFileError as error:
         raise DatasetError(f"{path}: {error}") from error
-    except OSError as error:
+    except DatasetError:
+        raise
+    except Exception as error:
+        # On damage HDF5 raises whatever its layers do: OSError, RuntimeError, KeyError, ...
         raise DatasetError(f"{path} is not a complete HDF5 file (truncated?): {error}") from error
     data = Episodes(columns, episodes)
     check_episodes(data, str(path))
+    # Of the file as a whole more is known than of its numbers; files of version 0.1 have neither.
+    if digest is None and stated is not None and content_digest(data) != stated:
+        raise DatasetError(f"{path} is damaged: its numbers have another SHA-256 than when written")
     return data
 
 
@@ -203,8 +241,9 @@ def shard_info(path: Path) -> Dict[str, Any]:
     """
     try:
         with h5py.File(path, "r") as handle:
-            return json.loads(handle.attrs["info"])
-    except (OSError, KeyError) as error:
+            info: Dict[str, Any] = json.loads(handle.attrs["info"])
+            return info
+    except Exception as error:  # see read_shard
         raise DatasetError(f"{path} is not a shard: {error}") from error
 
 
@@ -223,12 +262,18 @@ def read_manifest(folder: Path) -> Dict[str, Any]:
         )
         raise DatasetError(f"{folder} holds {kind}: {MANIFEST} is missing")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"{path} is not valid JSON: {error}") from error
+        manifest = read_json(path)
+    except ValueError as error:
+        raise DatasetError(str(error)) from error
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         found = manifest.get("schema") if isinstance(manifest, dict) else manifest
         raise DatasetError(f"{path}: schema {found}, expected {SCHEMA}")
+    stated = manifest.pop("sha256", None)
+    if stated is not None and stated != _manifest_digest(manifest):
+        raise DatasetError(
+            f"{path} is damaged or was changed by hand: it has another SHA-256 than when it was "
+            "written (go2-data repair makes a new one from the shards)"
+        )
     for entry in manifest.get("shards", []):
         # Files are read, linked and copied by these names.
         name = entry.get("file") if isinstance(entry, dict) else entry
@@ -247,8 +292,14 @@ def write_manifest(
     counts = ("transitions", "episodes", "successes", "falls")
     total = {key: sum(entry[key] for entry in entries) for key in counts}
     manifest = {"schema": SCHEMA, **common, **total, "shards": entries}
-    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1))
+    sealed = {**manifest, "sha256": _manifest_digest(manifest)}
+    write_atomically(folder / MANIFEST, json.dumps(sealed, indent=1))
     return manifest
+
+
+def _manifest_digest(manifest: Dict[str, Any]) -> str:
+    """SHA-256 of what a manifest says, however it is laid out."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def validate(folder: Path) -> Dict[str, Any]:
@@ -276,6 +327,9 @@ def validate(folder: Path) -> Dict[str, Any]:
 def repair(folder: Path) -> Dict[str, Any]:
     """Rebuild the manifest from the shards that are whole; set damaged ones aside as ``*.damaged``.
 
+    A shard that the manifest knows must be the file it knew; one that it does not know, or all if
+    the manifest itself is damaged, are held to the checksums inside them.
+
     Returns the new manifest with the names set aside under ``damaged``.
 
     Raises:
@@ -284,12 +338,17 @@ def repair(folder: Path) -> Dict[str, Any]:
     entries: List[Dict[str, Any]] = []
     damaged: List[str] = []
     common: Dict[str, Any] = {}
-    if (folder / MANIFEST).is_file():
+    known: Dict[str, str] = {}
+    try:
         old = read_manifest(folder)
+    except DatasetError:
+        pass  # to be made anew
+    else:
+        known = {entry["file"]: entry["sha256"] for entry in old["shards"]}
         common = {k: old[k] for k in ("environment", "observation", "sources", "seed") if k in old}
     for path in sorted(folder.glob("*.hdf5")):
         try:
-            data, info = read_shard(path), shard_info(path)
+            data, info = read_shard(path, known.get(path.name)), shard_info(path)
         except DatasetError:
             # Renamed, not deleted: there may be something to save in it.
             os.replace(path, path.with_name(path.name + ".damaged"))

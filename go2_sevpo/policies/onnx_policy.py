@@ -35,6 +35,24 @@ def find_policy(name: Union[str, Path]) -> Path:
     raise ContractError(f"no policy '{name}': not a file, and the shipped policies are {known}")
 
 
+def _contract(text: str, path: Union[str, Path]) -> Dict[str, Any]:
+    """The contract in a file's metadata.
+
+    Raises:
+        ContractError: it is not JSON, or does not say how the policy samples.
+    """
+    try:
+        contract = json.loads(text)
+        sampler = contract["sampler"]
+        int(sampler["candidates"]), int(sampler["steps"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ContractError(
+            f"{path} carries a contract that cannot be read ({error!r}); export it with go2-export"
+        ) from None
+    found: Dict[str, Any] = contract
+    return found
+
+
 class OnnxPolicy:
     """Loads a policy, checks that it is one, and acts in batches.
 
@@ -80,7 +98,7 @@ class OnnxPolicy:
             raise ContractError(
                 f"{path} carries no contract (metadata '{CONTRACT_KEY}'); export it with go2-export"
             )
-        self.contract: Dict[str, Any] = json.loads(text)
+        self.contract = _contract(text, path)
         sampler = self.contract["sampler"]
         if candidates is not None and candidates < 1:
             raise ContractError(f"candidates is {candidates}, expected at least 1")

@@ -28,14 +28,28 @@ def forget_after(path: Path, column: str, last: float) -> None:
     """
     if not path.is_file():
         return
-    with open(path, newline="", encoding="utf-8") as handle:
-        names, *rows = list(csv.reader(handle)) or [[]]
+    # Text that is none is no number, either.
+    with open(path, newline="", encoding="utf-8", errors="replace") as handle:
+        try:
+            names, *rows = list(csv.reader(handle)) or [[]]
+        except csv.Error as error:
+            raise ValueError(
+                f"{path} is not a log of rows: {error}; move it away to go on with a new one"
+            ) from None
     if column not in names:
         return
     place = names.index(column)
-    kept = [r for r in rows if len(r) == len(names) and float(r[place]) <= last]
+    kept = [r for r in rows if len(r) == len(names) and _number(r[place]) <= last]
     if len(kept) == len(rows):
         return
     text = io.StringIO()
     csv.writer(text).writerows([names, *kept])
     write_atomically(path, text.getvalue())
+
+
+def _number(text: str) -> float:
+    """A cell; infinite, beyond every step, if it is damaged."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("inf")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence
 
 from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.reading import read_json
 
 
 def plain(settings: Mapping[str, Any]) -> Any:
@@ -60,7 +61,7 @@ def keep_settings(
     if not path.is_file():
         write_atomically(path, json.dumps(now, indent=1))
         return
-    found = first_difference(json.loads(path.read_text(encoding="utf-8")), now, but_for)
+    found = first_difference(read_json(path), now, but_for)
     if found is not None:
         place = out if name == "settings.json" else path
         raise ValueError(f"{place} was begun with other settings: {found}; use another --out")

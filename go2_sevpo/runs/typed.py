@@ -47,10 +47,16 @@ def _checked(name: str, value: Any, hint: Any, owner: str) -> Any:
         return None
     (kind,) = [k for k in kinds if k is not type(None)]
     if _origin(kind) is tuple:
-        inner = kind.__args__[0]
+        inner, some = kind.__args__[0], Ellipsis not in kind.__args__
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"{found}, expected a list such as [256, 256]")
-        return tuple(_number(v, inner, True, False, found) for v in value)
+        if some and len(value) != len(kind.__args__):
+            raise ValueError(f"{found}, expected {len(kind.__args__)} values")
+        if inner is str:
+            if not all(isinstance(v, str) for v in value):
+                raise ValueError(f"{found}, expected a list of names")
+            return tuple(value)
+        return tuple(_number(v, inner, not some, False, found) for v in value)
     if kind is bool:
         if not isinstance(value, bool):
             raise ValueError(f"{found}, expected true or false")

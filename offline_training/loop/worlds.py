@@ -5,13 +5,13 @@ How a policy is trained, played, judged safe enough, and how it collects.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
 from go2_sevpo.envs.safety_gymnasium.tasks import Task
 from go2_sevpo.metrics import percent
 from go2_sevpo.runs.processes import module, run
+from go2_sevpo.runs.reading import read_json
 
 if TYPE_CHECKING:
     from go2_sevpo.offline_training.loop.arguments import Args
@@ -93,7 +93,7 @@ class Go2World:
                     *("--threads", args.threads, "--simulator", args.simulator),
                     *("--out", report.parent),
                 )
-            whole = json.loads(report.read_text(encoding="utf-8"))
+            whole = read_json(report)
             found[course] = {key: whole[key] for key in self.kept}
         return found
 
@@ -163,7 +163,7 @@ class SafetyWorld:
                 *("go2_sevpo.deploy.play.cli", onnx, "--episodes", args.play_episodes),
                 *("--seed", args.seed + 100, "--limit", args.limit, "--out", report.parent),
             )
-        whole = json.loads(report.read_text(encoding="utf-8"))
+        whole = read_json(report)
         return {self.task.name: {key: whole[key] for key in self.kept}}
 
     def danger(self, played: Dict[str, Dict[str, Any]]) -> float:

@@ -35,8 +35,18 @@ def read_dsrl(path: Path) -> Episodes:
             }
     except PlainFileError as error:
         raise DatasetError(f"{path}: {error}") from error
-    except OSError as error:
+    except DatasetError:
+        raise
+    except Exception as error:
+        # On damage HDF5 raises whatever its layers do: OSError, RuntimeError, KeyError, ...
         raise DatasetError(f"{path} is not a complete HDF5 file: {error}") from error
+    for key in ("rewards", "costs", "terminals", "timeouts"):
+        if columns[key].ndim != 1:
+            raise DatasetError(f"{path}: '{key}' has shape {columns[key].shape}, expected (N,)")
+    rows = {key: len(np.atleast_1d(column)) for key, column in columns.items()}
+    if len(set(rows.values())) > 1:
+        found = ", ".join(f"{key} {count}" for key, count in rows.items())
+        raise DatasetError(f"{path}: columns of different lengths: {found}")
     done = (columns["terminals"] + columns["timeouts"]) > 0
     ends = np.flatnonzero(done)
     if not len(ends):

@@ -23,6 +23,7 @@ from go2_sevpo.policies.torch_policy import load_policy
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.processes import module
 from go2_sevpo.runs.provenance import write_result
+from go2_sevpo.runs.reading import read_json
 from go2_sevpo.runs.settings import keep_settings
 
 TRANSITIONS = 2_666_050
@@ -247,7 +248,7 @@ def _is_played(args: Table5, e: Dict[str, Any]) -> bool:
     report = _report(args, e)
     if not report.is_file():
         return False
-    episodes: int = json.loads(report.read_text(encoding="utf-8"))["episodes"]
+    episodes: int = read_json(report)["episodes"]
     return episodes == episodes_of(args, e)
 
 
@@ -326,16 +327,16 @@ def run(args: Table5) -> Dict[str, Any]:
         run_all(jobs(args), args.processes, args.ray)
     rows = []
     for e in evaluations(args):
-        found = json.loads(_report(args, played(args, e)).read_text(encoding="utf-8"))
+        found = read_json(_report(args, played(args, e)))
         rows.append({**e, **report.episodes_of(found)})
     data, configs = {}, {}
     for mix in args.mixes:
         manifest = args.out / "data" / mix / "manifest.json"
-        data[mix] = report.composition(json.loads(manifest.read_text(encoding="utf-8")))
+        data[mix] = report.composition(read_json(manifest))
     for algorithm in args.algorithms:
         # The same for all mixes.
         info = _run(args, args.mixes[0], algorithm) / "config.json"
-        configs[algorithm] = json.loads(info.read_text(encoding="utf-8"))["config"]
+        configs[algorithm] = read_json(info)["config"]
     result = {
         "command": "go2-reproduce table5",
         "settings": plain(args),

@@ -27,6 +27,7 @@ from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.processes import module
 from go2_sevpo.runs.processes import run as run_child
 from go2_sevpo.runs.provenance import write_result
+from go2_sevpo.runs.reading import read_json
 from go2_sevpo.runs.settings import keep_settings
 
 TITLES = {
@@ -187,12 +188,12 @@ def finish(args: Figure1) -> Dict[str, Any]:
 
     truth = load_truth(args.truth)
     starts = _starts(args, truth)
-    parts = [json.loads(_result(args, *job).read_text(encoding="utf-8")) for job in jobs(args)]
+    parts = [read_json(_result(args, *job)) for job in jobs(args)]
     configs = {}
     for name in args.algorithms:
         # The same at all ratios.
         info = _run(args, args.ratios[0], name) / "config.json"
-        configs[name] = json.loads(info.read_text(encoding="utf-8"))["config"]
+        configs[name] = read_json(info)["config"]
     result = {
         "command": "go2-reproduce figure1",
         "settings": plain(args),
@@ -221,7 +222,7 @@ def finish(args: Figure1) -> Dict[str, Any]:
 
 def _construction(folder: Path) -> Dict[str, Any]:
     """How a dataset was built, and what its shards hold."""
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest = read_json(folder / "manifest.json")
     keys = ("file", "transitions", "episodes", "cost_mean", "successes")
     shards = [{key: shard[key] for key in keys} for shard in manifest["shards"]]
     return {"construction": manifest["construction"], "shards": shards}

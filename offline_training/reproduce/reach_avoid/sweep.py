@@ -29,6 +29,7 @@ from go2_sevpo.runs.cpu import use_cpu
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.processes import module
 from go2_sevpo.runs.provenance import write_result
+from go2_sevpo.runs.reading import read_json
 from go2_sevpo.runs.settings import keep_settings
 
 VARIANTS: Dict[str, Dict[str, Any]] = {
@@ -269,7 +270,7 @@ def run(args: Sweep, job: Optional[str] = None) -> None:
         begun.add(path)
     run_all(first, args.processes)
     run_all(rest, args.processes)
-    results = [json.loads(_result(args, name).read_text(encoding="utf-8")) for name in names]
+    results = [read_json(_result(args, name)) for name in names]
     text = table(results, args)
     write_atomically(args.out / "sweep.md", text)
     whole = {"settings": plain(args), "results": results}

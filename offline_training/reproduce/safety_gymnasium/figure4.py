@@ -7,7 +7,6 @@ start on all data so far.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -25,6 +24,7 @@ from go2_sevpo.offline_training.reproduce.settings import plain
 from go2_sevpo.runs.files import save_figure, write_atomically
 from go2_sevpo.runs.processes import module
 from go2_sevpo.runs.provenance import write_result
+from go2_sevpo.runs.reading import read_json
 
 
 @dataclass
@@ -188,7 +188,7 @@ def run(args: Figure4) -> Dict[str, Any]:
     loops = []
     for k in range(args.seeds):
         folder = _folder(args, args.seed + k)
-        rounds = json.loads((folder / "loop.json").read_text(encoding="utf-8"))
+        rounds = read_json(folder / "loop.json")
         for entry in rounds:
             entry["curve"] = read_curve(folder / f"round_{entry['round']}" / "train")
         used = [episode_costs(Path(p)) for p in rounds[-1]["data"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Protocol, Tuple
 
@@ -12,6 +11,7 @@ from go2_sevpo.envs.safety_gymnasium.tasks import find_task
 from go2_sevpo.offline_training.reproduce.jobs import Job
 from go2_sevpo.offline_training.reproduce.safety_gymnasium.cells import Table, cells, ratio
 from go2_sevpo.runs.processes import module
+from go2_sevpo.runs.reading import read_json
 from go2_sevpo.runs.settings import keep_settings
 
 COMMAND = "go2_sevpo.data_collection.safety_gymnasium.cli"
@@ -51,7 +51,7 @@ def is_mixed(path: Path) -> bool:
 
 def description(path: Path) -> Dict[str, Any]:
     """What ``go2-dsrl mix`` wrote about a mix, its ``sha256`` among it."""
-    found: Dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    found: Dict[str, Any] = read_json(path.with_suffix(".json"))
     return found
 
 

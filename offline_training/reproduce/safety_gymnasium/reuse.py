@@ -5,13 +5,13 @@ For example ``go2-reproduce table1 --reuse docs/results/table1.json``.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from go2_sevpo.algorithms import make_config
 from go2_sevpo.offline_training.reproduce.safety_gymnasium.cells import Cell, SafetyTable
+from go2_sevpo.runs.reading import read_json
 
 SAME = ("members", "seed", "episodes")
 """Settings of the tables that must agree.
@@ -44,7 +44,7 @@ def read(paths: Sequence[Path]) -> List[Dict[str, Any]]:
     found = []
     for path in paths:
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
+            result = read_json(path)
             if not {"settings", "rows", "data", "curves", "configs"} <= set(result):
                 raise ValueError
         except (OSError, ValueError, TypeError):

@@ -20,6 +20,7 @@ from go2_sevpo.offline_training.reproduce.safety_gymnasium.reuse import Reused
 from go2_sevpo.offline_training.train import Args, settings_of
 from go2_sevpo.offline_training.trainer import member_folder
 from go2_sevpo.runs.processes import module
+from go2_sevpo.runs.reading import read_json
 from go2_sevpo.runs.settings import keep_settings
 
 
@@ -106,7 +107,7 @@ def is_played(args: Table, cell: Cell, member: int) -> bool:
     report = report_file(args, cell, member)
     if not report.is_file():
         return False
-    episodes: int = json.loads(report.read_text(encoding="utf-8"))["episodes"]
+    episodes: int = read_json(report)["episodes"]
     return episodes == args.episodes
 
 

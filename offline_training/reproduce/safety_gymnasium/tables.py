@@ -8,7 +8,6 @@ again, and the tables share them: one ``out`` folder serves all four.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -45,6 +44,7 @@ from go2_sevpo.offline_training.reproduce.safety_gymnasium.table_jobs import (
 from go2_sevpo.offline_training.reproduce.settings import plain
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.provenance import write_result
+from go2_sevpo.runs.reading import read_json
 
 __all__ = ["ALL", "Cell", "SafetyTable", "Table", "Table1", "Table2", "Table3", "Table4"]
 __all__ += ["cells", "data_jobs", "play_jobs", "ratio", "reusable", "run", "source"]
@@ -53,7 +53,7 @@ __all__ += ["train_jobs", "trainings"]
 
 def _row(args: Table, cell: Cell, member: int) -> Dict[str, Any]:
     """The episodes of one training seed, as the table's result holds them."""
-    report = json.loads(report_file(args, cell, member).read_text(encoding="utf-8"))
+    report = read_json(report_file(args, cell, member))
     detail = report["episodes_detail"]
     return {
         "task": cell.task,
@@ -156,6 +156,6 @@ def _lines(
 
 def _config(folder: Path) -> Dict[str, Any]:
     """The algorithm's configuration that a run folder records."""
-    recorded = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    recorded = read_json(folder / "config.json")
     config: Dict[str, Any] = recorded["config"]
     return config

@@ -31,6 +31,13 @@ def folder(original, tmp_path):
     return tmp_path / "data"
 
 
+def unsealed(folder):
+    """The manifest as somebody else may write it, without its own checksum."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["sha256"]
+    return manifest
+
+
 def external(handle, key, data, secret):
     handle.create_dataset(
         key, data.shape, data.dtype, external=[(str(secret), 0, h5py.h5f.UNLIMITED)]
@@ -107,7 +114,7 @@ def test_a_linked_group_is_refused_too(folder):
 )
 @pytest.mark.parametrize("use", ["read_manifest", "validate", "select", "merge", "load"])
 def test_shards_are_bare_file_names(folder, tmp_path, name, use):
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = unsealed(folder)
     manifest["shards"][0]["file"] = name
     (folder / "manifest.json").write_text(json.dumps(manifest))
     out = tmp_path / "out"
@@ -184,7 +191,7 @@ def test_what_really_compresses_well_is_read(tmp_path):
 
 
 def test_a_manifest_may_be_without_shards_but_not_with_texts_for_them(folder):
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = unsealed(folder)
     for entries in (["00.hdf5/x"], [{"file": "00.hdf5"}, "a/b"]):
         (folder / "manifest.json").write_text(json.dumps({**manifest, "shards": entries}))
         with pytest.raises(DatasetError, match="a shard is called .*, expected a bare file name"):
@@ -200,3 +207,69 @@ def test_a_dataset_where_a_group_should_be_is_told(folder):
         handle["episodes"] = np.zeros(3)
         with pytest.raises(PlainFileError, match="^'episodes' is a dataset, expected a group$"):
             read_plain(handle, "episodes/length")
+
+
+def test_a_manifest_that_was_changed_is_refused_and_repair_makes_a_new_one(folder):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["transitions"] += 1
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DatasetError, match="manifest.json is damaged or was changed by hand"):
+        load(folder)
+    assert shards.repair(folder)["transitions"] == 50
+    assert len(load(folder)) == 50
+    older = {k: v for k, v in json.loads(path.read_text()).items() if k != "sha256"}
+    path.write_text(json.dumps(older))
+    assert len(load(folder)) == 50  # of version 0.1, which had none
+
+
+def _flip(path, key):
+    with h5py.File(path, "r") as handle:
+        offset = handle[key].id.get_offset()
+    content = bytearray(path.read_bytes())
+    content[offset + 1] ^= 2  # low bits of the first number: still finite, still in range
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("manifest", [True, False])
+def test_repair_never_blesses_a_flipped_bit(folder, key, manifest):
+    more = make_episodes(lengths=(9, 8), seed=5)
+    entries = json.loads((folder / "manifest.json").read_text())["shards"]
+    entries.append(shards.write_shard(folder / "01.hdf5", more, {}))
+    shards.write_manifest(folder, entries, {})
+    if not manifest:
+        (folder / "manifest.json").unlink()
+    _flip(folder / "00.hdf5", key)
+    repaired = shards.repair(folder)
+    assert repaired["damaged"] == ["00.hdf5"] and repaired["transitions"] == 17
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.columns.update(rewards=d.columns["rewards"][:, None]), "'rewards' has shape"),
+        (lambda d: d.columns.update(actions=d.columns["actions"][:, 0]), "'actions' has shape"),
+        (
+            lambda d: d.columns.update(next_observations=d.columns["next_observations"][:, :3]),
+            "observations have 4 numbers, next_observations 3",
+        ),
+        (lambda d: d.episodes.update(cost=d.episodes["cost"][:1]), "'episodes/cost' has shape"),
+        (
+            lambda d: d.episodes.update({"return": d.episodes["return"] * np.nan}),
+            "'episodes/return' is not finite",
+        ),
+        (
+            lambda d: d.episodes.update(
+                {k: np.append(v, 0) for k, v in d.episodes.items()},
+            ),
+            "an episode without steps",
+        ),
+    ],
+)
+def test_shapes_are_checked_before_anything_is_written(tmp_path, change, message):
+    data = make_episodes(lengths=(5, 6))
+    change(data)
+    with pytest.raises(DatasetError, match=message):
+        shards.write_shard(tmp_path / "0.hdf5", data, {})
+    assert not list(tmp_path.iterdir())

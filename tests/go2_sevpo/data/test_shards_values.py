@@ -229,7 +229,9 @@ def test_a_manifest_sums_its_shards(tmp_path):
         "falls": 3,
     }
     assert [e["file"] for e in manifest["shards"]] == ["0.hdf5", "1.hdf5", "2.hdf5"]
-    assert json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8")) == manifest
+    written = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
+    sorted_text = json.dumps(manifest, sort_keys=True).encode()
+    assert written == {**manifest, "sha256": hashlib.sha256(sorted_text).hexdigest()}
     assert shards.read_manifest(tmp_path) == manifest == shards.validate(tmp_path)
     assert (tmp_path / "manifest.json").read_text().startswith('{\n "schema": 1,')
 

@@ -1,0 +1,1 @@
+"""Attacks on what is written and read: ``python -m tests.chaos`` (``make chaos``)."""
