@@ -8,6 +8,9 @@ from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.observations import observation_spec
 from go2_sevpo.policies.contract import CONTRACT_VERSION
 
+ENVIRONMENTS = {1: "go2_sevpo/Go2Parkour-v0", 2: "go2_sevpo/Go2Parkour-v2"}
+"""What datasets and policies call the environment, by the task's version."""
+
 
 def environment_contract() -> Dict[str, Any]:
     """What a policy must have been made for to be played on this environment."""
