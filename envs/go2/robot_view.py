@@ -9,7 +9,7 @@ and falls keep looking at the truth.
 from __future__ import annotations
 
 import math
-from typing import Dict, NamedTuple, Union
+from typing import Dict, NamedTuple, Tuple, Union
 
 import torch
 
@@ -56,6 +56,8 @@ _RENEWAL = 1.0
 _AGES = 6
 """Poses that are remembered: now and five control steps back."""
 
+Cells = torch.Tensor
+"""Heights (rows, columns), m; rows along x."""
 Rows = Union[slice, torch.Tensor]
 
 
@@ -187,20 +189,12 @@ class RobotView:
         cos, sin = pose[:, 3] * c - pose[:, 4] * s, pose[:, 4] * c + pose[:, 3] * s
         u = _turn_back(self.direction[rows], cos, sin)  # (K, 2)
         goal = _turn_back(self.goals[course] - self.odometry[rows], cos, sin)
-        # The places asked for, heading frame: 36 of the way, 36 of the feet, 85 of the scan.
-        x, y = self._way[:, 0], self._way[:, 1]
-        ux, uy = u[:, :1], u[:, 1:]
-        way = torch.stack([x * ux - y * uy, x * uy + y * ux], dim=-1)
         feet = sensed.feet - state.base_position[:, None]  # (K, 4, 3), world axes
-        fx = pose[:, 3:4] * feet[..., 0] + pose[:, 4:5] * feet[..., 1]
-        fy = pose[:, 3:4] * feet[..., 1] - pose[:, 4:5] * feet[..., 0]
-        ring = torch.stack([fx, fy], dim=-1)[:, :, None] + self._ring  # (K, 4, 9, 2)
-        scan = self._scan.expand(len(pose), -1, -1)
-        points = torch.cat([way, ring.flatten(1, 2), scan], dim=1)  # (K, 157, 2)
+        points = self.points(pose, u, feet)
         drop = self._drops(rows, course, points) + offset  # (K, 157), base over ground
-        n_way, n_feet = way.shape[1], 4 * len(self._ring)
+        n_way, n_feet = len(self._way), 4 * len(self._ring)
         supported = (drop[:, :n_way] < WAY_DROP).float()
-        aside = (supported * y).sum(1) / supported.sum(1).clamp_min(1.0)
+        aside = (supported * self._way[:, 1]).sum(1) / supported.sum(1).clamp_min(1.0)
         ahead = torch.stack(
             [WAY_TARGET * u[:, 0] - aside * u[:, 1], WAY_TARGET * u[:, 1] + aside * u[:, 0]], dim=1
         )
@@ -213,6 +207,21 @@ class RobotView:
             (under - r.FOOT_RADIUS).flatten(1) * MAP_FIELDS[2].scale,
         ]
         return View(contact, torch.cat(parts, dim=1))
+
+    def points(self, pose: torch.Tensor, u: torch.Tensor, feet: torch.Tensor) -> torch.Tensor:
+        """The places asked for, (K, 157, 2), m, heading frame: 36 of the way, 36 of the feet, 85.
+
+        ``pose`` (K, 5) as in ``past``, ``u`` (K, 2) the way's direction in the heading frame,
+        ``feet`` (K, 4, 3) from the base in world axes, m.
+        """
+        x, y = self._way[:, 0], self._way[:, 1]
+        ux, uy = u[:, :1], u[:, 1:]
+        way = torch.stack([x * ux - y * uy, x * uy + y * ux], dim=-1)
+        fx = pose[:, 3:4] * feet[..., 0] + pose[:, 4:5] * feet[..., 1]
+        fy = pose[:, 3:4] * feet[..., 1] - pose[:, 4:5] * feet[..., 0]
+        ring = torch.stack([fx, fy], dim=-1)[:, :, None] + self._ring  # (K, 4, 9, 2)
+        scan = self._scan.expand(len(pose), -1, -1)
+        return torch.cat([way, ring.flatten(1, 2), scan], dim=1)
 
     def _contact(self, state: RobotState, sensed: Sensed) -> torch.Tensor:
         """Feet that seem to touch, (K, 4), 0 or 1."""
@@ -227,30 +236,56 @@ class RobotView:
 
     def _drops(self, rows: Rows, course: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
         """Height of the base over the map at ``points`` (K, P, 2), m, heading frame: (K, P)."""
-        past, age, lag, faulty = self.past[rows], self.age[rows], self.lag[rows], self.faulty[rows]
-        age = age * faulty
-        pose = past[torch.arange(len(past), device=past.device), age]  # (K, 5)
-        c, s = torch.cos(lag[:, 3]), torch.sin(lag[:, 3])
-        cos = (pose[:, 3] * c - pose[:, 4] * s)[:, None]
-        sin = (pose[:, 4] * c + pose[:, 3] * s)[:, None]
-        px, py = points[..., 0], points[..., 1]
-        at = torch.stack([cos * px - sin * py, sin * px + cos * py], dim=-1)
-        at = at + (pose[:, :2] + lag[:, :2])[:, None]  # (K, P, 2), world, where it is believed
+        faulty = self.faulty[rows]
+        at, height = self.places(rows, points)
         cell = torch.zeros_like(at)
         if self.z.map_cells or self.z.map_outliers:
             # The cells lie still in odometry's frame.
-            shift = (self.odometry[rows] - past[:, 0, :2])[:, None]
+            shift = (self.odometry[rows] - self.past[rows][:, 0, :2])[:, None]
             cell = torch.floor((at + shift) / CELL)
             if self.z.map_cells:
                 middle = (cell + 0.5) * CELL - shift
                 at = torch.where(faulty[:, None, None], middle, at)
-        ground = torch.take(self.maps.height, self.maps.cells(course, at))
-        drop = (pose[:, 2] + lag[:, 2])[:, None] - ground
+        drop = height - torch.take(self.maps.height, self.maps.cells(course, at))
         if self.z.map_unknown:
             drop = torch.where(self._hidden(drop) & faulty[:, None], UNKNOWN_DROP, drop)
         if self.z.map_outliers:
             drop = self._outliers(rows, cell.long(), drop)
         return drop
+
+    def places(self, rows: Rows, points: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Where ``points`` (K, P, 2), heading frame, are believed to be, (K, P, 2), m, world.
+
+        Also the height (K, 1), m, that the base is believed to have there.
+        """
+        past, lag = self.past[rows], self.lag[rows]
+        age = self.age[rows] * self.faulty[rows]
+        pose = past[torch.arange(len(past), device=past.device), age]  # (K, 5)
+        c, s = torch.cos(lag[:, 3]), torch.sin(lag[:, 3])
+        cos = (pose[:, 3] * c - pose[:, 4] * s)[:, None]
+        sin = (pose[:, 4] * c + pose[:, 3] * s)[:, None]
+        x, y = points[..., 0], points[..., 1]
+        at = torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)
+        return at + (pose[:, :2] + lag[:, :2])[:, None], (pose[:, 2] + lag[:, 2])[:, None]
+
+    def cells(self, row: int, course: int, first: Tuple[int, int], shape: Tuple[int, int]) -> Cells:
+        """The map of world ``row`` in ``shape`` cells from number ``first`` on, NaN if unknown.
+
+        Cell (i, j) spans i to i + 1 and j to j + 1 times :data:`CELL` in the odometry frame.
+        """
+        device = self.goals.device
+        grids = [torch.arange(a, a + n, device=device) for a, n in zip(first, shape)]
+        i, j = torch.meshgrid(*grids, indexing="ij")
+        cell = torch.stack([i, j], dim=-1).reshape(1, -1, 2)
+        rows = torch.tensor([row], device=device)
+        shift = (self.odometry[rows] - self.past[rows][:, 0, :2])[:, None]
+        at = (cell + 0.5) * CELL - shift
+        number = torch.tensor([course], device=device)
+        drop = -torch.take(self.maps.height, self.maps.cells(number, at))
+        if self.z.map_outliers:
+            drop = self._outliers(rows, cell, drop)
+        drop = torch.where(drop == UNKNOWN_DROP, float("nan"), drop)
+        return -drop.reshape(shape)
 
     def _hidden(self, drop: torch.Tensor) -> torch.Tensor:
         """Points of the scan behind edges, (K, P) bool; the others count as seen on the way."""
