@@ -44,6 +44,9 @@ class PpoConfig:
     initial_std: float = 0.8
     critic_iterations: int = 0
     """First iterations that train the critic alone: for an actor that was not trained with it."""
+    ramp: Tuple[int, float] = (0, 0.0)
+    """Iterations over which the randomisation's ranges grow to their full width, and the share of
+    it that they begin with."""
     mirror: bool = True
     """Left-right mirrored samples appended to every minibatch."""
 

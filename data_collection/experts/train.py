@@ -180,6 +180,10 @@ class Trainer:
         """One rollout and one update; returns what to log."""
         cap = self._anneal()
         ppo = self.config.ppo
+        iterations, first = ppo.ramp
+        if self.iteration <= iterations:
+            share = first + (1.0 - first) * self.iteration / max(iterations, 1)
+            self.env.set_randomization(self.config.env.randomization.scaled(min(share, 1.0)))
         if self.iteration == 0 and ppo.critic_iterations:
             self.learner.freeze_actor(True)
         elif self.iteration == ppo.critic_iterations:

@@ -75,6 +75,16 @@ class Randomization:
         """No randomisation at all."""
         return Randomization(False, False, False, False, False, False, False)
 
+    def scaled(self, share: float) -> Randomization:
+        """The same with narrower ranges: ``share`` 1 is all of them, 0 the nominal values."""
+        ranges: Dict[str, Any] = {}
+        for name, nominal in _NOMINAL.items():
+            low, high = getattr(self, name)
+            ranges[name] = (nominal + share * (low - nominal), nominal + share * (high - nominal))
+        for name in _FROM_ZERO:
+            ranges[name] = share * getattr(self, name)
+        return replace(self, **ranges)
+
     @staticmethod
     def of(version: int) -> Randomization:
         """Everything on, as it belongs to a version of the task."""
@@ -89,6 +99,21 @@ class Randomization:
         return replace(Randomization(), **on, **wider)
 
 
+_NOMINAL = {
+    "friction_factor": 1.0,
+    "payload_kg": 0.0,
+    "motor_factor": 1.0,
+    "delay_s": 0.0,
+    "damping": 0.0,
+    "armature_inertia": 0.01,
+    "friction_loss": 0.2,
+    "droop": 0.0,
+    "map_age_s": 0.0,
+}
+_FROM_ZERO = (
+    *("push_speed", "map_error", "contact_miss", "contact_false", "drift_position"),
+    *("drift_height", "drift_yaw", "map_hole", "map_outlier", "map_outlier_height"),
+)
 MAP_FAULTS = ("map_drift", "map_cells", "map_unknown", "map_age", "map_outliers")
 """Flags of the faults of the map."""
 JOINT_FLAGS = {

@@ -21,7 +21,7 @@ from go2_sevpo.envs.go2.observations import (
     SCAN_Y,
     observation_spec,
 )
-from go2_sevpo.policies.contract import CONTRACT_VERSION, ContractError
+from go2_sevpo.policies.contract import CONTRACT_VERSION, ContractError, check_contract
 
 ENVIRONMENTS = {1: "go2_sevpo/Go2Parkour-v0", 2: "go2_sevpo/Go2Parkour-v2"}
 """What datasets and policies call the environment, by the task's version."""
@@ -63,6 +63,19 @@ def task_version(contract: Mapping[str, Any]) -> int:
         known = ", ".join(str(v) for v in ENVIRONMENTS)
         raise ContractError(f"the policy's contract has version {version}, expected one of {known}")
     return int(version)
+
+
+def fitting_version(contract: Mapping[str, Any], name: str) -> int:
+    """The task's version that a policy is for, after checking that it fits that version.
+
+    ``name`` is what messages call the policy.
+
+    Raises:
+        ContractError: it does not; naming the first field that differs.
+    """
+    version = task_version(contract)
+    check_contract(contract, environment_contract(version), name)
+    return version
 
 
 def _observation() -> Dict[str, Any]:

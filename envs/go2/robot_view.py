@@ -9,7 +9,7 @@ and falls keep looking at the truth.
 from __future__ import annotations
 
 import math
-from typing import Dict, NamedTuple, Tuple, Union
+from typing import Dict, List, NamedTuple, Tuple, Union
 
 import torch
 
@@ -101,9 +101,10 @@ class RobotView:
         self._ring = torch.tensor([(0.0, 0.0), *FOOT_RING], device=device)  # (9, 2)
         way = [(a, b) for a in WAY_AHEAD for b in WAY_ASIDE]
         self._way = torch.tensor(way, device=device)  # (36, 2)
-        ahead = [i for i, x in enumerate(SCAN_X) if x > _EYE[0] + 0.05]
-        self._ahead = slice(ahead[0], ahead[-1] + 1)
-        self._distance = torch.tensor([SCAN_X[i] - _EYE[0] for i in ahead], device=device)[:, None]
+        # The scan's points ahead of the eye are its last ones; their distances from it.
+        ahead = [p for p in scan if p[0] > _EYE[0] + 0.05]
+        self._distance = torch.tensor([math.hypot(x - _EYE[0], y) for x, y in ahead], device=device)
+        self._before = torch.tensor(_lines_of_sight(ahead), device=device)  # (40, 7)
 
     def _rand(self, *shape: int) -> torch.Tensor:
         return torch.rand(shape, generator=self.generator, device=self.goals.device)
@@ -289,14 +290,12 @@ class RobotView:
 
     def _hidden(self, drop: torch.Tensor) -> torch.Tensor:
         """Points of the scan behind edges, (K, P) bool; the others count as seen on the way."""
-        first = drop.shape[1] - len(self._scan)
-        scan = drop[:, first:].reshape(-1, len(SCAN_X), len(SCAN_Y))[:, self._ahead]  # (K, 8, 5)
-        # Of lines of sight along x, one that is steeper than one before it runs into an edge.
-        slope = -(scan + _EYE[1]) / self._distance
-        before = torch.cummax(slope, dim=1).values
+        first = drop.shape[1] - len(self._distance)
+        # A line of sight that is steeper than one to a point before it runs into an edge there.
+        slope = -(drop[:, first:] + _EYE[1]) / self._distance  # (K, 40)
+        before = slope[:, self._before.flatten()].reshape(len(drop), *self._before.shape).amax(2)
         hidden = torch.zeros_like(drop, dtype=torch.bool)
-        first += self._ahead.start * len(SCAN_Y)
-        hidden[:, first : first + slope[0].numel()] = (slope < before - _HIDDEN).flatten(1)
+        hidden[:, first:] = slope < before - _HIDDEN
         return hidden
 
     def _outliers(self, rows: Rows, cell: torch.Tensor, drop: torch.Tensor) -> torch.Tensor:
@@ -325,6 +324,23 @@ class RobotView:
         """Restore :meth:`state_dict`."""
         for name in self.BUFFERS:
             setattr(self, name, state[name].to(self.goals.device, copy=True))
+
+
+def _lines_of_sight(points: List[Tuple[float, float]]) -> List[List[int]]:
+    """For each of ``points`` the numbers of those that lie before it, as seen from the eye.
+
+    One for each nearer column: the point nearest to the line of sight. Filled up with itself.
+    """
+    columns = sorted({x for x, _ in points})
+    lines = []
+    for number, (x, y) in enumerate(points):
+        line = [number] * (len(columns) - 1)
+        for k, nearer in enumerate(c for c in columns if c < x):
+            aside = y * (nearer - _EYE[0]) / (x - _EYE[0])
+            near = min(SCAN_Y, key=lambda row: (abs(row - aside), abs(row)))
+            line[k] = points.index((nearer, near))
+        lines.append(line)
+    return lines
 
 
 def _turn_back(vector: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Dict, Optional
 
 import torch
 
-from go2_sevpo.envs.go2.config import JOINT_FLAGS, ParkourConfig
+from go2_sevpo.envs.go2.config import JOINT_FLAGS, ParkourConfig, Randomization
 from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.description.terrain import TerrainMaps
 from go2_sevpo.envs.go2.observations import (
@@ -94,6 +95,12 @@ class ParkourWorlds:
         self.best_x = torch.zeros(n, device=dev)
         self.best_step = torch.zeros(n, dtype=torch.long, device=dev)
         self.start_x = torch.zeros(n, device=dev)
+
+    def set_randomization(self, randomization: Randomization) -> None:
+        """Draw from other ranges from now on; flags stay as they were made."""
+        self.config = replace(self.config, randomization=randomization)
+        if self.view is not None:
+            self.view.z = randomization
 
     def _check_joints(self) -> None:
         """Refuse what the simulator cannot do.
