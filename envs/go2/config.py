@@ -137,9 +137,6 @@ class ParkourConfig:
     ends stuck ones.
     """
 
-    version: int = 1
-    """Version of the task: 1 as the first policies were trained on, 2 as a robot could give it
-    (``docs/courses.md``). A policy's contract says which one it is for."""
     num_envs: int = 64
     courses: Tuple[str, ...] = ("simple",)
     shares: Tuple[float, ...] = (1.0,)
@@ -151,8 +148,6 @@ class ParkourConfig:
     episode_seconds: float = 20.0
     curriculum: bool = False
     levels: int = 10
-    first_level: int = 0
-    """Level of the curriculum that every world begins at."""
     max_level_difficulty: float = 1.0
     random_start: float = 0.0
     """Share of episodes that start on a random stone."""
@@ -171,6 +166,11 @@ class ParkourConfig:
     """Departures from the courses' definition, for measuring limits."""
     randomization: Randomization = field(default_factory=Randomization)
     reward: RewardWeights = field(default_factory=RewardWeights)
+    first_level: int = 0
+    """Level of the curriculum that every world begins at."""
+    version: int = 1
+    """Version of the task: 1 as the first policies were trained on, 2 as a robot could give it
+    (``docs/courses.md``). A policy's contract says which one it is for."""
 
     def __post_init__(self) -> None:
         """Check the values.

@@ -33,9 +33,9 @@ class Go2ParkourGym(gymnasium.Env):
         course: str = "simple",
         difficulty: float = 1.0,
         randomization: bool = True,
-        version: int = 1,
         physics_dt: float = 0.005,
         render_mode: Optional[str] = None,
+        version: int = 1,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is '{render_mode}', expected None or 'rgb_array'")
