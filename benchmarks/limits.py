@@ -21,18 +21,19 @@ import torch
 import tyro
 
 from benchmarks.limits_picture import draw
-from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
-from go2_sevpo.envs.go2.contract import environment_contract
+from go2_sevpo.envs.go2.config import MAP_FAULTS, ParkourConfig, Randomization
+from go2_sevpo.envs.go2.contract import fitting_version, task_version
 from go2_sevpo.envs.go2.description.course import Shape
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.envs.seeds import LIMITS
 from go2_sevpo.metrics import percent, wilson
-from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.provenance import write_result
 from go2_sevpo.runs.reading import read_json
+
+DRIFTS = ("drift_position", "drift_height", "drift_yaw")
 
 
 @dataclass
@@ -79,9 +80,9 @@ def limit_rows() -> List[Row]:
     return rows
 
 
-def robustness_rows() -> List[Row]:
-    """One property of the simulation at a time, the rest randomised as ever."""
-    base = Randomization()
+def robustness_rows(version: int = 1) -> List[Row]:
+    """One property of the simulation at a time, the rest randomised as in ``version``."""
+    base = Randomization.of(version)
     rows = [
         Row("robustness", "as trained"),
         Row("robustness", "no randomisation", {"randomization": Randomization.off()}),
@@ -102,6 +103,15 @@ def robustness_rows() -> List[Row]:
         add(f"pushes of up to {v:g} m/s", replace(base, push_speed=v))
     for e in (0.04, 0.06):
         add(f"map wrong by up to {100 * e:g} cm", replace(base, map_error=e))
+    if version > 1:
+        true_map = {name: False for name in (*MAP_FAULTS, "odometry_drift")}
+        add("the map true", replace(base, **true_map))
+        add("the map true, sensors and physics as in version 1", Randomization())
+        for d in (0.1, 0.5, 1.0):
+            add(f"joint damping {d:g} N m s/rad", replace(base, damping=(d, d)))
+        for a in (0.0, 0.1):
+            add(f"map {1000 * a:g} ms old", replace(base, map_age_s=(a, a)))
+        add("drift twice as fast", replace(base, **{k: 2 * getattr(base, k) for k in DRIFTS}))
     for dt in (0.002, 0.001):
         rows.append(Row("robustness", f"physics step {1000 * dt:g} ms", {"physics_dt": dt}))
     return rows
@@ -111,14 +121,17 @@ def play(policy: OnnxPolicy, args: Args, row: Row) -> Dict[str, Any]:
     """Rates of one row."""
     course = "hard" if row.table == "limits" else args.course
     stream = LIMITS.number(args.seed, 0, args.episodes)
+    version = task_version(policy.contract)
+    changes = {"randomization": Randomization.of(version), **row.changes}
     config = ParkourConfig(
+        version=version,
         num_envs=args.episodes,
         courses=(course,),
         variants=args.episodes,
         seed=stream,
         course_seed=stream,
         threads=args.threads,
-        **row.changes,
+        **changes,
     )
     env = Go2Parkour(config)
     scale = policy.contract["sampler"].get("noise_scale", 1.0)
@@ -169,7 +182,7 @@ def main() -> None:
     args = tyro.cli(Args)
     torch.set_num_threads(1)
     policy = OnnxPolicy(find_policy(args.policy))
-    check_contract(policy.contract, environment_contract(), args.policy)
+    version = fitting_version(policy.contract, args.policy)
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / f"{Path(args.policy).stem}.json"
     # As JSON has them, to be compared with those of an earlier call.
@@ -177,7 +190,7 @@ def main() -> None:
     done = earlier(path, settings)
     found: List[Dict[str, Any]] = []
     lines: List[str] = []
-    for row in (r for r in limit_rows() + robustness_rows() if r.table in args.tables):
+    for row in (r for r in limit_rows() + robustness_rows(version) if r.table in args.tables):
         if not found or found[-1]["table"] != row.table:
             course = "hard" if row.table == "limits" else args.course
             lines += ["", f"{row.table}, {course} course: {args.episodes} episodes a row", ""]

@@ -19,14 +19,18 @@ import tyro
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, Episodes
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
-from go2_sevpo.envs.go2.contract import environment_contract
+from go2_sevpo.envs.go2.contract import (
+    ENVIRONMENTS,
+    environment_contract,
+    fitting_version,
+    task_version,
+)
 from go2_sevpo.envs.go2.description.course import KINDS
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rewards import DEFINITION
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.envs.seeds import collection_number
 from go2_sevpo.envs.simulators.base import SimulationError
-from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 from go2_sevpo.runs.arguments import EXPECTED, at_least, check_writable, complaint, finite
 from go2_sevpo.runs.files import write_atomically
@@ -162,7 +166,9 @@ def collect_shard(
 ) -> Tuple[Episodes, Dict[str, Any], int]:
     """Simulate one shard; returns the episodes, what made them, and the control steps."""
     seed = job.seed(args.seed)
+    version = task_version(policy.contract)
     config = ParkourConfig(
+        version=version,
         num_envs=job.episodes,  # one episode per world, each on a course of its own
         courses=(source.course,),
         difficulty=source.difficulty,
@@ -171,7 +177,7 @@ def collect_shard(
         seed=seed,
         threads=args.threads,
         simulator=args.simulator,
-        randomization=Randomization() if args.randomization else Randomization.off(),
+        randomization=Randomization.of(version) if args.randomization else Randomization.off(),
     )
     is_gaussian = policy.contract["sampler"]["kind"] == "gaussian"
     scale = source.noise if is_gaussian else 1.0
@@ -190,7 +196,7 @@ def collect_shard(
         "seed": args.seed,
         "part": job.part,
         "environment": config.to_dict(),
-        "observation": environment_contract()["observation"],
+        "observation": environment_contract(version)["observation"],
         "records": records,
         "made_by": made_by(),
     }
@@ -260,14 +266,18 @@ def collect(args: Args) -> Dict[str, Any]:
         job.seed(args.seed)  # refuses what there is no room for before anything is simulated
     torch.set_num_threads(1)  # the cores are the physics'
     policies = {s.policy: OnnxPolicy(find_policy(s.policy)) for s in sources}
-    for name, policy in policies.items():
-        check_contract(policy.contract, environment_contract(), str(name))
+    versions = {name: fitting_version(p.contract, str(name)) for name, p in policies.items()}
+    if len(set(versions.values())) > 1:
+        found = ", ".join(f"{name}: {v}" for name, v in versions.items())
+        raise ValueError(f"the policies are for different versions of the task ({found})")
     with sole_writer(args.out):
-        return _collect(args, sources, policies)
+        return _collect(args, sources, policies, next(iter(versions.values())))
 
 
-def _collect(args: Args, sources: List[Source], policies: Dict[str, OnnxPolicy]) -> Dict[str, Any]:
-    """:func:`collect` in a folder that is ours alone."""
+def _collect(
+    args: Args, sources: List[Source], policies: Dict[str, OnnxPolicy], version: int
+) -> Dict[str, Any]:
+    """:func:`collect` in a folder that is ours alone, in a version of the task."""
     _check_resume(args.out, _fingerprint(args, sources))
     jobs = plan(sources, args.episodes_per_shard)
     missing = [j for j in jobs if not (args.out / j.name).is_file()]
@@ -288,9 +298,9 @@ def _collect(args: Args, sources: List[Source], policies: Dict[str, OnnxPolicy])
         info.pop("records")  # one per episode: too long for the manifest
         entries.append(shards.shard_entry(path, shards.read_shard(path), info))
     common = {
-        "environment": {"name": "go2_sevpo/Go2Parkour-v0", "definition": DEFINITION},
-        "observation": environment_contract()["observation"],
-        "contract": environment_contract(),
+        "environment": {"name": ENVIRONMENTS[version], "definition": DEFINITION},
+        "observation": environment_contract(version)["observation"],
+        "contract": environment_contract(version),
         "made_by": made_by(),
         **_fingerprint(args, sources),
     }

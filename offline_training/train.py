@@ -25,7 +25,12 @@ from go2_sevpo.envs.safety_gymnasium.tasks import (
     task_of_file,
 )
 from go2_sevpo.offline_training.evaluation.best import BestKeeper
-from go2_sevpo.offline_training.evaluation.go2 import courses_of, go2_evaluator, go2_rank
+from go2_sevpo.offline_training.evaluation.go2 import (
+    courses_of,
+    go2_evaluator,
+    go2_rank,
+    version_of,
+)
 from go2_sevpo.offline_training.evaluation.safety_gymnasium import safety_evaluator, safety_rank
 from go2_sevpo.offline_training.trainer import CHECKPOINT, Trainer
 from go2_sevpo.runs.arguments import EXPECTED, at_least, check_device, check_writable, complaint
@@ -281,7 +286,8 @@ def _keeper(args: Args, data: OfflineDataset) -> Optional[BestKeeper]:
         play = safety_evaluator(task, args.evaluate_episodes, args.candidates, limit)
         return BestKeeper(play, args.evaluate_every, args.out, safety_rank(limit))
     courses = args.evaluate_courses or courses_of(data.manifest)
-    play = go2_evaluator(courses, args.evaluate_episodes, args.candidates, threads=args.threads)
+    options = {"threads": args.threads, "version": version_of(data.manifest)}
+    play = go2_evaluator(courses, args.evaluate_episodes, args.candidates, **options)
     return BestKeeper(play, args.evaluate_every, args.out, go2_rank)
 
 

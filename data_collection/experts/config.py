@@ -5,11 +5,11 @@ Presets are YAML files in ``configs/``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Tuple, Type, TypeVar
 
-from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
+from go2_sevpo.envs.go2.config import VERSIONS, ParkourConfig, Randomization
 from go2_sevpo.envs.go2.description.course import Shape
 from go2_sevpo.envs.go2.rewards import RewardWeights
 from go2_sevpo.runs.reading import read_mapping
@@ -42,6 +42,11 @@ class PpoConfig:
     entropy: Tuple[float, float] = (0.004, 0.0005)
     max_learning_rate: Tuple[float, float] = (2e-3, 2e-4)
     initial_std: float = 0.8
+    critic_iterations: int = 0
+    """First iterations that train the critic alone: for an actor that was not trained with it."""
+    ramp: Tuple[int, float] = (0, 0.0)
+    """Iterations over which the randomisation's ranges grow to their full width, and the share of
+    it that they begin with."""
     mirror: bool = True
     """Left-right mirrored samples appended to every minibatch."""
 
@@ -135,8 +140,18 @@ def load_config(path: Path) -> ExpertConfig:
             raise ValueError(f"unknown section '{key}' in {path}, expected env, ppo")
     try:
         return ExpertConfig(
-            _build(ParkourConfig, data.get("env", {}), "env"),
+            _build(ParkourConfig, _of_version(data.get("env", {})), "env"),
             _build(PpoConfig, data.get("ppo", {}), "ppo"),
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _of_version(env: Any) -> Any:
+    """The section ``env`` with what it does not name as its version of the task has it."""
+    if not isinstance(env, dict) or type(env.get("version")) is not int:
+        return env
+    named = env.get("randomization", {})
+    if env["version"] not in VERSIONS or not isinstance(named, dict):
+        return env  # refused with its reason
+    return {**env, "randomization": {**asdict(Randomization.of(env["version"])), **named}}

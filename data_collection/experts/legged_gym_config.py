@@ -77,9 +77,9 @@ def _nested(name: str, values: Dict[str, Any], bases: Tuple[type, ...] = ()) -> 
 def make_configs(config: Optional[ExpertConfig] = None) -> Tuple[type, type]:
     """The environment's and the training's configuration classes, in legged_gym's style.
 
-    They are made from ``config``; from the expert's preset if not given.
+    They are made from ``config``; from the preset ``expert_v1`` if not given.
     """
-    config = config or load_config(CONFIG_DIR / "expert.yaml")
+    config = config or load_config(CONFIG_DIR / "expert_v1.yaml")
     task = {**_task(config.env), **_robot(), **_learning(config.env), **_simulation()}
     return (
         _nested("Go2ParkourCfg", task, (BaseConfig,)),
@@ -232,7 +232,7 @@ def parkour_config(
     cfg: NestedConfig, seed: int, simulator: str, device: Optional[str]
 ) -> ParkourConfig:
     """Our configuration from a nested one, with whatever was changed in it."""
-    base = load_config(CONFIG_DIR / "expert.yaml").env
+    base = load_config(CONFIG_DIR / "expert_v1.yaml").env
     terrain, random = cfg.terrain, cfg.domain_rand
     randomization = replace(
         base.randomization,

@@ -16,9 +16,8 @@ from go2_sevpo.deploy.play.arguments import Args
 from go2_sevpo.deploy.play.go2 import Trace, evaluate, inference_time, show
 from go2_sevpo.deploy.play.report import write_report
 from go2_sevpo.deploy.play.video import record_video
-from go2_sevpo.envs.go2.contract import environment_contract
+from go2_sevpo.envs.go2.contract import fitting_version
 from go2_sevpo.envs.safety_gymnasium.tasks import task_of_environment
-from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 from go2_sevpo.runs.arguments import EXPECTED, check_writable, complaint
 
@@ -34,7 +33,7 @@ def play(args: Args) -> Dict[str, Any]:
     if args.viewer:
         from go2_sevpo.deploy.play.viewer import view
 
-        check_contract(policy.contract, environment_contract(), args.policy)
+        fitting_version(policy.contract, args.policy)
         view(policy, args)
         return {}
     trace = Trace()

@@ -13,13 +13,12 @@ import torch
 
 from go2_sevpo.deploy.play.arguments import Args
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
-from go2_sevpo.envs.go2.contract import environment_contract
+from go2_sevpo.envs.go2.contract import fitting_version, task_version
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rewards import DEFINITION
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.envs.seeds import PLAY, play_stream
 from go2_sevpo.metrics import percent, wilson
-from go2_sevpo.policies.contract import check_contract
 from go2_sevpo.policies.onnx_policy import OnnxPolicy
 from go2_sevpo.runs.arguments import finite
 from go2_sevpo.runs.progress import Progress
@@ -29,14 +28,22 @@ WARM_UP = 20
 
 
 def evaluation_env(
-    args: Args, worlds: int, first: int = 0, batch: int = 0, viewer: bool = False
+    args: Args,
+    worlds: int,
+    first: int = 0,
+    batch: int = 0,
+    viewer: bool = False,
+    version: int = 1,
 ) -> Go2Parkour:
     """``worlds`` worlds for the episodes from number ``first`` on, each with a course of its own.
+
+    ``version`` is the task's, which the policy's contract names.
 
     Raises:
         ValueError: a value that is not understood.
     """
     config = ParkourConfig(
+        version=version,
         num_envs=worlds,
         courses=(args.course,),
         difficulty=args.difficulty,
@@ -46,7 +53,7 @@ def evaluation_env(
         threads=args.threads if worlds > 1 else 1,
         physics_dt=args.physics_dt,
         simulator=args.simulator,
-        randomization=Randomization() if args.randomization else Randomization.off(),
+        randomization=Randomization.of(version) if args.randomization else Randomization.off(),
         viewer=viewer,
     )
     return Go2Parkour(config)
@@ -84,7 +91,7 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
         ContractError: the policy does not fit the environment.
         ValueError: bad arguments.
     """
-    check_contract(policy.contract, environment_contract(), args.policy)
+    version = fitting_version(policy.contract, args.policy)
     if args.episodes < 1:
         raise ValueError(f"episodes is {args.episodes}, expected at least 1")
     if args.worlds < 1:
@@ -100,7 +107,7 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
     while len(records) < args.episodes:
         # The last batch holds what is left.
         worlds = min(args.worlds, args.episodes - len(records))
-        env = evaluation_env(args, worlds, len(records), batch)
+        env = evaluation_env(args, worlds, len(records), batch, version=version)
         try:
             seed = play_stream(args.seed, batch)
             act = onnx_policy(policy, seed, noise)
@@ -142,6 +149,7 @@ def summarize(
     failed = int(sum(not e["success"] for e in records))
     return {
         "policy": policy.identity,
+        "version": task_version(policy.contract),
         "course": args.course,
         "difficulty": args.difficulty,
         "seed": args.seed,

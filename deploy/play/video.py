@@ -10,6 +10,7 @@ import torch
 
 from go2_sevpo.deploy.play.arguments import Args
 from go2_sevpo.deploy.play.go2 import evaluation_env, noise_scale
+from go2_sevpo.envs.go2.contract import task_version
 from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
@@ -48,7 +49,8 @@ def record_video(
             flush=True,
         )
         return None
-    env, stream = evaluation_env(args, 1), play_stream(args.seed, 0)
+    version = task_version(policy.contract)
+    env, stream = evaluation_env(args, 1, version=version), play_stream(args.seed, 0)
     frames: List[np.ndarray] = []  # (height, width, 3) uint8 each
     interval = round(1.0 / (FPS * r.CONTROL_DT))  # control steps per picture
 

@@ -14,6 +14,7 @@ import torch
 
 from go2_sevpo.deploy.play.arguments import Args
 from go2_sevpo.deploy.play.go2 import evaluation_env, noise_scale
+from go2_sevpo.envs.go2.contract import task_version
 from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.description.scene import scene_xml
 from go2_sevpo.envs.go2.rollout import onnx_policy
@@ -48,7 +49,7 @@ def view(policy: OnnxPolicy, args: Args) -> None:
     act = onnx_policy(policy, play_stream(args.seed, 0), noise_scale(args, policy))
     episode = 0
     while True:
-        env = evaluation_env(args, 1, episode)
+        env = evaluation_env(args, 1, episode, version=task_version(policy.contract))
         # A second model of the course, with the robot's looks: it only shows, env simulates.
         model = mujoco.MjModel.from_xml_string(scene_xml(env.courses[0], visuals=True))
         data = mujoco.MjData(model)
@@ -95,7 +96,8 @@ def _view_isaacgym(policy: OnnxPolicy, args: Args) -> None:
 
     The camera follows the first.
     """
-    env = evaluation_env(args, min(args.episodes, ISAACGYM_ROBOTS), viewer=True)
+    robots, version = min(args.episodes, ISAACGYM_ROBOTS), task_version(policy.contract)
+    env = evaluation_env(args, robots, viewer=True, version=version)
     act = onnx_policy(policy, play_stream(args.seed, 0), noise_scale(args, policy))
     window, episode = cast("IsaacGymSimulator", env.sim).window, 0
     assert window is not None  # viewer=True opens one

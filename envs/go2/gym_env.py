@@ -1,6 +1,7 @@
 """One world behind gymnasium's interface.
 
-``import go2_sevpo.envs.go2; gymnasium.make("go2_sevpo/Go2Parkour-v0")``.
+``import go2_sevpo.envs.go2; gymnasium.make("go2_sevpo/Go2Parkour-v2")``; ``-v0`` is version 1 of
+the task.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ class Go2ParkourGym(gymnasium.Env):
         randomization: bool = True,
         physics_dt: float = 0.005,
         render_mode: Optional[str] = None,
+        version: int = 1,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode is '{render_mode}', expected None or 'rgb_array'")
         self.render_mode = render_mode
         self._make = lambda seed: Go2Parkour(
             ParkourConfig(
+                version=version,
                 num_envs=1,
                 courses=(course,),
                 difficulty=difficulty,
@@ -48,7 +51,7 @@ class Go2ParkourGym(gymnasium.Env):
                 seed=GYMNASIUM.number(seed),
                 threads=1,
                 physics_dt=physics_dt,
-                randomization=Randomization() if randomization else Randomization.off(),
+                randomization=Randomization.of(version) if randomization else Randomization.off(),
             )
         )
         self._env = self._make(0)

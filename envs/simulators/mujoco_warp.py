@@ -1,7 +1,7 @@
 """MuJoCo Warp: all worlds in one batch on an NVIDIA GPU (or, for tests, on Warp's CPU device).
 
 Worlds share one compiled model; what differs between them (the course's boxes, friction, payload,
-motor strength) are per-world rows of the model's arrays, so a course is changed by copying rows on
+motors, joints) are per-world rows of the model's arrays, so a course is changed by copying rows on
 the device. State, targets and sensors are torch views of Warp's arrays: nothing is copied to the
 host. On a GPU a physics step is captured once as a CUDA graph.
 
@@ -22,10 +22,12 @@ from go2_sevpo.envs.go2.description.course import Course
 from go2_sevpo.envs.go2.description.geometry import rotation_matrix, to_body
 from go2_sevpo.envs.go2.description.scene import scene_xml
 from go2_sevpo.envs.simulators.base import (
+    MODEL_JOINTS,
     Dynamics,
     RobotState,
     SimulationError,
     describe,
+    late_targets,
     physics_steps,
 )
 from go2_sevpo.envs.simulators.rendering import CourseRenderer
@@ -39,6 +41,13 @@ PAYLOADS = np.linspace(-5.0, 15.0, 401)
 
 _COURSE_FIELDS = ("geom_pos", "geom_quat", "geom_size", "geom_rbound", "geom_aabb", "geom_friction")
 _PAYLOAD_FIELDS = ("body_mass", "body_subtreemass", "body_invweight0", "dof_invweight0")
+_JOINT_FIELDS = {
+    "dof_damping": "damping",
+    "dof_armature": "armature",
+    "dof_frictionloss": "friction_loss",
+}
+"""Fields of the model and what of Dynamics they are; inertia constants stay those of the model's
+own armature."""
 _MOTOR_FIELDS = ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange")
 
 
@@ -83,6 +92,7 @@ class MujocoWarpSimulator:
     """
 
     fixed_payload: Optional[torch.Tensor] = None
+    joint_dynamics = tuple(MODEL_JOINTS)
 
     def __init__(
         self,
@@ -102,7 +112,7 @@ class MujocoWarpSimulator:
         self._warp_device = wp.device_from_torch(self.device)
         models = [self._compile(c, physics_dt) for c in self.courses]
         first = models[0]
-        batched = _COURSE_FIELDS + _PAYLOAD_FIELDS + _MOTOR_FIELDS
+        batched = _COURSE_FIELDS + _PAYLOAD_FIELDS + _MOTOR_FIELDS + tuple(_JOINT_FIELDS)
         rows = {name: num_envs for name in batched}
         with wp.ScopedDevice(self._warp_device):
             self._model = self._mjw.put_model(first, batch_sizes=rows)
@@ -131,9 +141,14 @@ class MujocoWarpSimulator:
         self._body_adr = self._index([first.sensor(b).adr[0] for b in r.CONTACT_BODIES])
         self._vmax = torch.full((first.nv,), float("inf"), device=self.device)
         self._vmax[self._vadr] = torch.tensor(r.VELOCITY_LIMITS, device=self.device)
+        # Slope of the torque-speed line at a droop of one, N m s/rad, and each world's own.
+        limits = torch.tensor(r.TORQUE_LIMITS, device=self.device)
+        self._full_slope = limits / self._vmax[self._vadr]
+        self._slope = torch.zeros(num_envs, len(r.JOINT_NAMES), device=self.device)
         zeros = torch.zeros
         self._target = zeros(num_envs, len(r.JOINT_NAMES), device=self.device)
         self._target[:] = torch.tensor(r.DEFAULT_JOINT_POSITIONS, device=self.device)
+        self._older = self._target.clone()  # the targets before those
         self._torque = zeros(num_envs, len(r.JOINT_NAMES), device=self.device)
         self._foot = zeros(num_envs, len(r.LEGS), device=self.device)
         self._body = zeros(num_envs, len(r.CONTACT_BODIES), device=self.device)
@@ -197,7 +212,10 @@ class MujocoWarpSimulator:
 
     def _set_dynamics(self, i: torch.Tensor, courses: torch.Tensor, dynamics: Dynamics) -> None:
         """Scale the nominal values into the rows of worlds ``i`` (K,), on ``courses`` (K,)."""
-        friction, payload, strength = (x.to(self.device) for x in vars(dynamics).values())
+        given = {name: x.to(self.device) for name, x in vars(dynamics).items()}
+        friction, payload, strength = (
+            given[name] for name in ("friction", "payload", "motor_strength")
+        )
         least, most = PAYLOADS[0], PAYLOADS[-1]
         if len(i) and not least <= float(payload.min()) <= float(payload.max()) <= most:
             raise ValueError(f"payload is {payload.tolist()} kg, expected within [{least}, {most}]")
@@ -206,6 +224,13 @@ class MujocoWarpSimulator:
         self._view["geom_friction"][i] = friction_rows
         for name, motor in self._motor.items():
             self._view[name][i] = motor * _like(strength, motor)
+        # A part of the actuator's damping becomes the joint's: see MujocoSimulator._set_dynamics.
+        slope = (given["droop"] * strength)[:, None] * self._full_slope  # (K, 12)
+        self._slope[i] = slope
+        self._view["actuator_biasprm"][i[:, None], self._act, 2] += slope
+        for name, of in _JOINT_FIELDS.items():
+            extra = slope if name == "dof_damping" else torch.zeros_like(slope)
+            self._view[name][i[:, None], self._vadr] = given[of][:, None] + extra
         # Linear between the two payloads of the table; the clamp lets the last one be a right end.
         place = (payload - least) / (PAYLOADS[1] - least)
         low = place.floor().long().clamp(max=len(PAYLOADS) - 2)
@@ -228,7 +253,7 @@ class MujocoWarpSimulator:
         qvel[:, self._vadr] = given["joint_velocity"]
         self._qpos[i], self._qvel[i], self._warm[i] = qpos, qvel, 0.0
         self._torque[i], self._foot[i], self._body[i] = 0.0, 0.0, 0.0
-        self._target[i] = given["joint_position"]
+        self._target[i] = self._older[i] = given["joint_position"]
 
     def push(self, env_ids: torch.Tensor, velocity: torch.Tensor) -> None:
         """See :class:`Simulator`."""
@@ -275,19 +300,24 @@ class MujocoWarpSimulator:
             active = active.to(self.device)
             kept = [(x, x.clone()) for x in self._physical()]
         # Physics steps for which the previous targets still hold; none without a delay.
-        wait = torch.zeros(self.num_envs, device=self.device)
+        late = torch.zeros(self.num_envs, self._substeps, dtype=torch.long, device=self.device)
         if delay is not None:
-            wait = torch.round(delay.to(self.device) * self._substeps / r.CONTROL_DT)
+            wait = np.rint(delay.cpu().numpy() * self._substeps / r.CONTROL_DT)
+            late = torch.from_numpy(late_targets(wait, self._substeps)).to(self.device)
         body = torch.zeros_like(self._body)
         for k in range(self._substeps):
-            now = torch.where((k < wait)[:, None], self._target, targets)  # (N, 12)
-            self._ctrl[:, self._act] = now
+            old = late[:, k : k + 1]
+            now = torch.where(old == 0, targets, torch.where(old == 1, self._target, self._older))
+            self._ctrl[:, self._act] = now  # (N, 12)
+            before = self._qvel[:, self._vadr]
             self._physics_step()
             # Velocity limits; those of the base are infinite.
             torch.minimum(torch.maximum(self._qvel, -self._vmax), self._vmax, out=self._qvel)
             body = torch.maximum(body, self._sensors[:, self._body_adr])
+        self._older.copy_(self._target)
         self._target.copy_(targets)
-        self._torque.copy_(self._sensors[:, self._torque_adr])
+        # Sensors and this velocity are of the beginning of the last physics step.
+        self._torque.copy_(self._sensors[:, self._torque_adr] - self._slope * before)
         self._foot.copy_(self._sensors[:, self._foot_adr])
         self._body.copy_(body)
         if active is not None:
@@ -298,7 +328,7 @@ class MujocoWarpSimulator:
     def _physical(self) -> List[torch.Tensor]:
         """Everything that a step changes, worlds first."""
         state = [self._qpos, self._qvel, self._warm]
-        return [*state, self._target, self._torque, self._foot, self._body]
+        return [*state, self._target, self._older, self._torque, self._foot, self._body]
 
     def _check(self, targets: torch.Tensor, active: Optional[torch.Tensor]) -> None:
         """Raise for the first world that is not finite or for which memory did not suffice."""
@@ -350,7 +380,7 @@ class MujocoWarpSimulator:
 
     def state_dict(self) -> Dict[str, Any]:
         """See :class:`Simulator`."""
-        names = ("qpos", "qvel", "warm", "target", "torque", "foot", "body")
+        names = ("qpos", "qvel", "warm", "target", "older", "torque", "foot", "body")
         return {name: getattr(self, f"_{name}").cpu().clone() for name in names}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:

@@ -56,7 +56,8 @@ def _checked(name: str, value: Any, hint: Any, owner: str) -> Any:
             if not all(isinstance(v, str) for v in value):
                 raise ValueError(f"{found}, expected a list of names")
             return tuple(value)
-        return tuple(_number(v, inner, not some, False, found) for v in value)
+        kinds = kind.__args__ if some else (inner,) * len(value)
+        return tuple(_number(v, k, not some, False, found) for v, k in zip(value, kinds))
     if kind is bool:
         if not isinstance(value, bool):
             raise ValueError(f"{found}, expected true or false")

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from go2_sevpo.data.shards import DatasetError
-from go2_sevpo.envs.go2.config import ParkourConfig
+from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
+from go2_sevpo.envs.go2.contract import ENVIRONMENTS
 from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.rollout import Policy as Actor
 from go2_sevpo.envs.go2.rollout import run_episodes
@@ -17,7 +18,8 @@ from go2_sevpo.offline_training.evaluation.best import Evaluator
 from go2_sevpo.policies.torch_policy import Policy
 from go2_sevpo.policies.torch_policy import act as ask
 
-GO2 = "go2_sevpo/Go2Parkour-v0"
+GO2 = ENVIRONMENTS[1]
+VERSIONS = {name: version for version, name in ENVIRONMENTS.items()}
 
 
 def courses_of(manifest: Dict[str, Any]) -> Tuple[str, ...]:
@@ -27,13 +29,18 @@ def courses_of(manifest: Dict[str, Any]) -> Tuple[str, ...]:
         DatasetError: the dataset is not of the Go2 courses.
     """
     name = (manifest.get("environment") or {}).get("name")
-    if name != GO2:
+    if name not in VERSIONS:
         raise DatasetError(
             f"evaluation during training plays {GO2} or a Safety-Gymnasium task, "
             f"but the dataset is of {name or 'an unknown one'}"
         )
     found = {shard["info"]["source"]["course"] for shard in manifest["shards"]}
     return tuple(sorted(found))
+
+
+def version_of(manifest: Dict[str, Any]) -> int:
+    """The version of the Go2 task that a dataset was collected in."""
+    return VERSIONS[manifest["environment"]["name"]]
 
 
 def torch_actor(policy: Policy, candidates: int, seed: int) -> Actor:
@@ -61,6 +68,7 @@ def go2_evaluator(
     seed: int = 0,
     simulator: str = "mujoco",
     threads: int = 1,
+    version: int = 1,
 ) -> Evaluator:
     """Success, fall and cost over ``episodes`` episodes on each course, always the same ones.
 
@@ -72,6 +80,8 @@ def go2_evaluator(
         found: Dict[str, float] = {}
         for course in courses:
             config = ParkourConfig(
+                version=version,
+                randomization=Randomization.of(version),
                 num_envs=episodes,
                 courses=(course,),
                 variants=episodes,

@@ -26,7 +26,7 @@ class Registry:
 
 
 def test_configurations_are_ours_in_nested_style():
-    registry, expert = Registry(), load_config(CONFIG_DIR / "expert.yaml")
+    registry, expert = Registry(), load_config(CONFIG_DIR / "expert_v1.yaml")
     register(registry)
     task_class, cfg, train = registry.tasks["go2_parkour"]
     assert task_class is Go2ParkourTask

@@ -11,6 +11,7 @@ from go2_sevpo.data_collection.experts import train as te
 from go2_sevpo.data_collection.experts.ppo import installed_version
 from go2_sevpo.deploy.export.cli import Args as ExportArgs
 from go2_sevpo.deploy.export.cli import export_run
+from go2_sevpo.envs.go2.config import Randomization
 from go2_sevpo.policies.torch_policy import load_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -22,7 +23,14 @@ def small(name="expert"):
     return replace(
         config,
         env=env,
-        ppo=replace(config.ppo, iterations=4, steps_per_iteration=8, hidden=(16, 16)),
+        ppo=replace(
+            config.ppo,
+            iterations=4,
+            steps_per_iteration=8,
+            hidden=(16, 16),
+            critic_iterations=0,
+            ramp=(0, 0.0),
+        ),
     )
 
 
@@ -155,3 +163,68 @@ def test_bad_configuration_is_named(tmp_path):
         te.load_config(tmp_path / "none.yaml")
     with pytest.raises(ValueError, match="unknown agent 'x'"):
         te.run(te.Args(tmp_path, agent="x"))
+
+
+# ---- beginning with a policy ---------------------------------------------------------------------
+
+
+@five
+def test_training_begins_with_the_actor_of_a_policy(tmp_path):
+    t = trainer(tmp_path / "a")
+    t.iterate()
+    t.save()
+    export_run(ExportArgs(tmp_path / "a", tmp_path / "p.onnx"))
+    other = trainer(tmp_path / "b", seed=5)
+    other.learner.load_actor(te.actor_of(str(tmp_path / "p.onnx"), other.policy().sizes))
+    given, found = t.learner.actor(), other.learner.actor()
+    for name in given:
+        if name != "std":  # the preset's own
+            assert torch.equal(given[name], found[name]), name
+    assert found["std"].tolist() == pytest.approx([t.config.ppo.initial_std] * 12)
+
+
+@five
+def test_an_actor_of_another_shape_is_refused(tmp_path):
+    message = r"has an actor with layers of \[265, 256, 128, 64, 12\], expected \[265, 8, 12\]"
+    with pytest.raises(ValueError, match=message):
+        te.actor_of("expert", [265, 8, 12])
+    with pytest.raises(ValueError, match=r"layers of \[\], expected"):
+        te.actor_of("sevpo", [265, 8, 12])
+
+
+@five
+def test_the_critic_catches_up_before_the_actor_moves(tmp_path):
+    t = trainer(tmp_path / "a")
+    t.config = replace(t.config, ppo=replace(t.config.ppo, critic_iterations=2))
+    start, critic = t.learner.actor(), t.learner.state_dict()["critic_state_dict"]
+    before = {k: v.clone() for k, v in critic.items()}
+    start = {k: v.clone() for k, v in start.items()}
+    for _ in range(2):
+        t.iterate()
+    assert all(torch.equal(v, t.learner.actor()[k]) for k, v in start.items())
+    after = t.learner.state_dict()["critic_state_dict"]
+    assert any(not torch.equal(v, after[k]) for k, v in before.items())
+    t.iterate()
+    assert not all(torch.equal(v, t.learner.actor()[k]) for k, v in start.items())
+
+
+@five
+def test_randomisation_grows_to_its_full_width(tmp_path):
+    t = trainer(tmp_path / "a")
+    t.config = replace(t.config, ppo=replace(t.config.ppo, ramp=(2, 0.5)))
+    full, found = t.config.env.randomization, []
+    for _ in range(3):
+        t.iterate()
+        found.append(t.env.config.randomization.damping[1])
+    assert found == [0.5 * full.damping[1], 0.75 * full.damping[1], full.damping[1]]
+    assert t.env.view.z == full
+
+
+def test_presets_of_version_2_take_its_randomisation_for_what_they_do_not_name():
+    weak, old = (te.load_config(te.CONFIG_DIR / f"{n}.yaml") for n in ("weak", "weak_v1"))
+    assert (weak.env.version, old.env.version) == (2, 1)
+    assert weak.env.randomization == Randomization.of(2)
+    assert old.env.randomization == Randomization()
+    expert = te.load_config(te.CONFIG_DIR / "expert.yaml").env.randomization
+    assert expert.joint_damping and expert.damping == (0.0, 1.0)
+    assert expert.true_map_share == 0.15

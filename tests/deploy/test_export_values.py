@@ -498,7 +498,7 @@ def written(monkeypatch):
     """What an export would write."""
     calls = []
 
-    def write(policy, contract, observations, out):
+    def write(policy, contract, observations, out, extra=None):
         calls.append(
             types.SimpleNamespace(
                 policy=policy,

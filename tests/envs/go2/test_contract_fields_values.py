@@ -277,11 +277,12 @@ def test_every_environment_has_a_contract_and_others_are_refused():
     names = {f"go2_sevpo/Safety{k}-v{v}" for k, (v, _) in SAFETY.items()}
     assert set(contracts.CONTRACTS) == names | {
         "go2_sevpo/Go2Parkour-v0",
+        "go2_sevpo/Go2Parkour-v2",
         "go2_sevpo/ReachAvoid-v0",
     }
     message = (
         "^no contract for environment 'go2_sevpo/Other-v0', expected one of "
-        "go2_sevpo/Go2Parkour-v0, go2_sevpo/ReachAvoid-v0,"
+        "go2_sevpo/Go2Parkour-v0, go2_sevpo/Go2Parkour-v2, go2_sevpo/ReachAvoid-v0,"
         " go2_sevpo/SafetyCarButton1-v0, .*SafetySwimmerVelocity-v1$"
     )
     with pytest.raises(ContractError, match=message):

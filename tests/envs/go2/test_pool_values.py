@@ -45,6 +45,33 @@ def same_course(a, b):
     )
 
 
+ROBOT_FLAGS = (
+    *("joint_damping", "armature", "dry_friction", "torque_speed", "contact_faults"),
+    *("odometry_drift", "map_drift", "map_cells", "map_unknown", "map_age", "map_outliers"),
+)
+VERSION_2_RANGES = {
+    "friction_factor": (0.6, 1.25),
+    "payload_kg": (-1.0, 4.0),
+    "motor_factor": (0.9, 1.1),
+    "delay_s": (0.0, 0.025),
+    "push_speed": 0.4,
+    "damping": (0.0, 1.0),
+    "armature_inertia": (0.005, 0.02),
+    "friction_loss": (0.0, 0.5),
+    "droop": (0.0, 0.8),
+    "contact_miss": 0.02,
+    "contact_false": 0.02,
+    "drift_position": 0.02,
+    "drift_height": 0.01,
+    "drift_yaw": 0.5,
+    "map_age_s": (0.02, 0.1),
+    "map_hole": 0.01,
+    "map_outlier": 0.01,
+    "map_outlier_height": 0.15,
+    "true_map_share": 0.0,
+}
+
+
 # ---- configuration -------------------------------------------------------------------------------
 
 
@@ -72,6 +99,8 @@ def test_default_configuration():
         "shape": Shape(),
         "randomization": Randomization(),
         "reward": RewardWeights(),
+        "first_level": 0,
+        "version": 1,
     }
 
 
@@ -96,8 +125,39 @@ def test_default_randomisation_is_the_documented_one():
         "push_interval": 4.0,
         "map_error": 0.02,
     }
-    assert asdict(Randomization()) == {**dict.fromkeys(parts, True), **ranges}
-    assert asdict(Randomization.off()) == {**dict.fromkeys(parts, False), **ranges}
+    # What a robot adds is off in version 1 of the task.
+    robot = {k: v for k, v in asdict(Randomization()).items() if k not in (*parts, *ranges)}
+    assert {k for k, v in robot.items() if isinstance(v, bool)} == set(ROBOT_FLAGS)
+    assert not any(robot[k] for k in ROBOT_FLAGS)
+    assert asdict(Randomization()) == {**robot, **dict.fromkeys(parts, True), **ranges}
+    assert asdict(Randomization.off()) == {**robot, **dict.fromkeys(parts, False), **ranges}
+
+
+def test_randomisation_of_version_2_is_the_documented_one():
+    # docs/courses.md, version 2.
+    z = asdict(Randomization.of(2))
+    assert all(z[k] for k in ROBOT_FLAGS)
+    assert Randomization.of(1) == Randomization()
+    assert {k: z[k] for k in VERSION_2_RANGES} == VERSION_2_RANGES
+
+
+def test_randomisation_of_a_robot_is_refused_in_version_1():
+    with pytest.raises(ValueError, match="^randomization.joint_damping is on, which version 1 "):
+        ParkourConfig(randomization=Randomization.of(2))
+    with pytest.raises(ValueError, match=r"^version is 3, expected one of \(1, 2\)$"):
+        ParkourConfig(version=3)
+
+
+def test_scaled_ranges_grow_from_the_nominal_values():
+    full = Randomization.of(2)
+    assert full.scaled(1.0) == full
+    half, none = full.scaled(0.5), full.scaled(0.0)
+    assert half.friction_factor == pytest.approx((0.8, 1.125))
+    assert half.payload_kg == pytest.approx((-0.5, 2.0))
+    assert half.armature_inertia == pytest.approx((0.0075, 0.015))
+    assert (half.push_speed, half.drift_yaw) == (0.2, 0.25)
+    assert none.damping == none.delay_s == none.droop == none.map_age_s == (0.0, 0.0)
+    assert none.motor_factor == none.friction_factor == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,8 @@ def test_default_weights():
         "overspeed": -1.0,
         "fall": -2.0,
         "success": 3.0,
+        "joint_limit": -3.0,
+        "clipped_target": -0.3,
         "target_speed": 1.2,
     }
     assert {f.name: getattr(RewardWeights(), f.name) for f in fields(RewardWeights)} == expected

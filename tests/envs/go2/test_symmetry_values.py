@@ -150,6 +150,7 @@ def privileged(robot, course, maps):
     """What the environment gives a critic, without a simulator."""
     state = state_of(robot)
     world = SimpleNamespace(
+        view=None,
         _state=state,
         _sensed=sense(state, torch.tensor([course]), maps),
         max_episode_length=1000,

@@ -466,6 +466,7 @@ def test_real_inactive_worlds_stand_still(make):
     sim = make(3, threads=2)
     sim.write(torch.arange(3), still(3, z=2.0))
     sim.step(default_targets(3))
+    sim.step(default_targets(3) + 0.05)
     before = sim.state_dict()
     sim.step(default_targets(3) + 0.1, torch.tensor([True, False, True]))
     after = sim.state_dict()
@@ -703,6 +704,7 @@ def test_state_dict_is_an_exact_copy_and_is_restored_exactly(make):
     assert {k: tuple(v.shape) for k, v in saved.items()} == {
         "state": (2, sim.state_dict()["state"].shape[1]),
         "target": (2, 12),
+        "older": (2, 12),
         "torque": (2, 12),
         "foot": (2, 4),
         "body": (2, 9),

@@ -388,3 +388,75 @@ def test_other_physics_steps_divide_the_control_step(make):
     assert sim.read().foot_force[0].sum().item() == pytest.approx(r.TOTAL_MASS * GRAVITY, rel=0.05)
     with pytest.raises(ValueError, match="expected a divisor of the control step"):
         make(physics_dt=0.003)
+
+
+# ---- joints and motors (back ends that name them in joint_dynamics) ------------------------------
+
+
+def joints_of(make, **values):
+    """Two worlds in the air, the second one's joints changed; None where they cannot be."""
+    sim = make()
+    if any(name not in getattr(sim, "joint_dynamics", ()) for name in values):
+        pytest.skip("the back end does not change the joints")
+    changed = {name: torch.tensor([value]) for name, value in values.items()}
+    one = torch.ones(1)
+    sim.assign(torch.tensor([1]), torch.tensor([0]), Dynamics(one, torch.zeros(1), one, **changed))
+    return sim
+
+
+def first_force(sim, offset):
+    """Speeds of the first thigh after one control step towards a target ``offset`` rad away."""
+    put(sim, standing(2, 30.0))
+    target = DEFAULT.repeat(2, 1)
+    target[:, 1] += offset
+    sim.step(target)
+    return sim.read().joint_velocity[:, 1].abs().tolist()
+
+
+def test_damping_slows_a_joint(make):
+    plain, damped = first_force(joints_of(make, damping=1.0), 0.2)
+    assert damped < 0.85 * plain
+
+
+def test_armature_makes_a_joint_inert(make):
+    plain, heavy = first_force(joints_of(make, armature=0.1), 0.2)
+    assert heavy < 0.6 * plain
+
+
+def test_dry_friction_holds_a_joint_against_a_small_torque(make):
+    # 30 N m/rad times 0.02 rad is 0.6 N m.
+    plain, held = first_force(joints_of(make, friction_loss=1.5), 0.02)
+    assert plain > 0.05
+    assert held < 0.1 * plain
+
+
+def test_torque_falls_with_speed_along_the_line(make):
+    sim = joints_of(make, droop=0.8)
+    state = standing(2, 30.0)
+    speed = 10.0  # rad/s of the first hip, outwards
+    state.joint_velocity[:, 0] = speed
+    put(sim, state)
+    target = DEFAULT.repeat(2, 1)
+    target[:, 0] += 3.0  # far beyond the limit: the motor saturates
+    sim.step(target)
+    found = sim.read()
+    limit, no_load = r.TORQUE_LIMITS[0], r.VELOCITY_LIMITS[0]
+    assert found.joint_torque[0, 0].item() == pytest.approx(limit, rel=1e-4)
+    # tau = L (1 - 0.8 v / V), with a speed between the last two physics steps'.
+    torque, v = found.joint_torque[1, 0].item(), found.joint_velocity[1, 0].item()
+    assert limit * (1 - 0.8 * v / no_load) - 1.5 < torque < limit * (1 - 0.8 * speed / no_load)
+    assert found.joint_velocity[1, 0] < found.joint_velocity[0, 0]
+
+
+def test_the_line_changes_nothing_below_the_limit(make):
+    sim = joints_of(make, droop=0.8)
+    put(sim, standing(2, 30.0))
+    target = DEFAULT.repeat(2, 1)
+    target[:, 1] += 0.1
+    for _ in range(3):
+        sim.step(target)
+    found = sim.read()
+    assert found.joint_position[1].tolist() == pytest.approx(
+        found.joint_position[0].tolist(), abs=2e-4
+    )
+    assert found.joint_torque[1].tolist() == pytest.approx(found.joint_torque[0].tolist(), abs=2e-2)

@@ -12,7 +12,13 @@ from mujoco import rollout as mujoco_rollout
 
 from go2_sevpo.envs.go2.description.course import make_course
 from go2_sevpo.envs.simulators import registry, rolling
-from go2_sevpo.envs.simulators.base import Dynamics, RobotState, SimulationError, physics_steps
+from go2_sevpo.envs.simulators.base import (
+    Dynamics,
+    RobotState,
+    SimulationError,
+    late_targets,
+    physics_steps,
+)
 from go2_sevpo.envs.simulators.rolling import ThreadedRollout, make_rollout
 
 COURSES = [make_course("flat", 0.0, 0)]
@@ -45,8 +51,14 @@ def test_no_world_and_no_course_are_refused(worlds, courses):
 
 def test_nominal_dynamics_are_factors_of_one_and_no_payload():
     nominal = Dynamics.nominal(3, torch.device("cpu"))
-    assert [x.tolist() for x in vars(nominal).values()] == [[1.0] * 3, [0.0] * 3, [1.0] * 3]
-    assert list(vars(nominal)) == ["friction", "payload", "motor_strength"]
+    values = [x.tolist() for x in vars(nominal).values()]
+    assert values[:3] == [[1.0] * 3, [0.0] * 3, [1.0] * 3]
+    # The joints are the model files': no damping, 0.01 kg m^2, 0.2 N m, no loss of torque.
+    assert values[3:] == [pytest.approx([x] * 3) for x in (0.0, 0.01, 0.2, 0.0)]
+    assert list(vars(nominal)) == [
+        *("friction", "payload", "motor_strength"),
+        *("damping", "armature", "friction_loss", "droop"),
+    ]
     nominal.friction[0] = 0.5
     assert nominal.motor_strength.tolist() == [1.0] * 3  # tensors of their own
     elsewhere = Dynamics.nominal(1, torch.device("meta"))
@@ -296,3 +308,33 @@ def test_an_old_mujoco_gets_python_threads_and_a_new_one_its_pool(monkeypatch):
         ("pool", 2),
         ("pool", 5),
     ]
+
+
+@pytest.mark.parametrize(
+    ("wait", "expected"),
+    [
+        (0, [0, 0, 0, 0]),
+        (1, [1, 0, 0, 0]),
+        (3, [1, 1, 1, 0]),
+        (4, [1, 1, 1, 1]),
+        (5, [2, 1, 1, 1]),  # 25 ms: the targets of two steps ago hold for the first 5 ms
+        (8, [2, 2, 2, 2]),
+    ],
+)
+def test_targets_that_hold_during_a_control_step(wait, expected):
+    assert late_targets(np.array([wait]), 4).tolist() == [expected]
+
+
+def test_late_targets_by_a_queue():
+    # Targets are given at steps 0, 4, 8, ... and arrive ``wait`` physics steps later.
+    for wait in range(9):
+        arrived = [[m for m in range(10) if 4 * m + wait <= t][-1:] for t in range(32)]
+        for step in range(3, 8):
+            late = late_targets(np.array([wait]), 4)[0]
+            found = [[step - k] for k in late.tolist()]
+            assert found == arrived[4 * step : 4 * step + 4], wait
+
+
+def test_delays_of_more_than_two_control_steps_are_refused():
+    with pytest.raises(ValueError, match="^delay is 9 physics steps, expected at most 8 "):
+        late_targets(np.array([0, 9]), 4)
