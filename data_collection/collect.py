@@ -22,7 +22,7 @@ from go2_sevpo.data.shards import DatasetError, Episodes
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
 from go2_sevpo.envs.go2.contract import environment_contract
 from go2_sevpo.envs.go2.description.course import KINDS
-from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2.parkour import Go2Parkour, announce
 from go2_sevpo.envs.go2.rewards import DEFINITION
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.envs.seeds import collection_number
@@ -149,12 +149,10 @@ def plan(sources: List[Source], per_shard: int) -> List[ShardJob]:
     return jobs
 
 
-def collect_shard(
-    job: ShardJob, source: Source, policy: OnnxPolicy, args: Args
-) -> Tuple[Episodes, Dict[str, Any], int]:
-    """Simulate one shard; returns the episodes, what made them, and the control steps."""
+def shard_config(job: ShardJob, source: Source, args: Args) -> ParkourConfig:
+    """The environment that a shard is simulated in."""
     seed = job.seed(args.seed)
-    config = ParkourConfig(
+    return ParkourConfig(
         num_envs=job.episodes,  # one episode per world, each on a course of its own
         courses=(source.course,),
         difficulty=source.difficulty,
@@ -165,6 +163,13 @@ def collect_shard(
         simulator=args.simulator,
         randomization=Randomization() if args.randomization else Randomization.off(),
     )
+
+
+def collect_shard(
+    job: ShardJob, source: Source, policy: OnnxPolicy, args: Args
+) -> Tuple[Episodes, Dict[str, Any], int]:
+    """Simulate one shard; returns the episodes, what made them, and the control steps."""
+    config, seed = shard_config(job, source, args), job.seed(args.seed)
     is_gaussian = policy.contract["sampler"]["kind"] == "gaussian"
     scale = source.noise if is_gaussian else 1.0
     env = Go2Parkour(config)
@@ -264,6 +269,7 @@ def _collect(args: Args, sources: List[Source], policies: Dict[str, OnnxPolicy])
     missing = [j for j in jobs if not (args.out / j.name).is_file()]
     if len(missing) < len(jobs):
         print(f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already", flush=True)
+    announce(shard_config(job, sources[job.source], args) for job in missing)
     progress, steps = Progress(sum(j.episodes for j in missing)), 0
     for job in missing:
         source = sources[job.source]

@@ -14,7 +14,7 @@ import torch
 from go2_sevpo.deploy.play.arguments import Args
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
 from go2_sevpo.envs.go2.contract import environment_contract
-from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2.parkour import Go2Parkour, announce
 from go2_sevpo.envs.go2.rewards import DEFINITION
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.envs.seeds import PLAY, play_stream
@@ -28,15 +28,15 @@ WARM_UP = 20
 """Calls before latency is measured."""
 
 
-def evaluation_env(
+def evaluation_config(
     args: Args, worlds: int, first: int = 0, batch: int = 0, viewer: bool = False
-) -> Go2Parkour:
+) -> ParkourConfig:
     """``worlds`` worlds for the episodes from number ``first`` on, each with a course of its own.
 
     Raises:
         ValueError: a value that is not understood.
     """
-    config = ParkourConfig(
+    return ParkourConfig(
         num_envs=worlds,
         courses=(args.course,),
         difficulty=args.difficulty,
@@ -49,7 +49,17 @@ def evaluation_env(
         randomization=Randomization() if args.randomization else Randomization.off(),
         viewer=viewer,
     )
-    return Go2Parkour(config)
+
+
+def evaluation_env(
+    args: Args, worlds: int, first: int = 0, batch: int = 0, viewer: bool = False
+) -> Go2Parkour:
+    """The environment of :func:`evaluation_config`.
+
+    Raises:
+        ValueError: a value that is not understood.
+    """
+    return Go2Parkour(evaluation_config(args, worlds, first, batch, viewer))
 
 
 def noise_scale(args: Args, policy: OnnxPolicy) -> float:
@@ -95,10 +105,15 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
     torch.set_num_threads(1)  # the cores are the physics'
     noise = noise_scale(args, policy)
     records: List[Dict[str, Any]] = []
+    firsts = range(0, args.episodes, args.worlds)
+    # The last batch holds what is left; a video shows the first episode.
+    announce(
+        evaluation_config(args, min(args.worlds, args.episodes - first), first, batch)
+        for batch, first in enumerate(firsts)
+    )
     steps, progress, batch = 0, Progress(args.episodes), 0
     policy.non_finite = 0
     while len(records) < args.episodes:
-        # The last batch holds what is left.
         worlds = min(args.worlds, args.episodes - len(records))
         env = evaluation_env(args, worlds, len(records), batch)
         try:

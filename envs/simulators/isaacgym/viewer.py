@@ -20,6 +20,7 @@ class Window:
     def __init__(self, gym: Any, api: Any, sim: Any) -> None:
         self._gym, self._api, self._sim = gym, api, sim
         self._viewer = gym.create_viewer(sim, api.CameraProperties())
+        self._follows = True
         if self._viewer is None:
             raise ValueError(
                 "Isaac Gym could not open a viewer (no screen, or no Vulkan driver); "
@@ -31,12 +32,27 @@ class Window:
 
         Waits until the simulation's clock is the wall's.
         """
-        x, y, z = position
-        camera = self._api.Vec3(x + OFFSET[0], y + OFFSET[1], z + OFFSET[2])
-        self._gym.viewer_camera_look_at(self._viewer, None, camera, self._api.Vec3(x, y, z))
+        if self._follows:
+            self._look([p + o for p, o in zip(position, OFFSET)], position)
+        # On a GPU pipeline results stay on the GPU until they are fetched.
+        self._gym.fetch_results(self._sim, True)
         self._gym.step_graphics(self._sim)
         self._gym.draw_viewer(self._viewer, self._sim, True)
         self._gym.sync_frame_time(self._sim)
+
+    def place(self, position: Sequence[float], target: Sequence[float]) -> None:
+        """Put the camera at ``position`` (3,), m, looking at ``target`` (3,), for good."""
+        self._follows = False
+        self._look(position, target)
+
+    def _look(self, position: Sequence[float], target: Sequence[float]) -> None:
+        places = (self._api.Vec3(*(float(x) for x in p)) for p in (position, target))
+        self._gym.viewer_camera_look_at(self._viewer, None, *places)
+
+    @property
+    def handle(self) -> Any:
+        """Isaac Gym's viewer."""
+        return self._viewer
 
     @property
     def closed(self) -> bool:
