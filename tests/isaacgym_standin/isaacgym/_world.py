@@ -64,8 +64,6 @@ class Env:
         self.model = self.sim.model(self)
         m, robot = self.model, self.asset.robot
         self.data = mujoco.MjData(m)
-        p, r = self.pose.p, self.pose.r
-        self.data.qpos[:7] = (p.x, p.y, p.z, r.w, r.x, r.y, r.z)
         self.qadr = np.array([m.joint(n).qposadr[0] for n in robot.dofs])
         self.vadr = np.array([m.joint(n).dofadr[0] for n in robot.dofs])
         self.body_ids = np.array([m.body(n).id for n in robot.bodies])
@@ -78,7 +76,9 @@ class Env:
             m.body_mass[self.body_ids[k]] = body.mass
         for k, factor in self.inertia_factors.items():
             m.body_inertia[self.body_ids[k]] *= factor
-        mujoco.mj_setConst(m, self.data)
+        mujoco.mj_setConst(m, self.data)  # leaves the data in its first pose
+        p, r = self.pose.p, self.pose.r
+        self.data.qpos[:7] = (p.x, p.y, p.z, r.w, r.x, r.y, r.z)
         self.com = m.body_ipos[self.body_ids[0]].copy()
         self.hidden = np.zeros(len(self.body_ids), dtype=bool)
         self.ground_ids = np.array([m.geom(f"ground_{k}").id for k in range(len(self.sim.ground))])
