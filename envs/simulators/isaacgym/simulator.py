@@ -285,7 +285,7 @@ class IsaacGymSimulator:
             self._dirty |= stands
         self._check(joint_targets)
         if self.window is not None:
-            self.window.draw(self._root[0, :3].tolist())
+            self.window.draw(self._root[self.window.world, :3].tolist())
 
     def _own(self) -> List[torch.Tensor]:
         """All tensors of the physical state, worlds first."""
