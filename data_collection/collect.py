@@ -26,7 +26,7 @@ from go2_sevpo.envs.go2.contract import (
     task_version,
 )
 from go2_sevpo.envs.go2.description.course import KINDS
-from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2.parkour import Go2Parkour, announce
 from go2_sevpo.envs.go2.rewards import DEFINITION
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.envs.seeds import collection_number
@@ -161,13 +161,11 @@ def plan(sources: List[Source], per_shard: int) -> List[ShardJob]:
     return jobs
 
 
-def collect_shard(
-    job: ShardJob, source: Source, policy: OnnxPolicy, args: Args
-) -> Tuple[Episodes, Dict[str, Any], int]:
-    """Simulate one shard; returns the episodes, what made them, and the control steps."""
+def shard_config(job: ShardJob, source: Source, policy: OnnxPolicy, args: Args) -> ParkourConfig:
+    """The environment that a shard is simulated in."""
     seed = job.seed(args.seed)
     version = task_version(policy.contract)
-    config = ParkourConfig(
+    return ParkourConfig(
         version=version,
         num_envs=job.episodes,  # one episode per world, each on a course of its own
         courses=(source.course,),
@@ -179,6 +177,13 @@ def collect_shard(
         simulator=args.simulator,
         randomization=Randomization.of(version) if args.randomization else Randomization.off(),
     )
+
+
+def collect_shard(
+    job: ShardJob, source: Source, policy: OnnxPolicy, args: Args
+) -> Tuple[Episodes, Dict[str, Any], int]:
+    """Simulate one shard; returns the episodes, what made them, and the control steps."""
+    config, seed = shard_config(job, source, policy, args), job.seed(args.seed)
     is_gaussian = policy.contract["sampler"]["kind"] == "gaussian"
     scale = source.noise if is_gaussian else 1.0
     env = Go2Parkour(config)
@@ -196,7 +201,7 @@ def collect_shard(
         "seed": args.seed,
         "part": job.part,
         "environment": config.to_dict(),
-        "observation": environment_contract(version)["observation"],
+        "observation": environment_contract(config.version)["observation"],
         "records": records,
         "made_by": made_by(),
     }
@@ -283,6 +288,10 @@ def _collect(
     missing = [j for j in jobs if not (args.out / j.name).is_file()]
     if len(missing) < len(jobs):
         print(f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already", flush=True)
+    announce(
+        shard_config(job, source, policies[source.policy], args)
+        for job, source in ((job, sources[job.source]) for job in missing)
+    )
     progress, steps = Progress(sum(j.episodes for j in missing)), 0
     for job in missing:
         source = sources[job.source]

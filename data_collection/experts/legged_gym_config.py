@@ -1,7 +1,7 @@
 """Configurations of the parkour task as legged_gym has them: nested classes.
 
-They are generated from our dataclasses and read back into them, so that what somebody changes in
-the nested form takes effect.
+They are generated from our dataclasses and read back into them: what somebody changes in the nested
+form takes effect or is refused (:mod:`go2_sevpo.data_collection.experts.legged_gym_entries`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from go2_sevpo.data_collection.experts.config import (
     PpoConfig,
     load_config,
 )
+from go2_sevpo.data_collection.experts.legged_gym_entries import check_entries
 from go2_sevpo.envs.go2.config import ParkourConfig
 from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.observations import FRAME_FIELDS, MAP_FIELDS, observation_spec
@@ -41,15 +42,17 @@ class NestedConfig(Protocol):
     """What is read of a nested configuration.
 
     Attributes:
-        env, terrain, domain_rand, noise, rewards: instances of the nested classes; their attributes
-            are made while running, hence ``Any``.
+        env, terrain, control, domain_rand, noise, rewards, sim: instances of the nested classes;
+            their attributes are made while running, hence ``Any``.
     """
 
     env: Any
     terrain: Any
+    control: Any
     domain_rand: Any
     noise: Any
     rewards: Any
+    sim: Any
 
 
 def _instantiate(obj: object) -> None:
@@ -183,7 +186,8 @@ def _simulation() -> Dict[str, _Section]:
     gravity = [0.0, 0.0, -9.81]
     physics = S(num_threads=4)
     return {
-        "viewer": S(ref_env=0, pos=[-2, -3, 2], lookat=[2.0, 0.0, 0.0]),
+        # The world that the camera follows, and where it stands and looks, m from that robot.
+        "viewer": S(ref_env=0, pos=[-1.6, 2.2, 1.0], lookat=[0.0, 0.0, 0.0]),
         "sim": S(dt=r.PHYSICS_DT, substeps=1, gravity=gravity, up_axis=1, physx=physics),
     }
 
@@ -191,10 +195,9 @@ def _simulation() -> Dict[str, _Section]:
 def _training(ppo: PpoConfig) -> Dict[str, Any]:
     """PPO as rsl_rl v1.0.2 reads it; what is annealed starts at its first value."""
     # Nothing to go on from; legged_gym's command line fills these.
-    unresumed = {"resume": False, "load_run": -1, "checkpoint": -1, "resume_path": None}
+    unresumed = {"resume": False, "load_run": -1, "checkpoint": -1}
     return {
         "seed": 1,
-        "runner_class_name": "OnPolicyRunner",
         "policy": S(
             init_noise_std=ppo.initial_std,
             actor_hidden_dims=list(ppo.hidden),
@@ -231,7 +234,12 @@ def _training(ppo: PpoConfig) -> Dict[str, Any]:
 def parkour_config(
     cfg: NestedConfig, seed: int, simulator: str, device: Optional[str]
 ) -> ParkourConfig:
-    """Our configuration from a nested one, with whatever was changed in it."""
+    """Our configuration from a nested one, with whatever was changed in it.
+
+    Raises:
+        ValueError: an entry that was changed, or added, and that does nothing.
+    """
+    check_entries(cfg, make_configs()[0]())
     base = load_config(CONFIG_DIR / "expert_v1.yaml").env
     terrain, random = cfg.terrain, cfg.domain_rand
     randomization = replace(
@@ -266,6 +274,8 @@ def parkour_config(
         random_start=terrain.random_start,
         stuck_seconds=terrain.stuck_seconds,
         seed=seed,
+        threads=cfg.sim.physx.num_threads,
+        physics_dt=cfg.sim.dt,
         simulator=simulator,
         device=device,
         randomization=randomization,

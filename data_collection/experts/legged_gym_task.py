@@ -7,12 +7,15 @@ In a checkout of legged_gym (with rsl_rl v1.0.2), one line at the end of
 
 and ``python legged_gym/scripts/train.py --task=go2_parkour`` trains it. The environment is the same
 as everywhere else in this project; the nested configuration classes are generated from our
-dataclasses, and what is changed in them takes effect.
+dataclasses, and what is changed in them takes effect or is refused by its name.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Protocol, Sequence, Tuple
+import importlib.util
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Protocol, Sequence, Tuple, cast
 
 import torch
 
@@ -25,9 +28,14 @@ from go2_sevpo.data_collection.experts.legged_gym_config import (
     make_configs,
     parkour_config,
 )
+from go2_sevpo.data_collection.experts.legged_gym_entries import task_options
 from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.description.geometry import to_body
 from go2_sevpo.envs.go2.parkour import Go2Parkour
+
+if TYPE_CHECKING:
+    from go2_sevpo.envs.simulators.isaacgym.simulator import IsaacGymSimulator
+    from go2_sevpo.envs.simulators.isaacgym.viewer import Window
 
 __all__ = ["BaseConfig", "Go2ParkourTask", "make_configs", "parkour_config", "register"]
 
@@ -47,7 +55,11 @@ class Go2ParkourTask:
 
     ``step(actions (N, 12)) -> (obs, privileged_obs, rewards, dones, extras)``; ``privileged_obs``
     (N, 279) is all the critic sees. ``extras`` has ``time_outs`` (N,) and ``episode`` (mean reward
-    terms of the episodes that ended, per second).
+    terms of the episodes that ended, per second). Without ``headless`` a window shows the robots
+    and follows one; closing it ends the program, as in legged_gym.
+
+    Raises:
+        ValueError: an entry of ``cfg`` that was changed and does nothing, or no window.
     """
 
     simulator = "isaacgym"
@@ -55,15 +67,23 @@ class Go2ParkourTask:
     def __init__(
         self,
         cfg: NestedConfig,
-        sim_params: object = None,  # legged_gym hands these two over; the simulator has its own
-        physics_engine: object = None,
+        sim_params: Any = None,  # Isaac Gym's SimParams, which have no type
+        physics_engine: object = None,  # PhysX is the only one
         sim_device: Optional[str] = None,
         headless: bool = True,
     ) -> None:
         self.cfg, self.headless = cfg, headless
         seed = max(int(getattr(cfg, "seed", 0)), 0)  # legged_gym's -1 asks for any
         config = parkour_config(cfg, seed, self.simulator, sim_device)
-        self.env = Go2Parkour(config, auto_reset=True)
+        if sim_params is not None:  # the command line may have changed the number of threads
+            config = replace(config, threads=int(sim_params.physx.num_threads))
+        self.options = task_options(cfg)
+        self.env = Go2Parkour(replace(config, viewer=not headless), auto_reset=True)
+        self._window: Optional[Window] = None
+        if not headless:
+            self._window = cast("IsaacGymSimulator", self.env.sim).window
+            assert self._window is not None  # viewer=True opens one
+            self._window.follow(self.options.ref_env, self.options.camera, self.options.lookat)
         self.num_envs, self.num_actions = self.env.num_envs, self.env.num_actions
         self.device = self.env.device
         self.num_obs = self.env.num_obs
@@ -94,12 +114,14 @@ class Go2ParkourTask:
     @property
     def obs_buf(self) -> torch.Tensor:
         """Observations (N, 265)."""
-        return self.env.observation
+        top = self.options.clip_observations
+        return self.env.observation.clamp(-top, top)
 
     @property
     def privileged_obs_buf(self) -> torch.Tensor:
         """What the critic sees, (N, 279)."""
-        return torch.cat([self.env.observation, self.env.privileged()], dim=1)
+        top = self.options.clip_observations
+        return torch.cat([self.obs_buf, self.env.privileged().clamp(-top, top)], dim=1)
 
     def get_observations(self) -> torch.Tensor:
         """Observations (N, 265)."""
@@ -116,9 +138,14 @@ class Go2ParkourTask:
 
     def step(self, actions: torch.Tensor) -> StepOfTask:
         """See the class; actions (N, 12) are in units of 0.3 rad."""
-        _, reward, cost, terminated, truncated, info = self.env.step(
-            actions.to(self.device) * ACTION_UNIT
+        if self._window is not None and self._window.closed:
+            sys.exit()
+        actions = actions.to(self.device).clamp(
+            -self.options.clip_actions, self.options.clip_actions
         )
+        _, reward, cost, terminated, truncated, info = self.env.step(actions * ACTION_UNIT)
+        if self.options.only_positive_rewards:
+            reward = reward.clamp_min(0.0)
         done = terminated | truncated
         self.rew_buf, self.reset_buf = reward, done.long()
         self._actions = actions
@@ -133,7 +160,9 @@ class Go2ParkourTask:
             episode["terrain_level"] = self.env.levels.float().mean()
         # Only a true time limit bootstraps; being stuck ends like a fall.
         time_outs = (truncated & ~info["stuck"]).float()
-        self.extras = {"time_outs": time_outs, "episode": episode}
+        self.extras = {"episode": episode}
+        if self.options.send_timeouts:
+            self.extras["time_outs"] = time_outs
         return self.obs_buf, self.privileged_obs_buf, self.rew_buf, self.reset_buf, self.extras
 
     def _end_episodes(self, done: torch.Tensor) -> Dict[str, torch.Tensor]:
@@ -186,12 +215,41 @@ class Go2ParkourTask:
         return found
 
     def set_camera(self, position: Sequence[float], lookat: Sequence[float]) -> None:
-        """The back end is headless: nothing to move."""
+        """Put the window's camera at ``position`` (3,), m, looking at ``lookat`` (3,), for good."""
+        if self._window is not None:
+            self._window.place(position, lookat)
+
+    @property
+    def gym(self) -> Any:
+        """Isaac Gym's ``Gym``, which has no type stubs."""
+        return cast("IsaacGymSimulator", self.env.sim)._gym
+
+    @property
+    def viewer(self) -> Any:
+        """Isaac Gym's viewer, None if headless."""
+        return None if self._window is None else self._window.handle
+
+
+def check_rsl_rl() -> None:
+    """End the program with one line if the rsl_rl that is found is not the one legged_gym needs."""
+    later = ("rsl_rl.modules.normalizer", "rsl_rl.networks")  # what 2.0 and 2.3 brought
+    if importlib.util.find_spec("rsl_rl") is None:
+        return
+    if any(importlib.util.find_spec(name) is not None for name in later):
+        sys.exit(
+            "legged_gym needs rsl_rl 1.0.2, and another one (rsl-rl-lib, from go2-sevpo[expert]?) "
+            "hides it; type: pip uninstall -y rsl-rl-lib rsl-rl && "
+            "pip install git+https://github.com/leggedrobotics/rsl_rl@v1.0.2"
+        )
 
 
 def register(
     registry: TaskRegistry, name: str = "go2_parkour", config: Optional[ExpertConfig] = None
 ) -> None:
-    """Make the task known to legged_gym's ``task_registry``."""
+    """Make the task known to legged_gym's ``task_registry``.
+
+    Ends the program with one line if rsl_rl is not the one that legged_gym needs.
+    """
+    check_rsl_rl()
     task, train = make_configs(config)
     registry.register(name, Go2ParkourTask, task(), train())

@@ -185,7 +185,7 @@ class Trainer:
         cap = self._anneal()
         ppo = self.config.ppo
         iterations, first = ppo.ramp
-        if 0 < iterations and self.iteration <= iterations:
+        if iterations > 0 and self.iteration <= iterations:
             share = first + (1.0 - first) * self.iteration / iterations
             self.env.set_randomization(self.config.env.randomization.scaled(min(share, 1.0)))
         if self.iteration == 0 and ppo.critic_iterations:

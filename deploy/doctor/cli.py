@@ -14,7 +14,7 @@ import platform
 import time
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, Iterable, Iterator, List, Optional, Tuple
 
 import tyro
 
@@ -165,7 +165,8 @@ def policies() -> List[Check]:
     return checks
 
 
-SECTIONS: Tuple[Tuple[str, Callable[[], List[Check]]], ...] = (
+Section = Tuple[str, Callable[[], Iterable[Check]]]
+SECTIONS: Tuple[Section, ...] = (
     ("packages", packages),
     ("simulators", simulators),
     ("threads", threads),
@@ -175,11 +176,20 @@ SECTIONS: Tuple[Tuple[str, Callable[[], List[Check]]], ...] = (
 )
 
 
-def isaacgym() -> List[Check]:
+def isaacgym() -> Iterator[Check]:
     """What public sources leave open about Isaac Gym, measured."""
     from go2_sevpo.deploy.doctor.isaacgym import examine
 
-    return [Check(name, right, text) for name, right, text in examine()]
+    for name, right, text in examine():
+        yield Check(name, right, text)
+
+
+def _all_of(title: str, section: Callable[[], Iterable[Check]]) -> Iterator[Check]:
+    """The doctor reports every fault instead of stopping at the first."""
+    try:
+        yield from section()
+    except Exception as error:
+        yield Check(title, False, f"{type(error).__name__}: {error}")
 
 
 @dataclass
@@ -193,20 +203,16 @@ class Args:
 def main() -> None:
     """Entry point of ``go2-doctor``; exits with 1 if something needed is missing or wrong."""
     args = tyro.cli(Args)
-    chosen = (("packages", packages), ("Isaac Gym", isaacgym)) if args.isaacgym else SECTIONS
+    measured: Tuple[Section, ...] = (("packages", packages), ("Isaac Gym", isaacgym))
+    chosen = measured if args.isaacgym else SECTIONS
     print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     wrong = 0
     for title, section in chosen:
         print(f"\n{title}")
-        try:
-            checks = section()
-        except Exception as error:
-            # The doctor reports every fault instead of stopping at the first.
-            checks = [Check(title, False, f"{type(error).__name__}: {error}")]
-        for check in checks:
+        for check in _all_of(title, section):
             mark = {True: "ok  ", False: "FAIL", None: "--  "}[check.ok]
             wrong += check.ok is False
-            print(f"  {mark} {check.name:40s} {check.text}")
+            print(f"  {mark} {check.name:40s} {check.text}", flush=True)
     print(f"\n{'all that is needed works' if not wrong else f'{wrong} problems'}")
     sys.exit(1 if wrong else 0)
 

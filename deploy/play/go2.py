@@ -14,7 +14,7 @@ import torch
 from go2_sevpo.deploy.play.arguments import Args
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
 from go2_sevpo.envs.go2.contract import fitting_version, task_version
-from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2.parkour import Go2Parkour, announce
 from go2_sevpo.envs.go2.rewards import DEFINITION
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
 from go2_sevpo.envs.seeds import PLAY, play_stream
@@ -27,14 +27,14 @@ WARM_UP = 20
 """Calls before latency is measured."""
 
 
-def evaluation_env(
+def evaluation_config(
     args: Args,
     worlds: int,
     first: int = 0,
     batch: int = 0,
     viewer: bool = False,
     version: int = 1,
-) -> Go2Parkour:
+) -> ParkourConfig:
     """``worlds`` worlds for the episodes from number ``first`` on, each with a course of its own.
 
     ``version`` is the task's, which the policy's contract names.
@@ -42,7 +42,7 @@ def evaluation_env(
     Raises:
         ValueError: a value that is not understood.
     """
-    config = ParkourConfig(
+    return ParkourConfig(
         version=version,
         num_envs=worlds,
         courses=(args.course,),
@@ -56,7 +56,22 @@ def evaluation_env(
         randomization=Randomization.of(version) if args.randomization else Randomization.off(),
         viewer=viewer,
     )
-    return Go2Parkour(config)
+
+
+def evaluation_env(
+    args: Args,
+    worlds: int,
+    first: int = 0,
+    batch: int = 0,
+    viewer: bool = False,
+    version: int = 1,
+) -> Go2Parkour:
+    """The environment of :func:`evaluation_config`.
+
+    Raises:
+        ValueError: a value that is not understood.
+    """
+    return Go2Parkour(evaluation_config(args, worlds, first, batch, viewer, version))
 
 
 def noise_scale(args: Args, policy: OnnxPolicy) -> float:
@@ -102,10 +117,17 @@ def evaluate(policy: OnnxPolicy, args: Args, trace: Optional[Trace] = None) -> D
     torch.set_num_threads(1)  # the cores are the physics'
     noise = noise_scale(args, policy)
     records: List[Dict[str, Any]] = []
+    firsts = range(0, args.episodes, args.worlds)
+    # The last batch holds what is left; a video shows the first episode.
+    announce(
+        evaluation_config(
+            args, min(args.worlds, args.episodes - first), first, batch, version=version
+        )
+        for batch, first in enumerate(firsts)
+    )
     steps, progress, batch = 0, Progress(args.episodes), 0
     policy.non_finite, held = 0, 0
     while len(records) < args.episodes:
-        # The last batch holds what is left.
         worlds = min(args.worlds, args.episodes - len(records))
         env = evaluation_env(args, worlds, len(records), batch, version=version)
         try:

@@ -7,7 +7,7 @@ is in :mod:`go2_sevpo.envs.go2.worlds`, what an episode starts with in
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Iterable, Optional, Tuple
 
 import torch
 
@@ -30,10 +30,26 @@ from go2_sevpo.envs.go2.rewards import Outcome, limit_terms, outcome, reward_ter
 from go2_sevpo.envs.go2.robot_view import Rows
 from go2_sevpo.envs.go2.worlds import ParkourWorlds
 from go2_sevpo.envs.simulators.base import RobotState
+from go2_sevpo.envs.simulators.registry import announce as announce_simulators
 from go2_sevpo.envs.simulators.registry import make_simulator
 
 Step = Tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, Dict[str, Any]]
 """Observations, rewards, costs, terminated, truncated, info."""
+
+
+def announce(configs: Iterable[ParkourConfig]) -> None:
+    """Say which environments this process will make, one after the other, before the first.
+
+    Isaac Gym needs it (one simulation a process has to hold all their courses); elsewhere it costs
+    and changes nothing.
+    """
+    announce_simulators(
+        [
+            (c.simulator, c.num_envs, CoursePool(c).courses, first_payload(c))
+            for c in configs
+            if c.simulator == "isaacgym"
+        ]
+    )
 
 
 class Go2Parkour(ParkourWorlds):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Tuple
 
 import torch
 
@@ -10,6 +10,19 @@ from go2_sevpo.envs.go2.description.course import Course
 from go2_sevpo.envs.simulators.base import Simulator
 
 SIMULATORS = ("mujoco", "mujoco-warp", "isaacgym")
+
+
+def announce(requests: Sequence[Tuple[str, int, Sequence[Course], torch.Tensor]]) -> None:
+    """Say what simulators this process will make, one after the other, before the first.
+
+    Each as (name, worlds, courses, payloads (worlds,) in kg). Only Isaac Gym needs it: there a
+    process has one simulation, to which nothing can be added.
+    """
+    needed = [rest for name, *rest in requests if name == "isaacgym"]
+    if needed:
+        from go2_sevpo.envs.simulators.isaacgym import process
+
+        process.announce([process.Request(*rest) for rest in needed])
 
 
 def make_simulator(

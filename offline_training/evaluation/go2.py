@@ -10,7 +10,7 @@ import torch
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
 from go2_sevpo.envs.go2.contract import ENVIRONMENTS
-from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.envs.go2.parkour import Go2Parkour, announce
 from go2_sevpo.envs.go2.rollout import Policy as Actor
 from go2_sevpo.envs.go2.rollout import run_episodes
 from go2_sevpo.envs.seeds import EVALUATION
@@ -76,20 +76,25 @@ def go2_evaluator(
     """
     stream = EVALUATION.number(seed, 0, episodes)
 
+    configs = {
+        course: ParkourConfig(
+            version=version,
+            randomization=Randomization.of(version),
+            num_envs=episodes,
+            courses=(course,),
+            variants=episodes,
+            course_seed=stream,
+            seed=stream,
+            threads=threads,
+            simulator=simulator,
+        )
+        for course in courses
+    }
+    announce(configs.values())
+
     def evaluate(policy: Policy) -> Dict[str, float]:
         found: Dict[str, float] = {}
-        for course in courses:
-            config = ParkourConfig(
-                version=version,
-                randomization=Randomization.of(version),
-                num_envs=episodes,
-                courses=(course,),
-                variants=episodes,
-                course_seed=stream,
-                seed=stream,
-                threads=threads,
-                simulator=simulator,
-            )
+        for course, config in configs.items():
             env = Go2Parkour(config)
             try:
                 played = run_episodes(env, torch_actor(policy, candidates, stream), stream).episodes

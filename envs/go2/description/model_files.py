@@ -313,7 +313,8 @@ def _urdf_leg(leg: str) -> List[str]:
             f'    <axis xyz="{axis}"/>',
             f'    <limit lower="{limits.lower}" upper="{limits.upper}" '
             f'effort="{limits.torque}" velocity="{limits.velocity}"/>',
-            f'    <dynamics damping="0" friction="{r.FRICTION_LOSS}"/>',
+            # Loaders read this friction each in its own unit; dry friction is the back ends' own.
+            '    <dynamics damping="0" friction="0"/>',
             "  </joint>",
         ]
     foot = [_shape(f'<sphere radius="{r.FOOT_RADIUS}"/>', (r.FOOT_OFFSET[0], 0, 0))]

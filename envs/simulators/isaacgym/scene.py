@@ -31,10 +31,14 @@ _FACES = np.array(
 
 @dataclass
 class Robots:
-    """The actors, one a world: their handles, and the names in the simulation's own order."""
+    """The actors, one a world: their handles, and the names in the simulation's own order.
+
+    ``base_com`` is the base's centre of mass in its frame, m, as the simulation has it.
+    """
 
     dof_names: List[str]
     body_names: List[str]
+    base_com: Tuple[float, float, float] = (0.0, 0.0, 0.0)
     envs: List[Any] = field(default_factory=list)
     actors: List[Any] = field(default_factory=list)
 
@@ -92,7 +96,9 @@ def _asset_options(session: Session) -> Any:
     options.flip_visual_attachments = options.fix_base_link = options.disable_gravity = False
     options.angular_damping = options.linear_damping = 0.0
     options.max_angular_velocity = options.max_linear_velocity = 1000.0
-    options.armature, options.thickness, options.density = r.ARMATURE, 0.01, 0.001
+    options.thickness, options.density = 0.01, 0.001
+    # This one goes into the links' inertia; the motors' is the DOFs', and would count twice.
+    options.armature = 0.0
     return options
 
 
@@ -112,7 +118,9 @@ def add_robots(
         dofs["driveMode"][k], dofs["stiffness"][k], dofs["damping"][k] = EFFORT, 0.0, 0.0
         dofs["velocity"][k] = limits.velocity
         dofs["effort"][k] = limits.torque * 2.0  # motor strength may exceed 1
-        dofs["friction"][k], dofs["armature"][k] = r.FRICTION_LOSS, r.ARMATURE
+        # PhysX's friction is a coefficient on the load that a joint transmits, without unit: dry
+        # friction in N m is the back end's own.
+        dofs["friction"][k], dofs["armature"][k] = 0.0, r.ARMATURE
     base = robots.body_names.index("base")
     per_row = max(1, round(math.sqrt(len(positions))))
     corner = (0.0, 0.0, 0.0)  # worlds have no room of their own: the courses' cells keep them apart
@@ -127,6 +135,8 @@ def add_robots(
         bodies[base].mass += payload
         # The payload sits at the base's centre of mass: the inertia about it stays. [check]
         gym.set_actor_rigid_body_properties(env, actor, bodies, recomputeInertia=False)
+        com = bodies[base].com
+        robots.base_com = (float(com.x), float(com.y), float(com.z))
         robots.envs.append(env)
         robots.actors.append(actor)
     return robots

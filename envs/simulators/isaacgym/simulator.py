@@ -9,8 +9,10 @@ Positions are reported relative to the course.
 The API's rules that shape this file: tensors are stale until refreshed; each indexed setter runs at
 most once between two ``simulate`` calls, so writes, pushes and put-backs are gathered in the
 wrapped tensors and flushed once; indices are int32; forces act for one physics step; friction of a
-contact is the mean of the two materials. Items marked [check] are inferred from public sources and
-are settled by ``go2-doctor --isaacgym``.
+contact is the mean of the two materials; a process has one simulation (see
+:mod:`go2_sevpo.envs.simulators.isaacgym.process`); linear velocities are the centre of mass's;
+joint friction has no unit there, so dry friction is part of our torques. Items marked [check] are
+inferred from public sources and are settled by ``go2-doctor --isaacgym``.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import torch
 
 from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.description.course import Course
+from go2_sevpo.envs.go2.description.geometry import rotation_matrix
 from go2_sevpo.envs.simulators.base import (
     Dynamics,
     RobotState,
@@ -29,15 +32,14 @@ from go2_sevpo.envs.simulators.base import (
     describe,
     physics_steps,
 )
+from go2_sevpo.envs.simulators.isaacgym import process
 from go2_sevpo.envs.simulators.isaacgym.scene import (
     CELL_LENGTH,
     CELL_WIDTH,
-    add_courses,
-    add_robots,
     box_mesh,
     cell_origins,
 )
-from go2_sevpo.envs.simulators.isaacgym.session import load_isaacgym, open_session
+from go2_sevpo.envs.simulators.isaacgym.session import load_isaacgym
 from go2_sevpo.envs.simulators.isaacgym.viewer import Window
 from go2_sevpo.envs.simulators.rendering import CourseRenderer
 
@@ -52,6 +54,9 @@ __all__ = [
     "cell_origins",
     "load_isaacgym",
 ]
+
+FRICTION_BUCKETS = 64
+"""Friction factors are multiples of one over this: legged_gym has as many buckets."""
 
 
 class IsaacGymSimulator:
@@ -88,36 +93,39 @@ class IsaacGymSimulator:
         self.num_envs, self.courses = num_envs, list(courses)
         self.device = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
         payload = torch.zeros(num_envs) if payload is None else payload.float()
-        self.fixed_payload: Optional[torch.Tensor] = payload.to(self.device)
         self._gpu = self.device.type == "cuda"
-        session = open_session(self._api, self.device, threads, physics_dt, viewer)
-        self._gym, self._sim = session.gym, session.sim
-        origins = cell_origins(len(self.courses))
-        add_courses(session, self.courses, origins)
-        self._origin = torch.from_numpy(origins).float().to(self.device)
-        self._course_of = torch.arange(num_envs, device=self.device) % len(self.courses)
-        self._ground = torch.tensor([c.friction for c in self.courses], device=self.device)
-        positions = self._origin[self._course_of].tolist()
-        robots = add_robots(session, positions, payload.tolist())
-        self._envs, self._actors = robots.envs, robots.actors
-        self._dof_names, self._body_names = robots.dof_names, robots.body_names
-        self._gym.prepare_sim(self._sim)
-        self._acquire()
+        request = process.Request(num_envs, self.courses, payload)
+        settings = process.Settings(physics_dt, str(self.device))
+        self._scene = process.borrow(self, request, settings, threads, viewer)
+        self._gym, self._sim = self._scene.session.gym, self._scene.session.sim
         n = num_envs
+        # (n,): those of the simulation, which may have been made for others
+        self.fixed_payload: Optional[torch.Tensor] = self._scene.payload[:n].clone()
+        self._origin = self._scene.courses(self.courses)
+        self._course_of = torch.arange(n, device=self.device) % len(self.courses)
+        self._ground = torch.tensor([c.friction for c in self.courses], device=self.device)
+        self._dof_names = self._scene.robots.dof_names
+        self._body_names = self._scene.robots.body_names
+        self._find()
         self._strength = torch.ones(n, device=self.device)
+        self._factor = torch.ones(n, device=self.device)  # of friction
         self._limit = torch.tensor(r.TORQUE_LIMITS, device=self.device)
+        # Dry friction of the joints, N m, one value a world and joint.
+        self._dry = torch.full((n, len(r.JOINT_NAMES)), r.FRICTION_LOSS, device=self.device)
+        # N m s/rad: enough to stop the lightest that a joint turns, its motor, in one step.
+        self._stop = r.ARMATURE / physics_dt
         self._target = torch.tensor(r.DEFAULT_JOINT_POSITIONS, device=self.device).repeat(n, 1)
         self._torque = torch.zeros(n, len(r.JOINT_NAMES), device=self.device)
-        # In the simulation's order of joints, unlike all others.
-        self._force = torch.zeros(n, len(self._dof_names), device=self.device)
         self._foot = torch.zeros(n, len(r.LEGS), device=self.device)
         self._body = torch.zeros(n, len(r.CONTACT_BODIES), device=self.device)
+        # Normal force on each body, N, of the last physics step.
+        self._felt = torch.zeros(n, len(self._body_names), device=self.device)
         # Worlds written to since the last physics step.
         self._dirty = torch.zeros(n, dtype=torch.bool, device=self.device)
         self._pictures = CourseRenderer()
         self.window = Window(self._gym, self._api, self._sim) if viewer else None
-        # The scene is complete: friction and the default pose go through the protocol.
-        self.assign(torch.arange(n), self._course_of.clone())
+        # Friction and the default pose go through the protocol.
+        self.assign(torch.arange(n), self._course_of.clone(), Dynamics.nominal(n, self.device))
         self.write(torch.arange(n), self._standing())
 
     # ---- construction ----
@@ -138,20 +146,13 @@ class IsaacGymSimulator:
             body_force=still[:, : len(r.CONTACT_BODIES)],
         )
 
-    def _acquire(self) -> None:
-        """Wrap the simulation's tensors, and find the numbers of our names in its order."""
-        gym, sim, wrap = self._gym, self._sim, self._gymtorch.wrap_tensor
+    def _find(self) -> None:
+        """The parts of the simulation's tensors that are ours, and our names in its order."""
         n = self.num_envs
-        # (N, 13): position, quaternion xyzw, linear and angular velocity, world frame
-        self._root = wrap(gym.acquire_actor_root_state_tensor(sim)).view(n, 13)
-        # (N, joints, 2): position, velocity
-        self._dof = wrap(gym.acquire_dof_state_tensor(sim)).view(n, len(self._dof_names), 2)
-        # (N, bodies, 3)
-        contact = wrap(gym.acquire_net_contact_force_tensor(sim))
-        self._contact = contact.view(n, len(self._body_names), 3)
-        gym.refresh_actor_root_state_tensor(sim)
-        gym.refresh_dof_state_tensor(sim)
-        gym.refresh_net_contact_force_tensor(sim)
+        # Views of the first worlds: (n, 13), (n, joints, 2), (n, bodies, 3), (n, joints)
+        self._root, self._dof = self._scene.root[:n], self._scene.dof[:n]
+        self._contact, self._force = self._scene.contact[:n], self._scene.force[:n]
+        self._com = torch.tensor(self._scene.robots.base_com, device=self.device)  # (3,) m
 
         def places(names: Sequence[str], found: List[str]) -> torch.Tensor:
             return torch.tensor([found.index(name) for name in names], device=self.device)
@@ -159,6 +160,14 @@ class IsaacGymSimulator:
         self._joint = places(r.JOINT_NAMES, self._dof_names)
         self._feet = places([f"{leg}_foot" for leg in r.LEGS], self._body_names)
         self._bodies = places(r.CONTACT_BODIES, self._body_names)
+
+    def _lead(self, quaternion: torch.Tensor, spin: torch.Tensor) -> torch.Tensor:
+        """Velocity (K, 3) of the base's centre of mass less that of its origin: omega x R c.
+
+        From quaternions wxyz (K, 4) and angular velocities (K, 3), world frame.
+        """
+        arm = (rotation_matrix(quaternion) @ self._com).expand_as(spin)
+        return torch.cross(spin, arm, dim=1)
 
     # ---- protocol ----
 
@@ -171,27 +180,26 @@ class IsaacGymSimulator:
 
         PhysX averages the materials of robot and ground, so the robot's coefficient is set to 2 f g
         - g, where g is the course's coefficient and f the factor asked for; their mean is then f g.
-        Factors below 0.5 are not possible.
+        Factors below 0.5 are not possible. PhysX bears 64K materials, so factors are rounded to
+        multiples of 1 / 64.
 
         Raises:
             ValueError: a friction factor below 0.5.
         """
         ids, courses = env_ids.to(self.device), course_ids.to(self.device)
         self._course_of[ids] = courses
-        factor = torch.ones(len(ids), device=self.device)
         if dynamics is not None:
-            factor = dynamics.friction.to(self.device)
+            self._factor[ids] = dynamics.friction.to(self.device)
             self._strength[ids] = dynamics.motor_strength.to(self.device)
+        factor = self._factor[ids]
         if len(ids) and float(factor.min()) < 0.5:
             raise ValueError(
                 f"friction factor is {float(factor.min()):g}, expected at least 0.5 on Isaac Gym"
             )
+        factor = torch.round(factor * FRICTION_BUCKETS) / FRICTION_BUCKETS
         robot = (2.0 * factor - 1.0) * self._ground[courses]
         for i, value in zip(ids.tolist(), robot.tolist()):
-            shapes = self._gym.get_actor_rigid_shape_properties(self._envs[i], self._actors[i])
-            for shape in shapes:
-                shape.friction, shape.restitution = value, 0.0
-            self._gym.set_actor_rigid_shape_properties(self._envs[i], self._actors[i], shapes)
+            self._scene.set_friction(i, value)
 
     def write(self, env_ids: torch.Tensor, state: RobotState) -> None:
         """See :class:`Simulator`. Reaches the simulation at the beginning of the next step."""
@@ -200,14 +208,17 @@ class IsaacGymSimulator:
         # Ours is wxyz, PhysX's xyzw.
         w, xyz = given["base_quaternion"][:, :1], given["base_quaternion"][:, 1:]
         position = given["base_position"] + self._origin[self._course_of[i]]
-        velocity = [given["base_linear_velocity"], given["base_angular_velocity"]]
-        self._root[i] = torch.cat([position, xyz, w, *velocity], dim=1)  # (K, 13)
+        spin = given["base_angular_velocity"]
+        # PhysX's linear velocity is the centre of mass's, ours the base's origin's.
+        velocity = given["base_linear_velocity"] + self._lead(given["base_quaternion"], spin)
+        self._root[i] = torch.cat([position, xyz, w, velocity, spin], dim=1)  # (K, 13)
         dof = torch.zeros(len(i), len(self._dof_names), 2, device=self.device)
         dof[:, self._joint, 0] = given["joint_position"]
         dof[:, self._joint, 1] = given["joint_velocity"]
         self._dof[i] = dof
         self._target[i] = given["joint_position"]
-        self._torque[i], self._foot[i], self._body[i] = 0.0, 0.0, 0.0
+        for kept in (self._torque, self._foot, self._body, self._felt):
+            kept[i] = 0.0
         self._dirty[i] = True
 
     def push(self, env_ids: torch.Tensor, velocity: torch.Tensor) -> None:
@@ -222,8 +233,9 @@ class IsaacGymSimulator:
         if not len(ids):
             return
         unwrap, n = self._gymtorch.unwrap_tensor, len(ids)
-        self._gym.set_actor_root_state_tensor_indexed(self._sim, unwrap(self._root), unwrap(ids), n)
-        self._gym.set_dof_state_tensor_indexed(self._sim, unwrap(self._dof), unwrap(ids), n)
+        root, dof = unwrap(self._scene.root), unwrap(self._scene.dof)
+        self._gym.set_actor_root_state_tensor_indexed(self._sim, root, unwrap(ids), n)
+        self._gym.set_dof_state_tensor_indexed(self._sim, dof, unwrap(ids), n)
         self._kept_ids = ids  # must live until the simulation has used it
         self._dirty[:] = False
 
@@ -243,20 +255,24 @@ class IsaacGymSimulator:
         strength, limit = self._strength[:, None], self._limit * self._strength[:, None]
         body = torch.zeros_like(self._body)
         for k in range(self._substeps):
-            now = torch.where((k < wait)[:, None], self._target, targets)  # (N, 12)
+            goal = torch.where((k < wait)[:, None], self._target, targets)  # (N, 12)
             # tau = s (kp (target - q) - kd qdot), within s times the limit
             q, qd = self._dof[:, self._joint, 0], self._dof[:, self._joint, 1]
-            torque = (strength * (r.KP * (now - q) - r.KD * qd)).clamp(-limit, limit)
-            self._force[:, self._joint] = torque
+            torque = (strength * (r.KP * (goal - q) - r.KD * qd)).clamp(-limit, limit)
+            # Dry friction: against the motion with up to tau_c, and no more than stops it.
+            friction = (self._stop * qd).clamp(-self._dry, self._dry)  # (N, 12) N m
+            self._force[:, self._joint] = torque - friction
             if k == 0:
                 self._flush()
-            gym.set_dof_actuation_force_tensor(sim, self._gymtorch.unwrap_tensor(self._force))
+            gym.set_dof_actuation_force_tensor(sim, self._gymtorch.unwrap_tensor(self._scene.force))
             gym.simulate(sim)
             if not self._gpu:  # on the GPU tensors are refreshed without it
                 gym.fetch_results(sim, True)
             gym.refresh_dof_state_tensor(sim)
             gym.refresh_net_contact_force_tensor(sim)
-            force = self._contact.norm(dim=-1)  # (N, bodies)
+            now = self._contact.norm(dim=-1)  # (N, bodies)
+            # Reports of contacts with meshes drop out: the larger of two physics steps counts.
+            force, self._felt = torch.maximum(now, self._felt), now
             body = torch.maximum(body, force[:, self._bodies])
         gym.refresh_actor_root_state_tensor(sim)
         self._torque, self._foot, self._body = torque, force[:, self._feet].clone(), body
@@ -269,11 +285,12 @@ class IsaacGymSimulator:
             self._dirty |= stands
         self._check(joint_targets)
         if self.window is not None:
-            self.window.draw(self._root[0, :3].tolist())
+            self.window.draw(self._root[self.window.world, :3].tolist())
 
     def _own(self) -> List[torch.Tensor]:
         """All tensors of the physical state, worlds first."""
-        return [self._root, self._dof, self._target, self._torque, self._foot, self._body]
+        own = [self._root, self._dof, self._target, self._torque, self._foot, self._body]
+        return [*own, self._felt]
 
     def _check(self, targets: torch.Tensor) -> None:
         fine = torch.isfinite(self._root).all(1) & torch.isfinite(self._dof).flatten(1).all(1)
@@ -290,10 +307,11 @@ class IsaacGymSimulator:
         """See :class:`Simulator`."""
         root = self._root
         quat = torch.cat([root[:, 6:7], root[:, 3:6]], dim=1)  # xyzw to wxyz
+        quat = quat / quat.norm(dim=1, keepdim=True)
         return RobotState(
             base_position=root[:, :3] - self._origin[self._course_of],
-            base_quaternion=quat / quat.norm(dim=1, keepdim=True),
-            base_linear_velocity=root[:, 7:10].clone(),
+            base_quaternion=quat,
+            base_linear_velocity=root[:, 7:10] - self._lead(quat, root[:, 10:13]),
             base_angular_velocity=root[:, 10:13].clone(),
             joint_position=self._dof[:, self._joint, 0],
             joint_velocity=self._dof[:, self._joint, 1],
@@ -307,7 +325,7 @@ class IsaacGymSimulator:
 
         PhysX keeps contacts of its own, so going on is close but not bit for bit.
         """
-        names = ("root", "dof", "target", "torque", "foot", "body")
+        names = ("root", "dof", "target", "torque", "foot", "body", "felt")
         return {name: getattr(self, f"_{name}").cpu().clone() for name in names}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
@@ -343,6 +361,4 @@ class IsaacGymSimulator:
         if self.window is not None:
             self.window.close()
             self.window = None
-        if self._sim is not None:
-            self._gym.destroy_sim(self._sim)
-            self._sim = None
+        process.give_back(self._scene, self)

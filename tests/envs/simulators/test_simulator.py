@@ -30,7 +30,7 @@ def isaacgym_stand_in(*args, siblings="alphabetical", **options):
     gymapi = install()
     from go2_sevpo.envs.simulators.isaacgym.simulator import IsaacGymSimulator
 
-    gymapi.SIBLINGS = siblings
+    gymapi.SEMANTICS.siblings = siblings
     return IsaacGymSimulator(*args, device="cpu", **options)
 
 

@@ -22,13 +22,17 @@ def parse_arguments(description="", headless=False, no_graphics=False, custom_pa
     parser.add_argument("--num_threads", type=int, default=0)
     parser.add_argument("--subscenes", type=int, default=0)
     parser.add_argument("--slices", type=int)
+    engine = parser.add_mutually_exclusive_group()
+    engine.add_argument("--physx", action="store_true")
+    engine.add_argument("--flex", action="store_true")
     for parameter in custom_parameters:
         options = dict(parameter)
         parser.add_argument(options.pop("name"), **options)
     args = parser.parse_args()
     args.sim_device_type, args.compute_device_id = "cpu", 0
     args.pipeline, args.use_gpu_pipeline, args.use_gpu = "cpu", False, False
-    args.physics_engine, args.device = gymapi.SIM_PHYSX, "cpu"
+    args.physics_engine = gymapi.SIM_FLEX if args.flex else gymapi.SIM_PHYSX
+    args.device = "cpu"
     return args
 
 
