@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import tyro
 
+from go2_sevpo.deploy.export.source import TORCH_SUFFIXES, find_source, recorded_layout
 from go2_sevpo.deploy.export.torch_actor import read_actor, read_layout
 from go2_sevpo.deploy.export.unitree import write_deploy_yaml
 from go2_sevpo.envs.contracts import contract_for
@@ -174,7 +175,7 @@ class Args:
     temperature: Optional[float] = None
     """Sampling temperature; the run's own if not given."""
     layout: Optional[Path] = None
-    """What the weights of a .pt checkpoint mean (deploy/export/torch_actor.py); our own task's
+    """What the weights of a .pt checkpoint mean (deploy/export/layout.py); our own task's
     layout if not given.
     """
     budget: Optional[float] = None
@@ -192,12 +193,10 @@ def export_run(args: Args) -> Dict[str, Any]:
         CheckpointError: no policy in the run.
         ContractError: parity does not hold.
     """
-    path = args.run
-    if not path.is_file():
-        path = args.run / f"policy_{'best' if args.best else 'last'}.safetensors"
+    path = find_source(args.run, args.best)
     if args.choice is not None and args.choice not in CHOICES:
         raise ContractError(f"choice is '{args.choice}', expected one of {', '.join(CHOICES)}")
-    if path.suffix == ".pt":
+    if path.suffix in TORCH_SUFFIXES:
         return _export_torch_actor(path, args)
     policy, observations, info = load_policy(path, args.choice, args.temperature)
     if args.limit is not None:
@@ -233,7 +232,7 @@ def _export_torch_actor(path: Path, args: Args) -> Dict[str, Any]:
 
     Parity is shown on random observations, for there are no logged ones.
     """
-    layout = read_layout(args.layout)
+    layout = read_layout(args.layout, recorded_layout(path))
     policy = read_actor(path, layout)
     size = policy.sizes[0]
     contract = {**contract_for(None), **layout["contract"]}

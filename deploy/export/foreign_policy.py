@@ -58,6 +58,8 @@ class BetaMean(nn.Module):
 class ForeignPolicy(GaussianPolicy):
     """action = clip(unit * (mean(standardised observation) + std * noise[:, 0, 0]), -clip, clip).
 
+    With a ``limit`` the bracket is kept within +-limit first, as the environment it comes from did.
+
     Args:
         mean: from (B, S), standardised, to (B, A), in units of the network's output.
         sizes: (S, A).
@@ -65,6 +67,7 @@ class ForeignPolicy(GaussianPolicy):
         unit: what one unit of the mean is as an action.
         clip: largest action.
         standardize: what stands before the mean, if anything.
+        limit: see above.
     """
 
     def __init__(
@@ -75,10 +78,11 @@ class ForeignPolicy(GaussianPolicy):
         unit: float,
         clip: float = 1.0,
         standardize: Optional[Standardize] = None,
+        limit: Optional[float] = None,
     ) -> None:
         super().__init__([sizes[0], sizes[-1]], std, unit)
         self.mlp = mean  # type: ignore[assignment]  # any module from (B, S) to (B, A)
-        self.clip, self.standardize = clip, standardize
+        self.clip, self.standardize, self.limit = clip, standardize, limit
 
     def forward(
         self, observation: torch.Tensor, noise: torch.Tensor
@@ -86,5 +90,7 @@ class ForeignPolicy(GaussianPolicy):
         """See :class:`go2_sevpo.policies.torch_policy.GaussianPolicy`."""
         obs = observation if self.standardize is None else self.standardize(observation)
         action = self.mlp(obs) + self.std * noise[:, 0, 0]  # (B, A)
+        if self.limit is not None:
+            action = action.clamp(-self.limit, self.limit)
         zero = observation[:, 0] * 0.0
         return (self.unit * action).clamp(-self.clip, self.clip), zero, zero.long()

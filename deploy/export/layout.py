@@ -11,10 +11,14 @@ A checkpoint holds weights, not what they mean. The layout says that::
     distribution: gaussian          # what its last layer gives: gaussian (a mean),
         state_dependent_std (a mean and a deviation) or beta (rsl_rl's alpha and beta)
     action_range: [-1.0, 1.0]       # beta: interval of its samples
+    clip_actions: 100.0             # largest output of the network, if it was limited
     normalizer_epsilon: 0.01        # rsl_rl: added to the standard deviation of the observations
     ignore: []                      # beginnings of names of weights that do not act
     latent: history                 # extreme-parkour: history or privileged
     estimator: true                 # extreme-parkour: explicit privileged values from the estimator
+
+What a run of Isaac Lab or mjlab wrote about itself (:mod:`go2_sevpo.deploy.export.source`) counts
+where the layout says nothing.
 """
 
 from __future__ import annotations
@@ -53,6 +57,7 @@ DEFAULTS: Dict[str, Any] = {
     "squash": False,
     "distribution": None,
     "action_range": [-1.0, 1.0],
+    "clip_actions": None,
     "normalizer_epsilon": 0.01,
     "ignore": [],
     "latent": "history",
@@ -90,6 +95,7 @@ _CHECKS: Dict[str, _Check] = {
     "squash": _SWITCH,
     "distribution": _choice(DISTRIBUTIONS),
     "action_range": (_is_range, "two numbers, the smaller one first"),
+    "clip_actions": ((lambda value: _number(value) and value > 0), "a number above 0"),
     "normalizer_epsilon": ((lambda value: _number(value) and value >= 0), "a number, at least 0"),
     "ignore": (
         (lambda value: isinstance(value, list) and all(isinstance(x, str) and x for x in value)),
@@ -100,15 +106,17 @@ _CHECKS: Dict[str, _Check] = {
 }
 
 
-def read_layout(path: Optional[Path]) -> Dict[str, Any]:
-    """The layout with defaults filled in.
+def read_layout(path: Optional[Path], recorded: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+    """The layout, with what the run ``recorded`` and then defaults filled in.
 
     Raises:
         CheckpointError: the file is missing, is no layout, or has a key or a value that is not
             understood.
     """
+    base = {**DEFAULTS, **(recorded or {})}
+    check_values(base, "the run's params/agent.yaml")
     if path is None:
-        return dict(DEFAULTS)
+        return base
     if not path.is_file():
         raise CheckpointError(f"no layout at {path}")
     try:
@@ -122,12 +130,22 @@ def read_layout(path: Optional[Path]) -> Dict[str, Any]:
             f"{path} holds a {type(values).__name__}, "
             f"expected a mapping with some of {', '.join(DEFAULTS)}"
         )
-    for key, value in values.items():
+    for key in values:
         if key not in DEFAULTS:
             raise CheckpointError(
                 f"unknown key '{key}' in {path}, expected some of {', '.join(DEFAULTS)}"
             )
+    check_values(values, str(path))
+    return {**base, **values}
+
+
+def check_values(values: Dict[str, Any], where: str) -> None:
+    """See that each value is of the kind its key takes.
+
+    Raises:
+        CheckpointError: naming the first that is not.
+    """
+    for key, value in values.items():
         fits, expected = _CHECKS[key]
         if value != DEFAULTS[key] and not fits(value):
-            raise CheckpointError(f"{key} is {value!r} in {path}, expected {expected}")
-    return {**DEFAULTS, **values}
+            raise CheckpointError(f"{key} is {value!r} in {where}, expected {expected}")

@@ -27,6 +27,7 @@ from go2_sevpo.deploy.export.checkpoint_parts import (
 from go2_sevpo.deploy.export.foreign_policy import BetaMean, FirstHalf, ForeignPolicy
 from go2_sevpo.deploy.export.layout import DISTRIBUTIONS, read_layout
 from go2_sevpo.deploy.export.parkour_actor import ParkourMean, State, stack
+from go2_sevpo.deploy.export.source import other_archive
 from go2_sevpo.policies.torch_policy import GaussianPolicy
 from go2_sevpo.runs.checkpoint import CheckpointError
 
@@ -47,9 +48,8 @@ def load_weights(path: Path) -> Dict[str, Any]:
         state = torch.load(str(path), map_location="cpu", weights_only=True)
     except Exception as error:
         # torch raises several kinds, all of them mean that the file cannot be used.
-        raise CheckpointError(
-            f"{path} is not a checkpoint of weights alone: {str(error).splitlines()[0]}"
-        ) from None
+        reason = other_archive(path) or str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is not a checkpoint of weights alone: {reason}") from None
     if not isinstance(state, dict):
         raise CheckpointError(
             f"{path} holds a {type(state).__name__}, expected a dictionary of states"
@@ -88,7 +88,8 @@ def read_actor(path: Path, layout: Dict[str, Any]) -> GaussianPolicy:
     assert mean is not None
     clip = float(layout["contract"].get("action_clip", 1.0))
     shape, unit = (sizes[0], len(std)), float(layout["action_unit"])
-    policy = ForeignPolicy(nn.Sequential(*mean, *head), shape, std, unit, clip, normalizer)
+    limit = layout["clip_actions"]
+    policy = ForeignPolicy(nn.Sequential(*mean, *head), shape, std, unit, clip, normalizer, limit)
     return policy.eval()
 
 
@@ -160,4 +161,5 @@ def _read_parkour_actor(
     clip = float(layout["contract"].get("action_clip", 1.0))
     unit, size = float(layout["action_unit"]), mean.n_obs
     normalizer = find_normalizer(path, whole, state, kind, layout["normalizer_epsilon"], size)
-    return ForeignPolicy(mean, (size, mean.n_act), std, unit, clip, normalizer).eval()
+    limit = layout["clip_actions"]
+    return ForeignPolicy(mean, (size, mean.n_act), std, unit, clip, normalizer, limit).eval()

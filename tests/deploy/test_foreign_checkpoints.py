@@ -4,6 +4,7 @@
 """
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -236,8 +237,124 @@ def test_other_libraries_files_are_named(tmp_path, content, expected):
 
 def test_a_scripted_module_is_no_checkpoint(tmp_path):
     torch.jit.script(nn.Linear(2, 2)).save(str(tmp_path / "policy.pt"))
-    with pytest.raises(CheckpointError, match="policy.pt is not a checkpoint of weights alone: "):
+    with pytest.raises(
+        CheckpointError, match="alone: it is a TorchScript module, exported already"
+    ):
         export(tmp_path, tmp_path / "policy.pt")
+    with zipfile.ZipFile(str(tmp_path / "sb3.pt"), "w") as archive:
+        archive.writestr("policy.pth", b"")
+    with pytest.raises(CheckpointError, match="alone: it is Stable-Baselines3's, which is not"):
+        export(tmp_path, tmp_path / "sb3.pt")
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        (
+            "logs",
+            r"no checkpoint at .*logs/policy_last\.safetensors; the folder is another "
+            r"library's: give .*logs/model_100\.pt itself$",
+        ),
+        ("empty", r"no checkpoint at .*empty/policy_last\.safetensors, expected a run folder of"),
+        ("policy.onnx", r"policy\.onnx is a \.onnx file, expected a run folder of go2-train or"),
+        ("agent", r"agent is a nameless file, expected a run folder"),
+        ("gone.pt", r"no checkpoint at .*gone\.pt: there is no such file, expected a run folder"),
+        ("gone", r"no checkpoint at .*gone/policy_last\.safetensors, expected a run folder of"),
+    ],
+)
+def test_what_is_no_run_is_named_with_what_is_supported(tmp_path, name, message):
+    for folder in ("logs", "empty"):
+        (tmp_path / folder).mkdir()
+    for model in ("model_5.pt", "model_100.pt", "model_last.pt"):
+        (tmp_path / "logs" / model).write_bytes(b"")
+    for file in ("policy.onnx", "agent"):
+        (tmp_path / file).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=message) as error:
+        export_run(Args(tmp_path / name, tmp_path / "p.onnx"))
+    assert "\n" not in str(error.value)
+
+
+def run_folder(tmp_path, name, agent):
+    """A run as Isaac Lab and mjlab lay it out: the configuration beside the checkpoint."""
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "agent.yaml").write_text(agent)
+    path = tmp_path / "model_2.pt"
+    path.write_bytes((FILES / f"{name}.pt").read_bytes())
+    return path
+
+
+@pytest.mark.parametrize(
+    "name, agent",
+    [
+        (
+            "rsl_rl_5.4.2_beta",
+            {
+                "actor": {
+                    "activation": "elu",
+                    "hidden_dims": (8, 6),
+                    "distribution_cfg": {
+                        "class_name": "rsl_rl.modules.distribution.BetaDistribution",
+                        "action_range": (-2.0, 1.0),
+                    },
+                },
+                "clip_actions": None,
+            },
+        ),
+        ("rsl_rl_3.3.0_spread", {"policy": {"state_dependent_std": True, "activation": "elu"}}),
+        ("rsl_rl_2.3.3_plain", {"policy": {"activation": "tanh"}, "seed": 3}),
+        (
+            "rsl_rl_5.4.2_spread",
+            {
+                "actor": {
+                    "distribution_cfg": {"class_name": "HeteroscedasticGaussianDistribution"}
+                },
+                "clip_actions": 100.0,
+            },
+        ),
+    ],
+)
+def test_what_the_run_wrote_about_itself_is_read(tmp_path, name, agent):
+    path = run_folder(tmp_path, name, yaml.dump(agent))
+    held = json.loads((FILES / f"{name}.json").read_text())
+    assert (
+        np.abs(played(export(tmp_path, path), held["observations"]) - held["actions"]).max() < 1e-5
+    )
+
+
+def test_the_runs_limit_of_actions_is_kept_and_the_layout_has_the_last_word(tmp_path):
+    agent = {"policy": {"activation": "selu"}, "clip_actions": 0.5, "device": Path("cuda")}
+    path = run_folder(tmp_path, "rsl_rl_1.0.2_plain", yaml.dump(agent))
+    held = json.loads((FILES / "rsl_rl_1.0.2_plain.json").read_text())
+    actions = np.array(held["actions"])
+    assert np.abs(actions).max() > 0.5
+    found = played(export(tmp_path, path, action_unit=2.0), held["observations"])
+    assert np.abs(found - 2.0 * actions.clip(-0.5, 0.5)).max() < 1e-5
+    found = played(export(tmp_path, path, clip_actions=9.0), held["observations"])
+    assert np.abs(found - actions).max() < 1e-5
+    found = played(
+        export(tmp_path, path, clip_actions=9.0, activation="relu"), held["observations"]
+    )
+    assert np.abs(found - actions).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "agent, message",
+    [
+        ("a: [", "agent.yaml, the run's configuration, cannot be read: "),
+        ("- 1", "agent.yaml is not the configuration of an rsl_rl run: expected a mapping with ac"),
+        ("params: {network: 1}", "agent.yaml is not the configuration of an rsl_rl run"),
+        ("actor: {activation: GLU}", "activation is 'glu' in the run's params/agent.yaml, expec"),
+        (
+            "actor: {distribution_cfg: {class_name: my.Cauchy}}",
+            "agent.yaml: the distribution is Cauchy, expected one of GaussianDistribution, Het",
+        ),
+    ],
+)
+def test_configurations_of_another_kind_are_named(tmp_path, agent, message):
+    path = run_folder(tmp_path, "rsl_rl_1.0.2_plain", agent)
+    with pytest.raises(CheckpointError, match=message) as error:
+        export(tmp_path, path)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
