@@ -37,9 +37,9 @@ CONSTRAINTS_PER_WORLD = 24 + 4 * 48
 PAYLOADS = np.linspace(-5.0, 15.0, 401)
 """Payloads, kg, at which the inertia constants are computed; between them they are interpolated."""
 
-_COURSE_FIELDS = ("geom_pos", "geom_quat", "geom_size", "geom_rbound", "geom_aabb", "geom_friction")
-_PAYLOAD_FIELDS = ("body_mass", "body_subtreemass", "body_invweight0", "dof_invweight0")
-_MOTOR_FIELDS = ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange")
+COURSE_FIELDS = ("geom_pos", "geom_quat", "geom_size", "geom_rbound", "geom_aabb", "geom_friction")
+PAYLOAD_FIELDS = ("body_mass", "body_subtreemass", "body_invweight0", "dof_invweight0")
+MOTOR_FIELDS = ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange")
 
 
 def load_warp() -> Any:
@@ -102,7 +102,7 @@ class MujocoWarpSimulator:
         self._warp_device = wp.device_from_torch(self.device)
         models = [self._compile(c, physics_dt) for c in self.courses]
         first = models[0]
-        batched = _COURSE_FIELDS + _PAYLOAD_FIELDS + _MOTOR_FIELDS
+        batched = COURSE_FIELDS + PAYLOAD_FIELDS + MOTOR_FIELDS
         rows = {name: num_envs for name in batched}
         with wp.ScopedDevice(self._warp_device):
             self._model = self._mjw.put_model(first, batch_sizes=rows)
@@ -114,12 +114,13 @@ class MujocoWarpSimulator:
         self._view = {name: wp.to_torch(getattr(self._model, name)) for name in batched}
         # The same fields of every course (C, ...), nominal motors (1, ...), payloads (401, ...).
         self._pool = {
-            n: self._tensor(np.stack([getattr(m, n) for m in models]), n) for n in _COURSE_FIELDS
+            n: self._tensor(np.stack([getattr(m, n) for m in models]), n) for n in COURSE_FIELDS
         }
-        self._motor = {n: self._view[n][:1].clone() for n in _MOTOR_FIELDS}
+        self._motor = {n: self._view[n][:1].clone() for n in MOTOR_FIELDS}
         self._payload = self._payload_table(first)
         self._qpos, self._qvel = wp.to_torch(self._data.qpos), wp.to_torch(self._data.qvel)
         self._warm = wp.to_torch(self._data.qacc_warmstart)
+        self._find_static_geoms(first)
         self._ctrl = wp.to_torch(self._data.ctrl)
         self._sensors = wp.to_torch(self._data.sensordata)
         self._overflow = wp.to_torch(self._data.overflow)
@@ -157,6 +158,22 @@ class MujocoWarpSimulator:
     def _index(self, values: List[int]) -> torch.Tensor:
         return torch.tensor([int(v) for v in values], device=self.device)
 
+    def _find_static_geoms(self, model: mujoco.MjModel) -> None:
+        """The geoms of the world body, and where they stand in each world, (N, geoms, ...)."""
+        ids = [i for i in range(model.ngeom) if model.geom_bodyid[i] == 0]
+        self._static = self._index(ids)
+        self._geom_place = self._wp.to_torch(self._data.geom_xpos)
+        self._geom_turn = self._wp.to_torch(self._data.geom_xmat)
+
+    def _move_static_geoms(self, i: torch.Tensor) -> None:
+        """Put the geoms of the world body where the model's rows of worlds ``i`` (K,) say.
+
+        MuJoCo Warp computes their places once, when the data are made, and never again.
+        """
+        rows = i[:, None], self._static  # (K, 1), (S,)
+        self._geom_place[rows] = self._view["geom_pos"][rows]
+        self._geom_turn[rows] = rotation_matrix(self._view["geom_quat"][rows])
+
     def _tensor(self, rows: np.ndarray, name: str) -> torch.Tensor:
         """Rows of a model field (K, ...) in the shape of its per-world view."""
         tensor = torch.from_numpy(rows.astype(np.float32))
@@ -169,7 +186,7 @@ class MujocoWarpSimulator:
         """
         data, base = mujoco.MjData(model), 1  # body 0 is the world
         mass = float(model.body_mass[base])
-        rows: Dict[str, List[np.ndarray]] = {name: [] for name in _PAYLOAD_FIELDS}
+        rows: Dict[str, List[np.ndarray]] = {name: [] for name in PAYLOAD_FIELDS}
         # Inertia constants hang on the mass in no simple way, so MuJoCo computes them one by one.
         for extra in PAYLOADS:
             model.body_mass[base] = mass + extra
@@ -189,8 +206,9 @@ class MujocoWarpSimulator:
             ValueError: a payload outside :data:`PAYLOADS`.
         """
         i, courses = env_ids.to(self.device), course_ids.to(self.device)
-        for name in _COURSE_FIELDS[:-1]:  # friction comes with the dynamics
+        for name in COURSE_FIELDS[:-1]:  # friction comes with the dynamics
             self._view[name][i] = self._pool[name][courses]
+        self._move_static_geoms(i)
         self._course_of[i] = courses
         if dynamics is not None:
             self._set_dynamics(i, courses, dynamics)
@@ -302,9 +320,9 @@ class MujocoWarpSimulator:
 
     def _check(self, targets: torch.Tensor, active: Optional[torch.Tensor]) -> None:
         """Raise for the first world that is not finite or for which memory did not suffice."""
-        # A solver that ran out of iterations is less exact, not wrong.
-        flags = self._mjw.OverflowType
-        serious = int(flags.ALL & ~(flags.ITERATIONS | flags.LS_ITERATIONS))
+        # A solver that ran out of iterations is less exact, not wrong; before 4.0 it was not told.
+        flags = getattr(self._mjw, "OverflowType", None)
+        serious = -1 if flags is None else ~int(flags.ITERATIONS | flags.LS_ITERATIONS)
         bad = ~(torch.isfinite(self._qpos).all(1) & torch.isfinite(self._qvel).all(1))
         over = (self._overflow & serious) != 0
         if active is not None:
