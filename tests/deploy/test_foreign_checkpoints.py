@@ -68,6 +68,22 @@ def test_the_exported_file_acts_as_the_library_that_wrote_the_checkpoint(tmp_pat
     assert policy.session.get_inputs()[0].shape[1] == 5 and policy.num_actions == 12
 
 
+def test_a_run_of_mjlab_acts_as_in_mjlab(tmp_path):
+    """Its activation, its normaliser and its limit of actions come from the run's own folder."""
+    run = FILES / "mjlab_1.6.0"
+    held = json.loads((run / "expected.json").read_text())
+    export_run(Args(run / "model_1.pt", tmp_path / "p.onnx"))
+    expected = 0.25 * np.array(held["actions"]).clip(-4.0, 4.0)
+    policy = OnnxPolicy(tmp_path / "p.onnx")
+    found = played(policy, held["observations"])
+    assert np.abs(found - expected).max() <= 1e-5 and np.abs(expected).max() > 0.01
+    assert policy.contract["provenance"]["layout"]["activation"] == "tanh"
+    (tmp_path / "alone.pt").write_bytes((run / "model_1.pt").read_bytes())
+    export_run(Args(tmp_path / "alone.pt", tmp_path / "p.onnx"))
+    found = played(OnnxPolicy(tmp_path / "p.onnx"), held["observations"])
+    assert np.abs(found - expected).max() > 1e-3, "without its folder it is taken to be elu"
+
+
 @pytest.mark.parametrize("name", [n for n in RECORDED if n.endswith("normalised")])
 def test_without_its_normaliser_the_actor_would_act_otherwise(tmp_path, name):
     """The recorded observations are such that the comparison notices."""
