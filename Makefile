@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo demo-safety test test-slow test-py38 lint mutants chaos install doctor clean
+.PHONY: demo demo-safety test test-slow test-py38 test-mjlab lint mutants chaos install doctor clean
 
 demo: install
 	$(BIN)/go2-demo
@@ -40,6 +40,13 @@ test-py38:
 	.venv38/bin/python -m pip install --quiet --upgrade pip
 	.venv38/bin/python -m pip install --quiet --constraint requirements/constraints-isaacgym.txt --editable ".[expert]" scipy pytest pytest-xdist
 	.venv38/bin/python -m pytest -n 2 --dist loadgroup -p no:cacheprovider
+
+# Our task inside mjlab, whose pins of MuJoCo differ from ours: an environment of its own.
+test-mjlab:
+	$(PYTHON) -m venv .venv-mjlab
+	.venv-mjlab/bin/python -m pip install --quiet --upgrade pip
+	.venv-mjlab/bin/python -m pip install --quiet --editable ".[mjlab]" pytest pytest-xdist scipy
+	MJLAB_WARP_QUIET=1 .venv-mjlab/bin/python -m pytest -n 0 -m slow -p no:cacheprovider tests/data_collection/test_mjlab_task.py
 
 # The type checker and the layers see the folders laid out as they are installed.
 lint: install

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
@@ -17,8 +16,12 @@ import numpy as np
 import torch
 import tyro
 
+from go2_sevpo.deploy.export.graph import OLD_OPSET, OPSET, export_graph
+from go2_sevpo.deploy.export.graph import new_torch as _new_torch
+from go2_sevpo.deploy.export.source import TORCH_SUFFIXES, find_source, recorded_layout
 from go2_sevpo.deploy.export.torch_actor import read_actor, read_layout
 from go2_sevpo.deploy.export.unitree import write_deploy_yaml
+from go2_sevpo.deploy.export.unitree_target import write_unitree
 from go2_sevpo.envs.contracts import contract_for
 from go2_sevpo.envs.go2.contract import task_version, trained_ranges
 from go2_sevpo.envs.go2.golden import GOLDEN_KEY, golden_records
@@ -37,9 +40,7 @@ from go2_sevpo.policies.torch_policy import (
 from go2_sevpo.runs.arguments import EXPECTED, complaint
 from go2_sevpo.runs.files import atomic_path
 
-OPSET = 17
-OLD_OPSET = 16
-"""Of torch 1.12, beside Isaac Gym: layer normalisation is then written as its parts."""
+TARGETS = ("onnx", "unitree")
 TOLERANCE = 1e-5
 """Difference of torch and onnxruntime that is float rounding."""
 PARITY_ROWS = 256
@@ -55,27 +56,8 @@ def _trace(policy: Policy, observations: torch.Tensor, candidates: int, out: Pat
         example, names = (*example, torch.zeros(2)), [*names, COST_INPUT]
     axes = {name: {0: "batch"} for name in (*names, *OUTPUTS)}
     axes["noise"][1] = "candidates"
-    # The tracing exporter keeps candidate count and batch symbolic through reshape; newer torch
-    # must be asked for it.
-    options: Dict[str, Any] = {}
-    if "dynamo" in torch.onnx.export.__code__.co_varnames:
-        options["dynamo"] = False
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            policy,
-            example,
-            str(out),
-            input_names=names,
-            output_names=list(OUTPUTS),
-            dynamic_axes=axes,
-            opset_version=OPSET if _new_torch() else OLD_OPSET,
-            **options,
-        )
-
-
-def _new_torch() -> bool:
-    return tuple(int(x) for x in torch.__version__.split("+")[0].split(".")[:2]) >= (1, 13)
+    opset = OPSET if _new_torch() else OLD_OPSET
+    export_graph(policy, example, out, names, list(OUTPUTS), axes, opset)
 
 
 def _action_size(policy: Policy) -> int:
@@ -170,7 +152,7 @@ class Args:
     of legged_gym, rsl_rl or extreme-parkour.
     """
     out: Path = Path("policy.onnx")
-    """ONNX file to write."""
+    """ONNX file to write; with the target unitree a folder."""
     candidates: Optional[int] = None
     """Candidates N the player draws by default; the run's own number if not given."""
     choice: Optional[str] = None
@@ -184,7 +166,7 @@ class Args:
     temperature: Optional[float] = None
     """Sampling temperature; the run's own if not given."""
     layout: Optional[Path] = None
-    """What the weights of a .pt checkpoint mean (deploy/export/torch_actor.py); our own task's
+    """What the weights of a .pt checkpoint mean (deploy/export/layout.py); our own task's
     layout if not given.
     """
     budget: Optional[float] = None
@@ -193,6 +175,10 @@ class Args:
     """
     best: bool = False
     """Export the best policy of the evaluations during training instead of the last."""
+    target: str = "onnx"
+    """onnx: one file with a contract, for go2-play and your own programs. unitree: a folder for the
+    runners of unitree_rl_lab, unitree_rl_mjlab and unitree_rl_gym.
+    """
 
 
 def export_run(args: Args) -> Dict[str, Any]:
@@ -202,12 +188,12 @@ def export_run(args: Args) -> Dict[str, Any]:
         CheckpointError: no policy in the run.
         ContractError: parity does not hold.
     """
-    path = args.run
-    if not path.is_file():
-        path = args.run / f"policy_{'best' if args.best else 'last'}.safetensors"
+    if args.target not in TARGETS:
+        raise ContractError(f"target is '{args.target}', expected one of {', '.join(TARGETS)}")
+    path = find_source(args.run, args.best)
     if args.choice is not None and args.choice not in CHOICES:
         raise ContractError(f"choice is '{args.choice}', expected one of {', '.join(CHOICES)}")
-    if path.suffix == ".pt":
+    if path.suffix in TORCH_SUFFIXES:
         return _export_torch_actor(path, args)
     policy, observations, info = load_policy(path, args.choice, args.temperature)
     if args.limit is not None:
@@ -236,6 +222,8 @@ def export_run(args: Args) -> Dict[str, Any]:
     if contract["robot"] == "unitree_go2" and task_version(contract) > 1:
         contract.update(_for_robots(sampler, _action_size(policy), info))
         extra[GOLDEN_KEY] = json.dumps(golden_records(_deterministic(policy, sampler)))
+    if args.target == "unitree":
+        return write_unitree(policy, contract, observations, args.out)
     found = write_onnx(policy, contract, observations, args.out, extra)
     if contract["robot"] == "unitree_go2":
         write_deploy_yaml(contract, args.out)
@@ -278,7 +266,7 @@ def _export_torch_actor(path: Path, args: Args) -> Dict[str, Any]:
 
     Parity is shown on random observations, for there are no logged ones.
     """
-    layout = read_layout(args.layout)
+    layout = read_layout(args.layout, recorded_layout(path))
     policy = read_actor(path, layout)
     size = policy.sizes[0]
     contract = {**contract_for(None), **layout["contract"]}
@@ -294,6 +282,8 @@ def _export_torch_actor(path: Path, args: Args) -> Dict[str, Any]:
     sampler = {**policy.sampler, "candidates": 1}
     contract.update({"kind": "ppo", "sampler": sampler, "provenance": provenance})
     observations = torch.randn(256, size, generator=torch.Generator().manual_seed(0))
+    if args.target == "unitree":
+        return write_unitree(policy, contract, observations, args.out)
     found = write_onnx(policy, contract, observations, args.out)
     # Unitree's file describes our own environment; a layout's contract may differ from it.
     if contract["robot"] == "unitree_go2" and not layout["contract"]:

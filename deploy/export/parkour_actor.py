@@ -16,6 +16,7 @@ from typing import Any, Dict, List, Optional, Tuple, cast
 import torch
 from torch import nn
 
+from go2_sevpo.deploy.export.layout import ACTIVATIONS
 from go2_sevpo.runs.checkpoint import CheckpointError
 
 HISTORY: Dict[Tuple[int, ...], Tuple[int, Tuple[int, ...]]] = {
@@ -24,14 +25,6 @@ HISTORY: Dict[Tuple[int, ...], Tuple[int, Tuple[int, ...]]] = {
     (8, 5, 5): (50, (4, 1, 1)),
 }
 """Kernel sizes of the history encoder's convolutions: (time steps, strides)."""
-
-ACTIVATIONS = {
-    "elu": nn.ELU,
-    "relu": nn.ReLU,
-    "selu": nn.SELU,
-    "tanh": nn.Tanh,
-    "lrelu": nn.LeakyReLU,
-}
 
 State = Dict[str, torch.Tensor]
 """Weights by name."""
@@ -54,7 +47,7 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
     return layer
 
 
-def _stack(
+def stack(
     state: State, prefix: str, activation: str, last: Optional[nn.Module] = None
 ) -> Optional[nn.Sequential]:
     """The linear layers at ``prefix`` with activations between them and ``last`` at the end.
@@ -142,19 +135,15 @@ class ParkourMean(nn.Module):
     ) -> None:
         super().__init__()
         activation = layout["activation"]
-        if activation not in ACTIVATIONS:
-            raise CheckpointError(
-                f"unknown activation '{activation}', expected one of {', '.join(ACTIVATIONS)}"
-            )
         self.history = History(state, f"{prefix}history_encoder.", activation, path)
         act = ACTIVATIONS[activation]
         # Their scan encoder ends in tanh, unless it is one layer.
         scan_layers = len(find_layers(state, f"{prefix}scan_encoder."))
         end = nn.Tanh() if scan_layers > 1 else act()
-        self.scan = _stack(state, f"{prefix}scan_encoder.", activation, end)
-        self.latent = _stack(state, f"{prefix}priv_encoder.", activation, act())
+        self.scan = stack(state, f"{prefix}scan_encoder.", activation, end)
+        self.latent = stack(state, f"{prefix}priv_encoder.", activation, act())
         squash = nn.Tanh() if layout["squash"] else None
-        backbone = _stack(state, f"{prefix}actor_backbone.", activation, squash)
+        backbone = stack(state, f"{prefix}actor_backbone.", activation, squash)
         if backbone is None:
             raise CheckpointError(f"{path} has encoders and no {prefix}actor_backbone")
         self.backbone = backbone
@@ -165,7 +154,7 @@ class ParkourMean(nn.Module):
                     f"{path} has no estimator_state_dict; "
                     "say 'estimator: false' in the layout to feed the simulator's values"
                 )
-            self.estimator = _stack(estimator, "estimator.", activation)
+            self.estimator = stack(estimator, "estimator.", activation)
         self.from_history = layout["latent"] == "history"
         n_proprio, n_latent = self.history.n_proprio, self.history.n_out
         # The backbone takes [proprioception | scan | explicit | latent]: what is left for the two.

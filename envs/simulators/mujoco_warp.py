@@ -39,16 +39,16 @@ CONSTRAINTS_PER_WORLD = 24 + 4 * 48
 PAYLOADS = np.linspace(-5.0, 15.0, 401)
 """Payloads, kg, at which the inertia constants are computed; between them they are interpolated."""
 
-_COURSE_FIELDS = ("geom_pos", "geom_quat", "geom_size", "geom_rbound", "geom_aabb", "geom_friction")
-_PAYLOAD_FIELDS = ("body_mass", "body_subtreemass", "body_invweight0", "dof_invweight0")
-_JOINT_FIELDS = {
+COURSE_FIELDS = ("geom_pos", "geom_quat", "geom_size", "geom_rbound", "geom_aabb", "geom_friction")
+PAYLOAD_FIELDS = ("body_mass", "body_subtreemass", "body_invweight0", "dof_invweight0")
+JOINT_FIELDS = {
     "dof_damping": "damping",
     "dof_armature": "armature",
     "dof_frictionloss": "friction_loss",
 }
 """Fields of the model and what of Dynamics they are; inertia constants stay those of the model's
 own armature."""
-_MOTOR_FIELDS = ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange")
+MOTOR_FIELDS = ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange")
 
 
 def load_warp() -> Any:
@@ -112,7 +112,7 @@ class MujocoWarpSimulator:
         self._warp_device = wp.device_from_torch(self.device)
         models = [self._compile(c, physics_dt) for c in self.courses]
         first = models[0]
-        batched = _COURSE_FIELDS + _PAYLOAD_FIELDS + _MOTOR_FIELDS + tuple(_JOINT_FIELDS)
+        batched = COURSE_FIELDS + PAYLOAD_FIELDS + MOTOR_FIELDS + tuple(JOINT_FIELDS)
         rows = {name: num_envs for name in batched}
         with wp.ScopedDevice(self._warp_device):
             self._model = self._mjw.put_model(first, batch_sizes=rows)
@@ -124,12 +124,13 @@ class MujocoWarpSimulator:
         self._view = {name: wp.to_torch(getattr(self._model, name)) for name in batched}
         # The same fields of every course (C, ...), nominal motors (1, ...), payloads (401, ...).
         self._pool = {
-            n: self._tensor(np.stack([getattr(m, n) for m in models]), n) for n in _COURSE_FIELDS
+            n: self._tensor(np.stack([getattr(m, n) for m in models]), n) for n in COURSE_FIELDS
         }
-        self._motor = {n: self._view[n][:1].clone() for n in _MOTOR_FIELDS}
+        self._motor = {n: self._view[n][:1].clone() for n in MOTOR_FIELDS}
         self._payload = self._payload_table(first)
         self._qpos, self._qvel = wp.to_torch(self._data.qpos), wp.to_torch(self._data.qvel)
         self._warm = wp.to_torch(self._data.qacc_warmstart)
+        self._find_static_geoms(first)
         self._ctrl = wp.to_torch(self._data.ctrl)
         self._sensors = wp.to_torch(self._data.sensordata)
         self._overflow = wp.to_torch(self._data.overflow)
@@ -172,6 +173,22 @@ class MujocoWarpSimulator:
     def _index(self, values: List[int]) -> torch.Tensor:
         return torch.tensor([int(v) for v in values], device=self.device)
 
+    def _find_static_geoms(self, model: mujoco.MjModel) -> None:
+        """The geoms of the world body, and where they stand in each world, (N, geoms, ...)."""
+        ids = [i for i in range(model.ngeom) if model.geom_bodyid[i] == 0]
+        self._static = self._index(ids)
+        self._geom_place = self._wp.to_torch(self._data.geom_xpos)
+        self._geom_turn = self._wp.to_torch(self._data.geom_xmat)
+
+    def _move_static_geoms(self, i: torch.Tensor) -> None:
+        """Put the geoms of the world body where the model's rows of worlds ``i`` (K,) say.
+
+        MuJoCo Warp computes their places once, when the data are made, and never again.
+        """
+        rows = i[:, None], self._static  # (K, 1), (S,)
+        self._geom_place[rows] = self._view["geom_pos"][rows]
+        self._geom_turn[rows] = rotation_matrix(self._view["geom_quat"][rows])
+
     def _tensor(self, rows: np.ndarray, name: str) -> torch.Tensor:
         """Rows of a model field (K, ...) in the shape of its per-world view."""
         tensor = torch.from_numpy(rows.astype(np.float32))
@@ -184,7 +201,7 @@ class MujocoWarpSimulator:
         """
         data, base = mujoco.MjData(model), 1  # body 0 is the world
         mass = float(model.body_mass[base])
-        rows: Dict[str, List[np.ndarray]] = {name: [] for name in _PAYLOAD_FIELDS}
+        rows: Dict[str, List[np.ndarray]] = {name: [] for name in PAYLOAD_FIELDS}
         # Inertia constants hang on the mass in no simple way, so MuJoCo computes them one by one.
         for extra in PAYLOADS:
             model.body_mass[base] = mass + extra
@@ -204,8 +221,9 @@ class MujocoWarpSimulator:
             ValueError: a payload outside :data:`PAYLOADS`.
         """
         i, courses = env_ids.to(self.device), course_ids.to(self.device)
-        for name in _COURSE_FIELDS[:-1]:  # friction comes with the dynamics
+        for name in COURSE_FIELDS[:-1]:  # friction comes with the dynamics
             self._view[name][i] = self._pool[name][courses]
+        self._move_static_geoms(i)
         self._course_of[i] = courses
         if dynamics is not None:
             self._set_dynamics(i, courses, dynamics)
@@ -228,7 +246,7 @@ class MujocoWarpSimulator:
         slope = (given["droop"] * strength)[:, None] * self._full_slope  # (K, 12)
         self._slope[i] = slope
         self._view["actuator_biasprm"][i[:, None], self._act, 2] += slope
-        for name, of in _JOINT_FIELDS.items():
+        for name, of in JOINT_FIELDS.items():
             extra = slope if name == "dof_damping" else torch.zeros_like(slope)
             self._view[name][i[:, None], self._vadr] = given[of][:, None] + extra
         # Linear between the two payloads of the table; the clamp lets the last one be a right end.
@@ -332,9 +350,9 @@ class MujocoWarpSimulator:
 
     def _check(self, targets: torch.Tensor, active: Optional[torch.Tensor]) -> None:
         """Raise for the first world that is not finite or for which memory did not suffice."""
-        # A solver that ran out of iterations is less exact, not wrong.
-        flags = self._mjw.OverflowType
-        serious = int(flags.ALL & ~(flags.ITERATIONS | flags.LS_ITERATIONS))
+        # A solver that ran out of iterations is less exact, not wrong; before 4.0 it was not told.
+        flags = getattr(self._mjw, "OverflowType", None)
+        serious = -1 if flags is None else ~int(flags.ITERATIONS | flags.LS_ITERATIONS)
         bad = ~(torch.isfinite(self._qpos).all(1) & torch.isfinite(self._qvel).all(1))
         over = (self._overflow & serious) != 0
         if active is not None:

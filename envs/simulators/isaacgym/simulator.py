@@ -78,6 +78,8 @@ class IsaacGymSimulator:
             step that does not divide the control step.
     """
 
+    joint_dynamics = ("friction_loss",)
+
     def __init__(
         self,
         num_envs: int,
@@ -191,6 +193,8 @@ class IsaacGymSimulator:
         if dynamics is not None:
             self._factor[ids] = dynamics.friction.to(self.device)
             self._strength[ids] = dynamics.motor_strength.to(self.device)
+            assert dynamics.friction_loss is not None  # filled in by Dynamics
+            self._dry[ids] = dynamics.friction_loss.to(self.device)[:, None]
         factor = self._factor[ids]
         if len(ids) and float(factor.min()) < 0.5:
             raise ValueError(
@@ -252,6 +256,11 @@ class IsaacGymSimulator:
         wait = torch.zeros(self.num_envs, device=self.device)
         if delay is not None:
             wait = torch.round(delay.to(self.device) * self._substeps / r.CONTROL_DT)
+            if float(wait.max()) > self._substeps:
+                raise ValueError(
+                    f"delay is {float(delay.max()):g} s, expected at most {r.CONTROL_DT:g} s on "
+                    "Isaac Gym"
+                )
         strength, limit = self._strength[:, None], self._limit * self._strength[:, None]
         body = torch.zeros_like(self._body)
         for k in range(self._substeps):

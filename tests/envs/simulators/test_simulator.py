@@ -59,8 +59,9 @@ SLOW = ("mujoco-warp",)
 def make(request):
     made = []
 
-    def build(n=2, course="flat", **options):
-        made.append(BACKENDS[request.param](n, [make_course(course, 1.0, 0)], **options))
+    def build(n=2, course="flat", courses=None, **options):
+        courses = courses or [make_course(course, 1.0, 0)]
+        made.append(BACKENDS[request.param](n, courses, **options))
         return made[-1]
 
     build.isaacgym = request.param.startswith("isaacgym")
@@ -335,6 +336,40 @@ def test_friction_factor_decides_how_far_a_push_slides(make):
         sim.step(DEFAULT.repeat(2, 1))
     slid = sim.read().base_position[:, 0] - start
     assert slid[1] > slid[0] + further  # the legs give way a little even where the feet hold
+
+
+def test_every_world_stands_on_its_own_course(make):
+    """On a stone of its course, not of another's; there is a pit between the stones."""
+    courses = [make_course("hard", 1.0, seed) for seed in (3, 8)]
+    stones = [torch.from_numpy(c.waypoints[2]).float() for c in courses]
+    boxes = [c.boxes[3] for c in courses]
+    assert abs(boxes[0].position[0] - boxes[1].position[0]) > 0.05, "else one would do for both"
+    sim = make(2, courses=courses)
+
+    def stand(order):
+        state = standing(2)
+        for world, course in enumerate(order):
+            state.base_position[world] += stones[course]
+            roll = torch.tensor([2.0 * np.arctan2(*boxes[course].quaternion[1::-1])]).float()
+            state.base_quaternion[world] = from_roll_yaw(roll, torch.zeros(1))[0]
+        every = torch.arange(2)
+        sim.assign(every, torch.tensor(order), Dynamics.nominal(2))
+        sim.write(every, state)
+        for _ in range(15):
+            sim.step(DEFAULT.repeat(2, 1))
+        return sim.read().base_position[:, 2] - state.base_position[:, 2]
+
+    for order in ([0, 1], [1, 0]):
+        sunk = stand(order)
+        assert (sunk > -0.12).all(), (order, sunk)
+    wrong = standing(2)
+    wrong.base_position[0] += stones[0]
+    wrong.base_position[1] += stones[1]
+    wrong.base_position[:, 1] += 3.0  # beside both courses
+    sim.write(torch.arange(2), wrong)
+    for _ in range(15):
+        sim.step(DEFAULT.repeat(2, 1))
+    assert (sim.read().base_position[:, 2] - wrong.base_position[:, 2] < -0.2).all(), "a pit"
 
 
 def test_bitwise_deterministic_whatever_the_threads(make):
