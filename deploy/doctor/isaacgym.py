@@ -8,7 +8,7 @@ finding contradicts the back end's assumption the check fails and says which ass
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Callable, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Sequence, Set, Tuple
 
 import torch
 
@@ -290,7 +290,7 @@ def materials(sim: IsaacGymSimulator) -> List[Finding]:
     """How many different coefficients many draws of friction make; PhysX bears 64K in all."""
     n, draws = sim.num_envs, 500
     worlds, generator = torch.arange(n), torch.Generator().manual_seed(0)
-    seen = set()
+    seen: Set[float] = set()
     for _ in range(draws):
         factor = 0.75 + 0.5 * torch.rand(n, generator=generator)
         dynamics = replace(Dynamics.nominal(n), friction=factor)

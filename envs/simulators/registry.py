@@ -18,7 +18,7 @@ def announce(requests: Sequence[Tuple[str, int, Sequence[Course], torch.Tensor]]
     Each as (name, worlds, courses, payloads (worlds,) in kg). Only Isaac Gym needs it: there a
     process has one simulation, to which nothing can be added.
     """
-    needed = [rest for name, *rest in requests if name == "isaacgym"]
+    needed = [(n, courses, payload) for name, n, courses, payload in requests if name == "isaacgym"]
     if needed:
         from go2_sevpo.envs.simulators.isaacgym import process
 
