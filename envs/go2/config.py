@@ -90,7 +90,7 @@ class Randomization:
         """Everything on, as it belongs to a version of the task."""
         if version == 1:
             return Randomization()
-        on = {name: True for name in ROBOT_FAULTS}
+        on: Dict[str, Any] = {name: True for name in ROBOT_FAULTS}
         wider: Dict[str, Any] = {
             "friction_factor": (0.6, 1.25),
             "payload_kg": (-1.0, 4.0),

@@ -32,7 +32,7 @@ def environment_contract(version: int = 1) -> Dict[str, Any]:
 
     ``version`` is the task's, :attr:`go2_sevpo.envs.go2.config.ParkourConfig.version`.
     """
-    contract = {
+    contract: Dict[str, Any] = {
         "contract_version": version if version > 1 else CONTRACT_VERSION,
         "robot": "unitree_go2",
         "joint_names": list(r.JOINT_NAMES),
