@@ -100,7 +100,8 @@ class Dynamics:
 
         tau = clip(kp (target - q) - kd qd, -L - b qd, L - b qd).
 
-    What is not given is the model's own.
+    What is not given is the model's own. A back end names those of the last four that it can change
+    in ``joint_dynamics``; without that attribute it can change none.
     """
 
     friction: torch.Tensor
@@ -157,8 +158,6 @@ class Simulator(Protocol):
     courses: List[Course]
     fixed_payload: Optional[torch.Tensor]
     """Payloads (N,), kg, that :meth:`assign` cannot change; None where it can."""
-    joint_dynamics: Tuple[str, ...]
-    """Fields of :class:`Dynamics` about joints that :meth:`assign` can change."""
 
     def assign(
         self, env_ids: torch.Tensor, course_ids: torch.Tensor, dynamics: Optional[Dynamics] = None
