@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, Dict, Optional
 
+from go2_sevpo.envs.go2.contract import ENVIRONMENTS
 from go2_sevpo.envs.go2.contract import environment_contract as go2_contract
 from go2_sevpo.envs.reach_avoid import task as reach_avoid
 from go2_sevpo.envs.safety_gymnasium.tasks import TASKS, Task
@@ -30,7 +31,7 @@ def safety_contract(task: Task) -> Dict[str, Any]:
 
 
 CONTRACTS: Dict[str, Callable[[], Dict[str, Any]]] = {
-    GO2: go2_contract,
+    **{name: functools.partial(go2_contract, v) for v, name in ENVIRONMENTS.items()},
     reach_avoid.ENV_ID: reach_avoid.environment_contract,
     **{t.registered_id: functools.partial(safety_contract, t) for t in TASKS.values()},
 }

@@ -5,13 +5,13 @@ Presets are YAML files in ``configs/``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Tuple, Type, TypeVar
 
 import yaml
 
-from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
+from go2_sevpo.envs.go2.config import VERSIONS, ParkourConfig, Randomization
 from go2_sevpo.envs.go2.description.course import Shape
 from go2_sevpo.envs.go2.rewards import RewardWeights
 
@@ -42,6 +42,8 @@ class PpoConfig:
     entropy: Tuple[float, float] = (0.004, 0.0005)
     max_learning_rate: Tuple[float, float] = (2e-3, 2e-4)
     initial_std: float = 0.8
+    critic_iterations: int = 0
+    """First iterations that train the critic alone: for an actor that was not trained with it."""
     mirror: bool = True
     """Left-right mirrored samples appended to every minibatch."""
 
@@ -130,7 +132,12 @@ def load_config(path: Path) -> ExpertConfig:
     for key in data:
         if key not in ("env", "ppo"):
             raise ValueError(f"unknown section '{key}' in {path}, expected env, ppo")
+    env = dict(data.get("env", {}))
+    if isinstance(env.get("version"), int) and env["version"] in VERSIONS:
+        # What the preset does not name is as that version of the task has it.
+        base = asdict(Randomization.of(env["version"]))
+        env["randomization"] = {**base, **env.get("randomization", {})}
     return ExpertConfig(
-        _build(ParkourConfig, data.get("env", {}), "env"),
+        _build(ParkourConfig, env, "env"),
         _build(PpoConfig, data.get("ppo", {}), "ppo"),
     )

@@ -16,7 +16,8 @@ version has types that hold for the others, so what is rsl_rl's own stays ``Any`
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, Dict, Optional, Protocol, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional, Protocol, Tuple
 
 import torch
 
@@ -54,6 +55,12 @@ class Learner(Protocol):
     def actor(self) -> Dict[str, torch.Tensor]:
         """The actor as ``K.weight``, ``K.bias`` of a plain sequential network, and ``std``."""
 
+    def load_actor(self, weights: Dict[str, torch.Tensor]) -> None:
+        """Take over the weights of :meth:`actor`, not its ``std``."""
+
+    def freeze_actor(self, frozen: bool) -> None:
+        """Whether updates leave the actor as it is, the critic's learning rate being fixed."""
+
     def state_dict(self) -> Dict[str, Any]:
         """Networks and optimiser."""
 
@@ -74,6 +81,16 @@ class _Annealed:
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         self.alg.learning_rate = value
+
+    def _actor_parameters(self) -> List[torch.nn.Parameter]:
+        raise NotImplementedError
+
+    def freeze_actor(self, frozen: bool) -> None:
+        """See :class:`Learner`."""
+        for parameter in self._actor_parameters():
+            parameter.requires_grad_(not frozen)
+        # An actor that stands still does not diverge: the adaptive rate would only grow.
+        self.alg.schedule = "fixed" if frozen else "adaptive"
 
     @property
     def entropy(self) -> float:
@@ -130,6 +147,15 @@ class Ppo5(_Annealed):
         state = self.alg.save()["actor_state_dict"]
         found = {k[len("mlp.") :]: v for k, v in state.items() if k.startswith("mlp.")}
         return {**found, "std": state["distribution.log_std_param"].exp()}
+
+    def load_actor(self, weights: Dict[str, torch.Tensor]) -> None:
+        """See :class:`Learner`."""
+        given = {f"mlp.{k}": v for k, v in weights.items() if k != "std"}
+        own = self.alg.actor.state_dict()
+        self.alg.actor.load_state_dict({**own, **given})
+
+    def _actor_parameters(self) -> List[torch.nn.Parameter]:
+        return list(self.alg.actor.parameters())
 
     def state_dict(self) -> Dict[str, Any]:
         """See :class:`Learner`."""
@@ -225,6 +251,13 @@ class Ppo2(_Annealed):
         """See :class:`Learner`."""
         return {**self._net.actor.state_dict(), "std": self._net.std.detach()}
 
+    def load_actor(self, weights: Dict[str, torch.Tensor]) -> None:
+        """See :class:`Learner`."""
+        self._net.actor.load_state_dict({k: v for k, v in weights.items() if k != "std"})
+
+    def _actor_parameters(self) -> List[torch.nn.Parameter]:
+        return [*self._net.actor.parameters(), self._net.std]
+
     def state_dict(self) -> Dict[str, Any]:
         """See :class:`Learner`."""
         return {"model": self._net.state_dict(), "optimizer": self.alg.optimizer.state_dict()}
@@ -259,7 +292,11 @@ def mirror_plain(
     ``obs`` are (B, 265), or with ``is_critic`` (B, 279); ``actions`` (B, 12); what is None stays
     None. rsl_rl hands ``env`` over, which is not needed.
     """
-    parts = (observation_mirror, privileged_mirror) if is_critic else (observation_mirror,)
+    parts: Tuple[Callable[[], Mirror], ...] = (observation_mirror,)
+    if is_critic:
+        # 265 + 14 numbers, in version 2 of the task 13 more.
+        version = 1 if obs is None or obs.shape[1] == 279 else 2
+        parts = (observation_mirror, partial(privileged_mirror, version))
     return _with_mirrored(obs, *parts), _with_mirrored(actions, action_mirror)
 
 

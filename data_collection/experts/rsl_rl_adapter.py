@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Callable, Dict, Optional, Tuple
 
 import torch
@@ -21,7 +21,7 @@ from go2_sevpo.envs.go2.symmetry import (
 class RslRlEnv(VecEnv):
     """rsl_rl's view of the environment.
 
-    Observation groups are ``policy`` (N, 265) and ``privileged`` (N, 14).
+    Observation groups are ``policy`` (N, 265) and ``privileged`` (N, 14); (N, 27) in version 2.
     """
 
     def __init__(self, env: Go2Parkour, action_unit: float) -> None:
@@ -53,6 +53,16 @@ class RslRlEnv(VecEnv):
 
 
 @lru_cache(maxsize=None)
+def _privileged(version: int) -> Callable[[], Mirror]:
+    return partial(privileged_mirror, version)
+
+
+def privileged_of(rows: torch.Tensor) -> Callable[[], Mirror]:
+    """The mirror of privileged numbers (B, 14) or, in version 2 of the task, (B, 27)."""
+    return _privileged(1 if rows.shape[1] == 14 else 2)
+
+
+@lru_cache(maxsize=None)
 def _mirror(make: Callable[[], Mirror], device: torch.device) -> Mirror:
     """Index and sign on the device; copied there once, not at every minibatch."""
     index, sign = make()
@@ -69,7 +79,8 @@ def mirror_augmentation(
     mirrored_obs, mirrored_actions = None, None
     if obs is not None:
         groups = {}
-        for name, mirror in {"policy": observation_mirror, "privileged": privileged_mirror}.items():
+        mirrors = {"policy": observation_mirror, "privileged": privileged_of(obs["privileged"])}
+        for name, mirror in mirrors.items():
             index, sign = _mirror(mirror, obs[name].device)
             groups[name] = torch.cat([obs[name], obs[name][:, index] * sign])  # (2 B, D)
         mirrored_obs = TensorDict(groups, batch_size=[2 * obs.batch_size[0]])

@@ -26,7 +26,9 @@ import tyro
 
 from go2_sevpo.data_collection.experts.config import CONFIG_DIR, ExpertConfig, load_config
 from go2_sevpo.data_collection.experts.ppo import installed_version, make_learner
+from go2_sevpo.envs.go2.contract import ENVIRONMENTS
 from go2_sevpo.envs.go2.parkour import Go2Parkour
+from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 from go2_sevpo.policies.torch_policy import GaussianPolicy, save_policy
 from go2_sevpo.runs.arguments import EXPECTED, complaint
 from go2_sevpo.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -57,6 +59,30 @@ def policy_of(actor: Dict[str, torch.Tensor]) -> GaussianPolicy:
     return policy
 
 
+def actor_of(name: str, sizes: List[int]) -> Dict[str, torch.Tensor]:
+    """The actor of an exported PPO expert, as :meth:`experts.ppo.Learner.actor` names it.
+
+    Raises:
+        ValueError: not a plain actor with layers of ``sizes``.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    path = find_policy(name)
+    OnnxPolicy(path)  # refuses what is no policy of this project
+    stored = {x.name: numpy_helper.to_array(x) for x in onnx.load(str(path)).graph.initializer}
+    actor = {
+        key[len("mlp.") :]: torch.from_numpy(value.copy())
+        for key, value in stored.items()
+        if key.startswith("mlp.")
+    }
+    layers = [value for key, value in actor.items() if key.endswith("weight")]  # each (out, in)
+    found = [layers[0].shape[1], *(w.shape[0] for w in layers)] if layers else []
+    if found != sizes:
+        raise ValueError(f"{path} has an actor with layers of {found}, expected {sizes}")
+    return actor
+
+
 def write_policy(out: Path) -> None:
     """Write ``policy_last.safetensors``, which go2-export reads, in the run's folder ``out``.
 
@@ -69,6 +95,8 @@ def write_policy(out: Path) -> None:
         "seed": config["seed"],
         "iterations": state["iteration"],
         "steps": state["steps"],
+        "environment": ENVIRONMENTS[config["env"]["version"]],
+        **({"init": config["init"]} if "init" in config else {}),
         "config": {"env": config["env"], "ppo": config["ppo"]},
     }
     observations = state["env"]["buffers"]["observation"][:256]  # (K, 265), for the parity proof
@@ -87,6 +115,10 @@ class Trainer:
         self.iteration, self.steps, self.seconds = 0, 0, 0.0
         # Kind, success, fall of the latest episodes.
         self.finished: Deque[List[int]] = deque(maxlen=RECENT)
+
+    def policy(self) -> GaussianPolicy:
+        """The present actor as a deployable policy."""
+        return policy_of(self.learner.actor())
 
     def save(self) -> None:
         """Write ``checkpoint.safetensors``: networks, optimiser, environment, random states."""
@@ -126,6 +158,7 @@ class Trainer:
         self.iteration, self.steps = state["iteration"], state["steps"]
         self.seconds = state["seconds"]
         self.finished.extend(state["finished"])
+        self.learner.freeze_actor(self.iteration < self.config.ppo.critic_iterations)
         self.env.load_state_dict(state["env"])
         torch.set_rng_state(state["torch_rng"])
         if state.get("cuda_rng") is not None and self.env.device.type == "cuda":
@@ -146,6 +179,11 @@ class Trainer:
     def iterate(self) -> Dict[str, float]:
         """One rollout and one update; returns what to log."""
         cap = self._anneal()
+        ppo = self.config.ppo
+        if self.iteration == 0 and ppo.critic_iterations:
+            self.learner.freeze_actor(True)
+        elif self.iteration == ppo.critic_iterations:
+            self.learner.freeze_actor(False)
         # PPO adapts the rate to the divergence of its updates, below the cap.
         self.learner.learning_rate = min(self.learner.learning_rate, cap)
         start = time.perf_counter()
@@ -242,6 +280,11 @@ class Args:
 
     They step it for a moment and print what happens.
     """
+    init: Optional[str] = None
+    """Begin with the actor of this policy: an ONNX file of a PPO expert, or a shipped one's name.
+
+    The preset's ``critic_iterations`` then let the critic catch up.
+    """
     resume: bool = False
     """Go on from the checkpoint in ``out``, bit for bit."""
     save_every: int = 25
@@ -303,13 +346,17 @@ def run(args: Args) -> int:
     checkpoint = args.out / "checkpoint.safetensors"
     if checkpoint.exists() and not args.resume:
         raise ValueError(f"{args.out} already holds a run; use --resume to go on, or another --out")
-    record = {"seed": args.seed, **asdict(config)}
+    record: Dict[str, Any] = {"seed": args.seed, **asdict(config)}
+    if args.init is not None:
+        record["init"] = OnnxPolicy(find_policy(args.init)).identity
     with sole_writer(args.out):
         if args.resume:
             _check_settings(args.out, record)
         trainer = Trainer(config, args.out, args.seed)
         if args.resume:
             trainer.load()
+        elif args.init is not None:
+            trainer.learner.load_actor(actor_of(args.init, trainer.policy().sizes))
         forget_after(args.out / "progress.csv", "iteration", trainer.iteration)
         write_atomically(args.out / "config.json", json.dumps(record, indent=1))
         return _loop(trainer, RunLog(args.out), args.save_every)

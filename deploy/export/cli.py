@@ -6,11 +6,12 @@ Parity is proven before the file gets its name.
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ import tyro
 from go2_sevpo.deploy.export.torch_actor import read_actor, read_layout
 from go2_sevpo.deploy.export.unitree import write_deploy_yaml
 from go2_sevpo.envs.contracts import contract_for
+from go2_sevpo.envs.go2.contract import task_version, trained_ranges
+from go2_sevpo.envs.go2.golden import GOLDEN_KEY, golden_records
 from go2_sevpo.policies.contract import CONTRACT_KEY, ContractError, dump_contract
 from go2_sevpo.policies.onnx_policy import COST_INPUT, INPUTS, OUTPUTS, OnnxPolicy
 from go2_sevpo.policies.torch_policy import (
@@ -81,9 +84,15 @@ def _action_size(policy: Policy) -> int:
 
 
 def write_onnx(
-    policy: Policy, contract: Dict[str, Any], observations: torch.Tensor, out: Path
+    policy: Policy,
+    contract: Dict[str, Any],
+    observations: torch.Tensor,
+    out: Path,
+    extra: Optional[Mapping[str, str]] = None,
 ) -> Dict[str, float]:
     """Export ``policy`` with its contract; returns the largest difference per output.
+
+    ``extra`` metadata are written beside the contract.
 
     The file gets the name ``out`` after parity is proven on ``observations`` (B, S).
 
@@ -97,8 +106,9 @@ def write_onnx(
     with atomic_path(out) as temporary:
         _trace(policy, observations, int(contract["sampler"]["candidates"]), temporary)
         model = onnx.load(str(temporary))
-        entry = model.metadata_props.add()
-        entry.key, entry.value = CONTRACT_KEY, text
+        for key, value in {CONTRACT_KEY: text, **(extra or {})}.items():
+            entry = model.metadata_props.add()
+            entry.key, entry.value = key, value
         onnx.checker.check_model(model)
         onnx.save(model, str(temporary))
         difference = parity(policy, OnnxPolicy(temporary), observations)
@@ -222,10 +232,45 @@ def export_run(args: Args) -> Dict[str, Any]:
     own = info.get("candidates", 1) if sampler["choice"] != "first" else 1
     sampler["candidates"] = args.candidates or own
     contract.update({"kind": info.get("algorithm", "?"), "sampler": sampler, "provenance": info})
-    found = write_onnx(policy, contract, observations, args.out)
+    extra: Dict[str, str] = {}
+    if contract["robot"] == "unitree_go2" and task_version(contract) > 1:
+        contract.update(_for_robots(sampler, _action_size(policy), info))
+        extra[GOLDEN_KEY] = json.dumps(golden_records(_deterministic(policy, sampler)))
+    found = write_onnx(policy, contract, observations, args.out, extra)
     if contract["robot"] == "unitree_go2":
         write_deploy_yaml(contract, args.out)
     return found
+
+
+def _for_robots(sampler: Dict[str, Any], actions: int, info: Dict[str, Any]) -> Dict[str, Any]:
+    """What version 2 of the contract says of the policy itself."""
+    run = (info.get("config") or {}).get("env") or {}
+    return {
+        "trained_with": trained_ranges(run.get("randomization")),
+        "noise": {
+            "shape": ["batch", "candidates", "steps", "actions"],
+            "candidates": sampler["candidates"],
+            "steps": sampler["steps"],
+            "actions": actions,
+            "distribution": "independent standard normal numbers, times scale",
+            "scale": sampler.get("noise_scale", 1.0),
+        },
+    }
+
+
+def _deterministic(policy: Policy, sampler: Dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
+    """The policy's actions (B, A) without noise, at no cost so far."""
+
+    def actions(observations: np.ndarray) -> np.ndarray:
+        n = len(observations)
+        shape = (n, int(sampler["candidates"]), int(sampler["steps"]), _action_size(policy))
+        with torch.no_grad():
+            action = act(
+                policy, torch.from_numpy(observations), torch.zeros(shape), torch.zeros(n)
+            )[0]
+        return action.numpy()
+
+    return actions
 
 
 def _export_torch_actor(path: Path, args: Args) -> Dict[str, Any]:

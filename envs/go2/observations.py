@@ -7,7 +7,7 @@ frames are given.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, Dict, List, Tuple
 
@@ -60,6 +60,8 @@ FRAME_FIELDS: Tuple[Field, ...] = (
     Field("last_action", 12, "actions in [-1, 1]", 1.0, 1.0, 0.0),
     Field("foot_contact", 4, "0 or 1", 1.0, 1.0, 0.0),
 )
+_INNER = 5
+"""Points under a foot and on the inner circle around it, which rewards look at."""
 _SCAN_POINTS, _FOOT_POINTS = len(SCAN_X) * len(SCAN_Y), 1 + len(FOOT_RING)
 _WAYPOINT_UNIT = "for the next two: cos, sin of the bearing, distance / 2 m"
 _FOOT_UNIT = "m, foot - ground under and around it"
@@ -69,6 +71,15 @@ MAP_FIELDS: Tuple[Field, ...] = (
     Field("foot_heights", 4 * _FOOT_POINTS, _FOOT_UNIT, 5.0, 1.0, 0.01),
 )
 FRAME_SIZE = sum(f.size for f in FRAME_FIELDS)
+
+
+# Version 2 of the task: what differs is where the numbers come from, not how many there are.
+_VERSION_2_UNITS = {
+    "foot_contact": "0 or 1, from the joints' torques",
+    "waypoints": "a point ahead, the goal: cos, sin of the bearing, distance / 2 m; odometry",
+    "height_scan": "m, base height - 0.3 - ground; map",
+    "foot_heights": "m, foot - ground under and around it; map",
+}
 
 
 @dataclass(frozen=True)
@@ -103,14 +114,16 @@ class ObservationSpec:
         raise KeyError(f"no observation field '{name}', expected one of {names}")
 
 
-def observation_spec() -> ObservationSpec:
+def observation_spec(version: int = 1) -> ObservationSpec:
     """The layout: the present frame, earlier ones (``name@-1``, ``name@-2``), the map fields."""
     fields: List[Field] = list(FRAME_FIELDS)
     for k in range(1, FRAMES):
-        fields.extend(
-            Field(f"{f.name}@-{k}", f.size, f.unit, f.scale, f.clip, f.noise) for f in FRAME_FIELDS
-        )
-    return ObservationSpec(tuple(fields) + MAP_FIELDS, FRAMES)
+        fields.extend(replace(f, name=f"{f.name}@-{k}") for f in FRAME_FIELDS)
+    fields.extend(MAP_FIELDS)
+    if version > 1:
+        units = _VERSION_2_UNITS
+        fields = [replace(f, unit=units.get(f.name.split("@")[0], f.unit)) for f in fields]
+    return ObservationSpec(tuple(fields), FRAMES)
 
 
 @dataclass
@@ -149,8 +162,14 @@ def _turn(points: torch.Tensor, heading: torch.Tensor) -> torch.Tensor:
     return torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)
 
 
-def sense(state: RobotState, course_ids: torch.Tensor, maps: TerrainMaps) -> Sensed:
-    """Derive :class:`Sensed` from the true state (no noise) of N robots on courses (N,)."""
+def sense(
+    state: RobotState, course_ids: torch.Tensor, maps: TerrainMaps, whole: bool = True
+) -> Sensed:
+    """Derive :class:`Sensed` from the true state (no noise) of N robots on courses (N,).
+
+    Without ``whole`` only what rewards need: no scan (N, 0), and under and around each foot the
+    inner circle (N, 4, 5).
+    """
     n = state.base_position.shape[0]
     rotation = rotation_matrix(state.base_quaternion)  # (N, 3, 3)
     heading = torch.stack(yaw_cos_sin(rotation), dim=-1)  # (N, 2)
@@ -159,11 +178,14 @@ def sense(state: RobotState, course_ids: torch.Tensor, maps: TerrainMaps) -> Sen
     # One look-up for all points: the base, 9 around each foot, 85 of the scan; (N, 1 + 36 + 85, 2).
     base_xy = state.base_position[:, None, :2]
     scan, around = _patterns(heading.device)
+    if not whole:
+        scan, around = scan[:0], around[:_INNER]
+    n_foot = len(around)
     ring = (feet[:, :, None, :2] + _turn(around, heading)[:, None]).reshape(n, -1, 2)
     points = torch.cat([base_xy, ring, base_xy + _turn(scan, heading)], dim=1)
     cells = maps.cells(course_ids, points)
     ground = torch.take(maps.height, cells[:, 1:])
-    foot_cells = cells[:, 1 : 1 + 4 * _FOOT_POINTS].reshape(n, 4, _FOOT_POINTS)
+    foot_cells = cells[:, 1 : 1 + 4 * n_foot].reshape(n, 4, n_foot)
     return Sensed(
         rotation=rotation,
         heading=heading,
@@ -171,10 +193,10 @@ def sense(state: RobotState, course_ids: torch.Tensor, maps: TerrainMaps) -> Sen
         # The last row of R is world z in the body frame; gravity points the other way.
         gravity=-rotation[:, 2, :],
         feet=feet,
-        foot_ground=ground[:, : 4 * _FOOT_POINTS].reshape(n, 4, _FOOT_POINTS),
+        foot_ground=ground[:, : 4 * n_foot].reshape(n, 4, n_foot),
         foot_rim=torch.take(maps.rim, foot_cells[:, :, 0]),
         base_rim=torch.take(maps.rim, cells[:, 0]),
-        scan=ground[:, 4 * _FOOT_POINTS :],
+        scan=ground[:, 4 * n_foot :],
         contact=state.foot_force > CONTACT_FORCE,
     )
 
@@ -182,19 +204,31 @@ def sense(state: RobotState, course_ids: torch.Tensor, maps: TerrainMaps) -> Sen
 def frame(
     state: RobotState, sensed: Sensed, last_action: torch.Tensor, default: torch.Tensor
 ) -> torch.Tensor:
-    """Proprioceptive frame (N, 46), scaled and clipped, without noise.
+    """Proprioceptive frame (N, 46), scaled and clipped, without noise, of version 1.
 
     ``last_action`` (N, 12) in [-1, 1]; ``default`` (12,) the default pose, rad.
     """
+    contact = sensed.contact.float()
+    return scaled_frame(state, sensed, last_action, default, contact).clamp_(-10.0, 10.0)
+
+
+def scaled_frame(
+    state: RobotState,
+    sensed: Sensed,
+    last_action: torch.Tensor,
+    default: torch.Tensor,
+    contact: torch.Tensor,
+) -> torch.Tensor:
+    """Proprioceptive frame (N, 46), scaled; see :func:`frame`, ``contact`` is (N, 4), 0 or 1."""
     parts = [
         sensed.angular_velocity * FRAME_FIELDS[0].scale,
         sensed.gravity,
         state.joint_position - default,
         state.joint_velocity * FRAME_FIELDS[3].scale,
         last_action,
-        sensed.contact.float(),
+        contact,
     ]
-    return torch.cat(parts, dim=-1).clamp_(-10.0, 10.0)
+    return torch.cat(parts, dim=-1)
 
 
 def map_fields(
@@ -205,13 +239,7 @@ def map_fields(
     ``targets`` (N, 2, 3) are the next two waypoints, world, m; ``offset`` (N, 1) is the map's
     height error, m.
     """
-    delta = targets[:, :, :2] - state.base_position[:, None, :2]  # (N, 2, 2)
-    cos, sin = sensed.heading[:, None, 0], sensed.heading[:, None, 1]
-    # World to heading frame: turned back by the yaw.
-    x, y = cos * delta[..., 0] + sin * delta[..., 1], -sin * delta[..., 0] + cos * delta[..., 1]
-    distance = torch.sqrt(x * x + y * y).clamp_min(1e-3)  # on a waypoint there is no bearing
-    bearings = [x / distance, y / distance, (distance / 2).clamp_max(1.0)]
-    ways = torch.stack(bearings, dim=-1).flatten(1)  # (N, 6)
+    ways = bearings(targets, state, sensed.heading)  # (N, 6)
     scan = (state.base_position[:, 2:3] - SCAN_CENTRE - sensed.scan + offset) * MAP_FIELDS[1].scale
     # (N, 4, 9) -> (N, 36), from the sole, not from the foot's centre
     foot = (sensed.feet[..., 2:3] - r.FOOT_RADIUS - sensed.foot_ground).flatten(1) + offset
@@ -238,6 +266,25 @@ def privileged_fields(
     physics = [dynamics.friction, dynamics.payload / 2, dynamics.motor_strength]
     scalars = torch.stack([*physics, delay * 50, height, left], dim=1)  # (N, 6)
     return torch.cat([velocity, state.foot_force / 100, scalars, first_kind[:, None]], dim=1)
+
+
+def clips(fields: Tuple[Field, ...]) -> torch.Tensor:
+    """What each number is clipped at, on either side of zero."""
+    return torch.cat([torch.full((f.size,), f.clip) for f in fields])
+
+
+def bearings(targets: torch.Tensor, state: RobotState, heading: torch.Tensor) -> torch.Tensor:
+    """Cosine, sine and distance / 2 m, at most 1, of targets (N, 2, 3), world: (N, 6).
+
+    ``heading`` (N, 2) is the cosine and sine of the yaw.
+    """
+    delta = targets[:, :, :2] - state.base_position[:, None, :2]  # (N, 2, 2)
+    cos, sin = heading[:, None, 0], heading[:, None, 1]
+    # World to heading frame: turned back by the yaw.
+    x, y = cos * delta[..., 0] + sin * delta[..., 1], -sin * delta[..., 0] + cos * delta[..., 1]
+    distance = torch.sqrt(x * x + y * y).clamp_min(1e-3)  # on a waypoint there is no bearing
+    parts = [x / distance, y / distance, (distance / 2).clamp_max(1.0)]
+    return torch.stack(parts, dim=-1).flatten(1)
 
 
 def noise_scales(fields: Tuple[Field, ...]) -> torch.Tensor:

@@ -18,14 +18,16 @@ from go2_sevpo.envs.go2.observations import (
     FRAME_SIZE,
     FRAMES,
     Sensed,
+    bearings,
     frame,
     map_fields,
     privileged_fields,
-    sense,
+    scaled_frame,
 )
 from go2_sevpo.envs.go2.pool import CoursePool
 from go2_sevpo.envs.go2.resets import WaypointTables, draw_start, first_payload
-from go2_sevpo.envs.go2.rewards import Outcome, outcome, reward_terms
+from go2_sevpo.envs.go2.rewards import Outcome, limit_terms, outcome, reward_terms
+from go2_sevpo.envs.go2.robot_view import Rows
 from go2_sevpo.envs.go2.worlds import ParkourWorlds
 from go2_sevpo.envs.simulators.base import RobotState
 from go2_sevpo.envs.simulators.registry import make_simulator
@@ -70,7 +72,7 @@ class Go2Parkour(ParkourWorlds):
         self.active[:] = True
         self._reset(torch.arange(self.num_envs, device=self.device))
         self._state = self.sim.read()
-        self._sensed = sense(self._state, self.course_ids, self.maps)
+        self._sensed = self._sense(self._state, self.course_ids)
         self.observation = self._observe(
             self._state, self._sensed, fresh=torch.ones_like(self.active)
         )
@@ -87,6 +89,8 @@ class Go2Parkour(ParkourWorlds):
         tables = WaypointTables(self.waypoints, self.last_waypoint, self.waypoint_roll)
         start = draw_start(self.config, course, tables, self.default, self.generator)
         self.sim.write(ids, start.state)
+        if self.view is not None:
+            self.view.start(ids, course, start.state)
         # The bookkeeping of an episode starts where the robot does.
         self.goal[ids], self.episode_length[ids] = start.goal, 0
         self.last_action[ids], self.last_joint_velocity[ids] = 0.0, 0.0
@@ -107,8 +111,7 @@ class Go2Parkour(ParkourWorlds):
 
         Worlds ``fresh`` (N,) just started: their history is filled with the present frame.
         """
-        now = frame(state, sensed, self.last_action, self.default)
-        around = map_fields(state, sensed, self._targets(), self.map_offset)
+        now, around = self._look(slice(None), state, sensed)
         if self.config.randomization.sensor_noise:
             # One draw for both parts, uniform in [-1, 1)
             size = (self.num_envs, FRAME_SIZE + around.shape[1])
@@ -116,6 +119,7 @@ class Go2Parkour(ParkourWorlds):
             noise = noise.mul_(2.0).sub_(1.0)
             now = now + noise[:, :FRAME_SIZE] * self._frame_noise
             around = around + noise[:, FRAME_SIZE:] * self._map_noise
+        now, around = self._clip(now, around)
         shifted = torch.cat([now[:, None], self.frames[:, :-1]], dim=1)  # (N, 3, 46)
         if fresh is not None:
             # A history of the moment before the start does not exist.
@@ -123,13 +127,44 @@ class Go2Parkour(ParkourWorlds):
         self.frames = shifted
         return torch.cat([shifted.flatten(1), around], dim=1)
 
+    def _look(
+        self, rows: Rows, state: RobotState, sensed: Sensed
+    ) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Frames (K, 46) and map fields (K, 127) of worlds ``rows``, scaled, without noise."""
+        last, offset = self.last_action[rows], self.map_offset[rows]
+        if self.view is None:
+            now = frame(state, sensed, last, self.default)
+            return now, map_fields(state, sensed, self._targets()[rows], offset)
+        seen = self.view.look(rows, self.course_ids[rows], state, sensed, offset)
+        return scaled_frame(state, sensed, last, self.default, seen.contact), seen.around
+
+    def _clip(self, now: torch.Tensor, around: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Clip what was measured, noise and all; version 1 did so before the noise."""
+        if self.view is None:
+            return now, around
+        limits = self._clips
+        now = torch.minimum(torch.maximum(now, -limits[:FRAME_SIZE]), limits[:FRAME_SIZE])
+        limits = limits[FRAME_SIZE:]
+        return now, torch.minimum(torch.maximum(around, -limits), limits)
+
     def privileged(self) -> torch.Tensor:
-        """What only a critic in simulation may see, (N, 14); see :func:`privileged_fields`."""
+        """What only a critic in simulation may see, (N, 14); see :func:`privileged_fields`.
+
+        In version 2 (N, 27): also the joints' damping, dry friction and droop, the true waypoints
+        (6, as in version 1's observation) and the map's error (4).
+        """
         left = (self.max_episode_length - self.episode_length).float() / self.max_episode_length
         first_kind = (self.kind_ids == 0).float()
-        return privileged_fields(
+        own = privileged_fields(
             self._state, self._sensed, self.dynamics, self.delay, left, first_kind
         )
+        if self.view is None:
+            return own
+        d = self.dynamics
+        assert d.damping is not None and d.friction_loss is not None and d.droop is not None
+        joints = torch.stack([d.damping, 2.0 * d.friction_loss, d.droop], dim=1)
+        ways = bearings(self._targets(), self._state, self._sensed.heading)
+        return torch.cat([own, joints, ways, self.view.privileged()], dim=1)
 
     # ---- step ----
 
@@ -153,12 +188,18 @@ class Go2Parkour(ParkourWorlds):
         action = action.clamp(-1.0, 1.0)  # what the observation and the reward see, too
         was_active = self.active.clone()
         self._push()
-        targets = self.default + r.ACTION_SCALE * action  # joint targets, rad
+        wanted = self.default + r.ACTION_SCALE * action  # joint targets, rad
+        targets = wanted
+        if self.view is not None:
+            # A robot's own guard does not let targets leave the joints' ranges.
+            targets = wanted.maximum(self._target_lower).minimum(self._target_upper)
         self.sim.step(targets, None if was_active.all() else was_active, self.delay)
         self.episode_length += was_active.long()
         state = self.sim.read()
-        sensed = sense(state, self.course_ids, self.maps)
+        sensed = self._sense(state, self.course_ids)
         self._state, self._sensed = state, sensed
+        if self.view is not None:
+            self.view.advance(state)
         # A fall excludes success, and either excludes running out of time.
         result = outcome(state, sensed)
         success = self._advance_goal(state)
@@ -168,7 +209,7 @@ class Go2Parkour(ParkourWorlds):
         timeout = (self.episode_length >= self.max_episode_length) & was_active & ~fall & ~success
         # Only a terminated episode has no future; a truncated one is cut in the middle.
         terminated, truncated = fall | success, timeout | stuck
-        reward, terms = self._reward(state, sensed, result, action, fall, success)
+        reward, terms = self._reward(state, sensed, result, action, wanted - targets, fall, success)
         self.last_action = action
         self.last_joint_velocity = state.joint_velocity
         observation = self._observe(state, sensed)
@@ -235,6 +276,7 @@ class Go2Parkour(ParkourWorlds):
         sensed: Sensed,
         result: Outcome,
         action: torch.Tensor,
+        clipped: torch.Tensor,
         fall: torch.Tensor,
         success: torch.Tensor,
     ) -> Tuple[torch.Tensor, Dict[str, torch.Tensor]]:
@@ -246,6 +288,9 @@ class Go2Parkour(ParkourWorlds):
         acceleration = (state.joint_velocity - self.last_joint_velocity) / r.CONTROL_DT
         motion = (action, self.last_action, acceleration)
         terms = reward_terms(state, sensed, result, direction, *motion, self.default, w)
+        if self.view is not None:
+            ranges = (self._lower, self._upper)
+            terms.update(limit_terms(state.joint_position, clipped, *ranges, w))
         # Rates times the step's length; what is paid once is not.
         total = torch.stack(list(terms.values())).sum(0) * r.CONTROL_DT
         return total + w.fall * fall.float() + w.success * success.float(), terms
@@ -260,7 +305,7 @@ class Go2Parkour(ParkourWorlds):
         self._reset(ids)
         self.active[ids] = True
         state = self.sim.read()
-        sensed = sense(state.select(ids), self.course_ids[ids], self.maps)
+        sensed = self._sense(state.select(ids), self.course_ids[ids])
         new = self._observe_some(ids, state.select(ids), sensed)  # (K, 265)
         out = observation.clone()  # the argument stays: it is the step's final observation
         out[ids] = new
@@ -269,16 +314,17 @@ class Go2Parkour(ParkourWorlds):
         for name, value in vars(self._state).items():
             value[ids] = getattr(state, name)[ids]
         self._sensed.rotation[ids] = sensed.rotation
+        self._sensed.heading[ids] = sensed.heading
         self._sensed.base_rim[ids] = sensed.base_rim
         return out
 
     def _observe_some(self, ids: torch.Tensor, state: RobotState, sensed: Sensed) -> torch.Tensor:
         """First observations (K, 265) of worlds ``ids``, whose history is the present frame."""
-        now = frame(state, sensed, self.last_action[ids], self.default)
-        around = map_fields(state, sensed, self._targets()[ids], self.map_offset[ids])
+        now, around = self._look(ids, state, sensed)
         if self.config.randomization.sensor_noise:
             now = now + self._noise(now.shape) * self._frame_noise
             around = around + self._noise(around.shape) * self._map_noise
+        now, around = self._clip(now, around)
         return torch.cat([now.repeat(1, FRAMES), around], dim=1)
 
     def _noise(self, shape: torch.Size) -> torch.Tensor:

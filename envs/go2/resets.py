@@ -50,7 +50,7 @@ def first_payload(config: ParkourConfig) -> torch.Tensor:
 def draw_dynamics(
     z: Randomization, n: int, fixed_payload: Optional[torch.Tensor], generator: torch.Generator
 ) -> Dynamics:
-    """Friction, payload and motor strength of ``n`` worlds; nominal where ``z`` switches them off.
+    """Friction, payload, motors and joints of ``n`` worlds; nominal where ``z`` switches them off.
 
     ``fixed_payload`` (n,), kg, is what a back end cannot change; None where it can.
     """
@@ -64,6 +64,14 @@ def draw_dynamics(
         dynamics.payload = fixed_payload
     if z.motor_strength:
         dynamics.motor_strength = uniform(generator, n, *z.motor_factor)
+    if z.joint_damping:
+        dynamics.damping = uniform(generator, n, *z.damping)
+    if z.armature:
+        dynamics.armature = uniform(generator, n, *z.armature_inertia)
+    if z.dry_friction:
+        dynamics.friction_loss = uniform(generator, n, *z.friction_loss)
+    if z.torque_speed:
+        dynamics.droop = uniform(generator, n, *z.droop)
     return dynamics
 
 

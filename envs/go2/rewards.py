@@ -18,6 +18,8 @@ FALL_DROP = 0.30
 """The base this far below the stones' surface, m, is a fall: a leg's length under its stance."""
 MAX_TILT_COS = 0.26
 """Cosine of the largest tilt, 75 degrees between the body's z axis and the vertical."""
+LIMIT_MARGIN = 0.05
+"""A joint this near its range's end, rad, begins to cost (version 2)."""
 EDGE_DROP = 0.10
 """A foot in contact with ground this far below it 6 cm away, m, stands on an edge (reward only)."""
 
@@ -51,6 +53,10 @@ class RewardWeights:
     overspeed: float = -1.0
     fall: float = -2.0
     success: float = 3.0
+    joint_limit: float = -3.0
+    """Per rad by which a joint is beyond :data:`LIMIT_MARGIN` of its range; version 2 only."""
+    clipped_target: float = -0.3
+    """Per rad by which a joint's target is clipped at its range; version 2 only."""
     target_speed: float = 1.2
     """m/s towards the next waypoint; faster pays no more, and over 1.5 times this costs."""
 
@@ -82,6 +88,26 @@ def outcome(state: RobotState, sensed: Sensed) -> Outcome:
     gap_feet, scrapes = in_gap.float().sum(1), touch.float().sum(1)
     cost = (fall | (gap_feet > 0) | (scrapes > 0)).float()
     return Outcome(fall, cost, gap_feet, scrapes)
+
+
+def limit_terms(
+    joint_position: torch.Tensor,
+    clipped: torch.Tensor,
+    lower: torch.Tensor,
+    upper: torch.Tensor,
+    w: RewardWeights,
+) -> Dict[str, torch.Tensor]:
+    """What version 2 adds to :func:`reward_terms`, weighted, per second (N,).
+
+    ``clipped`` (N, 12) is by how much the targets were, rad; ``lower`` and ``upper`` (12,) the
+    joints' ranges, rad.
+    """
+    over = (joint_position - (upper - LIMIT_MARGIN)).clamp_min(0.0)
+    under = (lower + LIMIT_MARGIN - joint_position).clamp_min(0.0)
+    return {
+        "joint_limit": w.joint_limit * (over + under).sum(1),
+        "clipped_target": w.clipped_target * clipped.abs().sum(1),
+    }
 
 
 def reward_terms(

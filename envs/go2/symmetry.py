@@ -72,8 +72,13 @@ def action_mirror() -> Mirror:
     return torch.tensor(index), torch.tensor(sign)
 
 
-def privileged_mirror() -> Mirror:
-    """Index and sign, both (14,), of :meth:`Go2Parkour.privileged`."""
+def privileged_mirror(version: int = 1) -> Mirror:
+    """Index and sign, both (14,), or (27,) in version 2, of :meth:`Go2Parkour.privileged`."""
     # Velocity, foot forces, seven numbers without a side.
     index = [0, 1, 2] + [3 + k for k in _SWAPPED_LEGS] + list(range(7, 14))
-    return torch.tensor(index), torch.tensor([1.0, -1.0] + [1.0] * 12)
+    sign = [1.0, -1.0] + [1.0] * 12
+    if version > 1:
+        # Three numbers of the joints; two waypoints; the map's error in x, y, z and yaw.
+        index += list(range(14, 27))
+        sign += [1.0] * 3 + [1.0, -1.0, 1.0] * 2 + [1.0, -1.0, 1.0, -1.0]
+    return torch.tensor(index), torch.tensor(sign)

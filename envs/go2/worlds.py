@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 import torch
 
-from go2_sevpo.envs.go2.config import ParkourConfig
+from go2_sevpo.envs.go2.config import JOINT_FLAGS, ParkourConfig
 from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.go2.description.terrain import TerrainMaps
 from go2_sevpo.envs.go2.observations import (
@@ -15,12 +15,14 @@ from go2_sevpo.envs.go2.observations import (
     FRAMES,
     MAP_FIELDS,
     Sensed,
+    clips,
     noise_scales,
     observation_spec,
     sense,
 )
 from go2_sevpo.envs.go2.pool import CoursePool
 from go2_sevpo.envs.go2.resets import draw_dynamics, uniform
+from go2_sevpo.envs.go2.robot_view import RobotView
 from go2_sevpo.envs.simulators.base import Dynamics, RobotState, Simulator
 
 # What changes from step to step and belongs into a saved state.
@@ -41,7 +43,7 @@ class ParkourWorlds:
 
     def __init__(self, config: ParkourConfig, pool: CoursePool, sim: Simulator) -> None:
         self.config, self.pool, self.sim = config, pool, sim
-        self.num_envs, self.spec = config.num_envs, observation_spec()
+        self.num_envs, self.spec = config.num_envs, observation_spec(config.version)
         self.num_obs, self.num_actions = self.spec.size, len(r.JOINT_NAMES)
         self.max_episode_length = round(config.episode_seconds / r.CONTROL_DT)
         self.courses = pool.courses
@@ -58,7 +60,8 @@ class ParkourWorlds:
         self._map_noise = noise_scales(MAP_FIELDS).to(dev)
         self.course_ids = torch.zeros(n, dtype=torch.long, device=dev)
         self.kind_ids = torch.zeros(n, dtype=torch.long, device=dev)
-        self.levels = torch.zeros(n, len(config.courses), dtype=torch.long, device=dev)
+        levels = torch.zeros(n, len(config.courses), dtype=torch.long, device=dev)
+        self.levels = levels + config.first_level * config.curriculum
         # Number of the next waypoint.
         self.goal = torch.zeros(n, dtype=torch.long, device=dev)
         self.episode_length = torch.zeros(n, dtype=torch.long, device=dev)
@@ -74,10 +77,40 @@ class ParkourWorlds:
         self.delay = torch.zeros(n, device=dev)
         self.push_phase = torch.zeros(n, dtype=torch.long, device=dev)
         self.dynamics = Dynamics.nominal(n, dev)
+        # Version 2 of the task: what the robot can know instead of the truth.
+        self.view: Optional[RobotView] = None
+        if config.version > 1:
+            ends = self.waypoints[torch.arange(len(self.courses)), self.last_waypoint, :2]
+            self.view = RobotView(config, self.maps, ends, self.generator)
+            self._check_joints()
+        self._clips = clips(FRAME_FIELDS + MAP_FIELDS).to(dev)
+        self._lower, self._upper = (
+            torch.tensor(x, device=dev) for x in (r.LOWER_LIMITS, r.UPPER_LIMITS)
+        )
+        self._target_lower, self._target_upper = (
+            torch.tensor(x, device=dev) for x in (r.TARGET_LOWER, r.TARGET_UPPER)
+        )
         # The farthest x of the episode, m, and the step at which it was reached.
         self.best_x = torch.zeros(n, device=dev)
         self.best_step = torch.zeros(n, dtype=torch.long, device=dev)
         self.start_x = torch.zeros(n, device=dev)
+
+    def _check_joints(self) -> None:
+        """Refuse what the simulator cannot do.
+
+        Raises:
+            ValueError: naming the flag to switch off.
+        """
+        able = getattr(self.sim, "joint_dynamics", ())
+        for flag, name in JOINT_FLAGS.items():
+            if getattr(self.config.randomization, flag) and name not in able:
+                raise ValueError(
+                    f"the simulator {self.config.simulator} cannot change the joints' {name}; "
+                    f"switch randomization.{flag} off"
+                )
+
+    def _sense(self, state: RobotState, course: torch.Tensor) -> Sensed:
+        return sense(state, course, self.maps, whole=self.view is None)
 
     def _uniform(self, n: int, low: float, high: float) -> torch.Tensor:
         return uniform(self.generator, n, low, high)
@@ -103,6 +136,7 @@ class ParkourWorlds:
             "dynamics": {name: value.clone() for name, value in vars(self.dynamics).items()},
             "generator": self.generator.get_state(),
             "simulator": self.sim.state_dict(),
+            **({} if self.view is None else {"view": self.view.state_dict()}),
         }
 
     def load_state_dict(self, state: Dict[str, Any]) -> torch.Tensor:
@@ -125,7 +159,9 @@ class ParkourWorlds:
         self.sim.assign(every, self.course_ids, self.dynamics)
         self.sim.load_state_dict(state["simulator"])
         self._state = self.sim.read()
-        self._sensed = sense(self._state, self.course_ids, self.maps)
+        self._sensed = self._sense(self._state, self.course_ids)
+        if self.view is not None:
+            self.view.load_state_dict(state["view"])
         return self.observation
 
     def close(self) -> None:

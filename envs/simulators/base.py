@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     import mujoco
 
 
+MODEL_JOINTS = {
+    "damping": 0.0,
+    "armature": r.ARMATURE,
+    "friction_loss": r.FRICTION_LOSS,
+    "droop": 0.0,
+}
+"""The model files' joints: see :class:`Dynamics`."""
+MAX_LATE = 2
+"""Control steps that a target may be late by."""
+
+
 class SimulationError(RuntimeError):
     """The physics produced something unusable (a non-finite state, an overflow)."""
 
@@ -82,17 +93,60 @@ class Dynamics:
 
     ``friction`` is a factor on the course's own coefficient; ``payload`` a mass added to the base
     at its centre of mass, kg; ``motor_strength`` a factor on the PD gains and the torque limits.
+
+    Of every joint: ``damping`` N m s/rad, ``armature`` kg m^2 and ``friction_loss`` (dry friction)
+    N m. ``droop`` is a motor's torque-speed line: the share of the torque limit that is lost at the
+    joint's velocity limit. With limit L, velocity limit V and b = droop L / V the motor gives
+
+        tau = clip(kp (target - q) - kd qd, -L - b qd, L - b qd).
+
+    What is not given is the model's own.
     """
 
     friction: torch.Tensor
     payload: torch.Tensor
     motor_strength: torch.Tensor
+    damping: Optional[torch.Tensor] = None
+    armature: Optional[torch.Tensor] = None
+    friction_loss: Optional[torch.Tensor] = None
+    droop: Optional[torch.Tensor] = None
+
+    def __post_init__(self) -> None:
+        """Fill in the model's own values."""
+        for name, value in MODEL_JOINTS.items():
+            if getattr(self, name) is None:
+                setattr(self, name, torch.full_like(self.friction, value))
 
     @staticmethod
     def nominal(n: int, device: Optional[torch.device] = None) -> Dynamics:
-        """Factors of one, no payload."""
+        """Factors of one, no payload, the model's own joints."""
         ones = torch.ones(n, device=device)
         return Dynamics(ones, torch.zeros_like(ones), ones.clone())
+
+
+def joint_value(name: str, value: float) -> float:
+    """``value`` of a field of :data:`MODEL_JOINTS`; the model's own in full precision."""
+    own = MODEL_JOINTS[name]
+    return own if np.float32(own) == np.float32(value) else value
+
+
+def late_targets(wait: np.ndarray, substeps: int) -> np.ndarray:
+    """Which targets hold at each physics step of a control step, (N, ``substeps``) int.
+
+    0 are the ones just given, 1 those of the control step before, 2 the ones before those.
+    ``wait`` (N,) is the delay in physics steps.
+
+    Raises:
+        ValueError: a delay of more than two control steps.
+    """
+    if len(wait) and wait.max() > MAX_LATE * substeps:
+        raise ValueError(
+            f"delay is {wait.max():g} physics steps, expected at most {MAX_LATE * substeps} "
+            f"({MAX_LATE} control steps)"
+        )
+    # Targets given m steps ago arrive at physics step wait - m * substeps of this one.
+    left = wait[:, None] - np.arange(substeps)
+    return np.maximum(np.ceil(left / substeps), 0).astype(np.int64)
 
 
 class Simulator(Protocol):
@@ -103,6 +157,8 @@ class Simulator(Protocol):
     courses: List[Course]
     fixed_payload: Optional[torch.Tensor]
     """Payloads (N,), kg, that :meth:`assign` cannot change; None where it can."""
+    joint_dynamics: Tuple[str, ...]
+    """Fields of :class:`Dynamics` about joints that :meth:`assign` can change."""
 
     def assign(
         self, env_ids: torch.Tensor, course_ids: torch.Tensor, dynamics: Optional[Dynamics] = None
@@ -126,11 +182,13 @@ class Simulator(Protocol):
     ) -> None:
         """Advance one control step towards ``joint_targets`` (N, 12) rad.
 
-        Worlds not ``active`` (N,) bool stand still. For the first ``delay`` (N,) seconds, rounded
-        to physics steps, the previous targets still hold (after :meth:`write`: the joint positions
-        written). The PD law, the torque limits and the velocity limits act at the physics rate.
+        Worlds not ``active`` (N,) bool stand still. Targets take effect ``delay`` (N,) seconds,
+        rounded to physics steps, after they were given; until then the previous ones hold (after
+        :meth:`write`: the joint positions written). The PD law, the torque limits and the velocity
+        limits act at the physics rate.
 
         Raises:
+            ValueError: a delay of more than :data:`MAX_LATE` control steps.
             SimulationError: a world's state became non-finite; the message names the world.
         """
 

@@ -20,10 +20,13 @@ from go2_sevpo.envs.go2.description.course import Course
 from go2_sevpo.envs.go2.description.geometry import rotation_matrix
 from go2_sevpo.envs.go2.description.scene import scene_xml
 from go2_sevpo.envs.simulators.base import (
+    MODEL_JOINTS,
     Dynamics,
     RobotState,
     SimulationError,
     describe,
+    joint_value,
+    late_targets,
     physics_steps,
 )
 from go2_sevpo.envs.simulators.rendering import CourseRenderer
@@ -56,6 +59,7 @@ class MujocoSimulator:
 
     device = torch.device("cpu")
     fixed_payload: Optional[torch.Tensor] = None
+    joint_dynamics = tuple(MODEL_JOINTS)
 
     def __init__(
         self,
@@ -83,12 +87,17 @@ class MujocoSimulator:
         self._foot_adr = np.array([first.sensor(f"{leg}_foot").adr[0] for leg in r.LEGS])
         self._body_adr = np.array([first.sensor(b).adr[0] for b in r.CONTACT_BODIES])
         self._vmax = np.array(r.VELOCITY_LIMITS)
+        self._dof = self._vadr - _V
+        # Slope of the torque-speed line at a droop of one, N m s/rad, and each world's own.
+        self._full_slope = np.array(r.TORQUE_LIMITS) / self._vmax
+        self._slope = np.zeros((num_envs, len(r.JOINT_NAMES)))
         self._state = np.zeros((num_envs, self._nstate))
         self._state[:, _Q + 2], self._state[:, _Q + 3] = r.NOMINAL_BASE_HEIGHT, 1.0
         self._state[:, self._qadr] = r.DEFAULT_JOINT_POSITIONS
         self._torque = np.zeros((num_envs, len(r.JOINT_NAMES)))
         self._target = np.zeros((num_envs, len(r.JOINT_NAMES)))  # in actuator order
         self._target[:, self._act] = r.DEFAULT_JOINT_POSITIONS
+        self._older = self._target.copy()  # the targets before those
         self._foot = np.zeros((num_envs, _FEET))
         self._body = np.zeros((num_envs, _BODIES))
         self._course_of = np.zeros(num_envs, dtype=np.int64)
@@ -118,24 +127,36 @@ class MujocoSimulator:
                     getattr(model, name)[:] = getattr(source, name)
             self._course_of[i] = course
             if dynamics is not None:
-                self._set_dynamics(model, source, *(float(x[k]) for x in vars(dynamics).values()))
+                values = {name: float(x[k]) for name, x in vars(dynamics).items()}
+                self._slope[i] = values["droop"] * values["motor_strength"] * self._full_slope
+                self._set_dynamics(model, source, values, self._slope[i])
 
     def _set_dynamics(
         self,
         model: mujoco.MjModel,
         source: mujoco.MjModel,
-        friction: float,
-        payload: float,
-        strength: float,
+        values: Dict[str, float],
+        slope: np.ndarray,
     ) -> None:
-        """Scale the nominal values of ``source``, the course's own model, into ``model``."""
+        """Scale the nominal values of ``source``, the course's own model, into ``model``.
+
+        ``values`` are those of :class:`Dynamics`, ``slope`` (12,) that of the torque-speed line.
+        """
+        strength = values["motor_strength"]
         model.geom_friction[:] = source.geom_friction
-        model.geom_friction[:, 0] *= friction  # sliding only
+        model.geom_friction[:, 0] *= values["friction"]  # sliding only
         base = 1  # body 0 is the world
-        model.body_mass[base] = source.body_mass[base] + payload
+        model.body_mass[base] = source.body_mass[base] + values["payload"]
         model.actuator_gainprm[:, 0] = source.actuator_gainprm[:, 0] * strength
         model.actuator_biasprm[:, 1:3] = source.actuator_biasprm[:, 1:3] * strength
         model.actuator_forcerange[:] = source.actuator_forcerange * strength
+        # The line's part that grows with the speed is a damping of the joint, and the actuator's
+        # own is less by as much: clip(P - (kd - b) qd, -L, L) - b qd is the law in Dynamics.
+        model.actuator_biasprm[self._act, 2] += slope
+        joint = {name: joint_value(name, values[name]) for name in MODEL_JOINTS}
+        model.dof_damping[self._dof] = joint["damping"] + slope
+        model.dof_armature[self._dof] = joint["armature"]
+        model.dof_frictionloss[self._dof] = joint["friction_loss"]
         # Constants that follow from the masses.
         mujoco.mj_setConst(model, self._scratch)
 
@@ -155,6 +176,7 @@ class MujocoSimulator:
         self._state[i] = row
         self._torque[i], self._foot[i], self._body[i] = 0.0, 0.0, 0.0
         self._target[np.ix_(i, self._act)] = state.joint_position.numpy()
+        self._older[i] = self._target[i]
 
     def push(self, env_ids: torch.Tensor, velocity: torch.Tensor) -> None:
         """See :class:`Simulator`."""
@@ -191,22 +213,27 @@ class MujocoSimulator:
         if delay is not None:
             # Physics steps for which the previous targets still hold.
             wait = np.rint(delay.numpy()[index] * self._substeps / r.CONTROL_DT)
-            late = np.arange(self._substeps) < wait[:, None]
-            control = np.where(late[..., None], self._target[index][:, None], control)
+            late = late_targets(wait, self._substeps)[..., None]
+            control = np.where(late == 1, self._target[index][:, None], control)
+            control = np.where(late == 2, self._older[index][:, None], control)
+        self._older[index] = self._target[index]
         self._target[index] = target
         state, sensors = self._roll(index, control)
         # Worlds in which a joint ran over its limit are done again, see the module.
         fast = (np.abs(state[:, :, self._vadr]) > self._vmax).any(axis=(1, 2))  # (K,)
-        self._store(index[~fast], state[~fast, -1], sensors[~fast])
+        self._store(index[~fast], state[~fast], sensors[~fast])
         if fast.any():
             again, parts = index[fast], []
+            states = []
             for k in range(self._substeps):
                 state, sensors = self._roll(again, control[fast, k : k + 1])
                 last = state[:, -1]
                 last[:, self._vadr] = np.clip(last[:, self._vadr], -self._vmax, self._vmax)
-                self._state[again] = last
+                if k < self._substeps - 1:
+                    self._state[again] = last
+                states.append(state)
                 parts.append(sensors)
-            self._store(again, last, np.concatenate(parts, axis=1))
+            self._store(again, np.concatenate(states, axis=1), np.concatenate(parts, axis=1))
         bad = ~np.isfinite(self._state[index]).all(axis=1)
         if bad.any():
             world = int(index[np.flatnonzero(bad)[0]])
@@ -217,9 +244,12 @@ class MujocoSimulator:
             )
 
     def _store(self, index: np.ndarray, state: np.ndarray, sensors: np.ndarray) -> None:
-        """Keep states (K, S) and sensors (K, T, Z): the last, of the bodies' forces the largest."""
-        self._state[index] = state
-        self._torque[index] = sensors[:, -1, self._torque_adr]
+        """Keep states and sensors (K, T, .): the last, of the bodies' forces the largest."""
+        # Sensors are of the beginning of a physics step, the velocity must be, too.
+        before = state[:, -2] if state.shape[1] > 1 else self._state[index]
+        lost = self._slope[index] * before[:, self._vadr]
+        self._torque[index] = sensors[:, -1, self._torque_adr] - lost
+        self._state[index] = state[:, -1]
         self._foot[index] = sensors[:, -1, self._foot_adr]
         self._body[index] = sensors[:, :, self._body_adr].max(axis=1)
 
@@ -248,7 +278,7 @@ class MujocoSimulator:
 
     def state_dict(self) -> Dict[str, Any]:
         """See :class:`Simulator`."""
-        names = ("_state", "_target", "_torque", "_foot", "_body")
+        names = ("_state", "_target", "_older", "_torque", "_foot", "_body")
         return {name[1:]: torch.from_numpy(getattr(self, name).copy()) for name in names}
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:

@@ -149,6 +149,11 @@ VELOCITY_LIMITS = tuple(joint_limits(n).velocity for n in JOINT_NAMES)
 LOWER_LIMITS = tuple(joint_limits(n).lower for n in JOINT_NAMES)
 UPPER_LIMITS = tuple(joint_limits(n).upper for n in JOINT_NAMES)
 
+TARGET_MARGIN = 0.02
+"""Joint targets of version 2 of the task stay this far inside the joints' ranges, rad."""
+TARGET_LOWER = tuple(x + TARGET_MARGIN for x in LOWER_LIMITS)
+TARGET_UPPER = tuple(x - TARGET_MARGIN for x in UPPER_LIMITS)
+
 DEFAULT_POSE: Dict[str, float] = {
     f"{leg}_{seg}_joint": {
         "hip": 0.1 if leg[1] == "L" else -0.1,
