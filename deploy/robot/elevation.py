@@ -16,7 +16,10 @@ from go2_sevpo.deploy.robot.messages.variable import HeightMap
 
 
 class Grid:
-    """Heights (n_x, n_y), m, nan where unknown; cell (0, 0) is centred at ``origin`` (2,), m."""
+    """Heights (n_x, n_y), m, nan where unknown.
+
+    Cell (i, j) spans ``origin`` + (i, j) ``resolution`` to the next one, m, x and y.
+    """
 
     def __init__(self, origin: Tuple[float, float], resolution: float, height: np.ndarray) -> None:
         self.origin, self.resolution, self.height = origin, resolution, height
@@ -24,7 +27,7 @@ class Grid:
     def cells(self, xy: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cells i, j (...) of points (..., 2), m, clipped to the map, and whether they are on it."""
         scaled = (xy - np.asarray(self.origin)) / self.resolution
-        index = np.floor(scaled + 0.5).astype(np.int64)
+        index = np.floor(scaled).astype(np.int64)
         size = np.array(self.height.shape)
         inside = ((index >= 0) & (index < size)).all(axis=-1)
         index = np.clip(index, 0, size - 1)
@@ -64,7 +67,7 @@ class ElevationMap(Grid):
     def __init__(self, size: float = 4.0, resolution: float = 0.04, drift: float = 0.02) -> None:
         cells = int(round(size / resolution))
         height = np.full((cells, cells), np.nan)
-        half = (cells - 1) / 2 * resolution
+        half = cells / 2 * resolution
         super().__init__((-half, -half), resolution, height)
         self.variance = np.full_like(height, np.inf)
         self.drift, self.stamp = drift, -math.inf
@@ -78,7 +81,7 @@ class ElevationMap(Grid):
             self.variance += (self.drift * way) ** 2 + 2 * self.drift * way * 0.005
         self._last = np.array(position, dtype=float)
         cells = self.height.shape[0]
-        centre = np.asarray(self.origin) + (cells - 1) / 2 * self.resolution
+        centre = np.asarray(self.origin) + cells / 2 * self.resolution
         shift = np.rint((position[:2] - centre) / self.resolution).astype(int)
         if np.abs(shift).max() < 4:
             return
@@ -117,11 +120,11 @@ class ElevationMap(Grid):
             height += offset  # nan stays nan
             difference = new - height[hit]
             agree = np.abs(difference) < CONTRADICTION
-        gain = np.where(agree, spread[hit] / (spread[hit] + variance), 1.0)
-        gain = np.where(np.isfinite(gain), gain, 1.0)
+        # Kalman's gain; unknown cells do not agree and take the new height as it is.
+        old = np.where(agree, spread[hit], 0.0)
+        gain = old / (old + variance)
         height[hit] = np.where(agree, height[hit] + gain * np.where(agree, difference, 0.0), new)
-        spread[hit] = np.where(agree, (1.0 - gain) * spread[hit], variance)
-        spread[hit] = np.where(np.isfinite(spread[hit]), spread[hit], variance)
+        spread[hit] = np.where(agree, (1.0 - gain) * old, variance)
 
     def stand(self, feet: np.ndarray, radius: float = 0.5) -> None:
         """Take the ground under standing feet (F, 3), soles, m, for a plane of ``radius`` around.
@@ -132,8 +135,8 @@ class ElevationMap(Grid):
         # z = z0 + a (x - x0) + b (y - y0), least squares
         relative = feet - centre
         slope, *_ = np.linalg.lstsq(relative[:, :2], relative[:, 2], rcond=None)
-        x = self.origin[0] + self.resolution * np.arange(self.height.shape[0])[:, None]
-        y = self.origin[1] + self.resolution * np.arange(self.height.shape[1])[None, :]
+        x = self.origin[0] + self.resolution * (np.arange(self.height.shape[0])[:, None] + 0.5)
+        y = self.origin[1] + self.resolution * (np.arange(self.height.shape[1])[None, :] + 0.5)
         dx, dy = x - centre[0], y - centre[1]
         fill = (dx * dx + dy * dy < radius * radius) & ~np.isfinite(self.height)
         plane = centre[2] + slope[0] * dx + slope[1] * dy

@@ -7,8 +7,6 @@ left, z up), metres, radians. Canonical order: legs as the policy's joints name 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Mapping
-
 import numpy as np
 
 
@@ -24,17 +22,6 @@ class Legs:
     thigh: float
     foot: np.ndarray
     foot_radius: float
-
-    @staticmethod
-    def from_data(data: Mapping[str, Any]) -> Legs:
-        """Geometry from plain data (JSON)."""
-        return Legs(
-            np.array(data["hip_origin"], dtype=float),
-            np.array(data["thigh_offset_y"], dtype=float),
-            float(data["thigh_length"]),
-            np.array(data["foot_in_calf"], dtype=float),
-            float(data["foot_radius"]),
-        )
 
     def _plane(self, q: np.ndarray) -> np.ndarray:
         """Feet in their legs' planes, x and z from the hip (L,), and the angle of the calf."""

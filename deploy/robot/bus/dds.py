@@ -22,13 +22,13 @@ def configuration(interface: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,32}", interface):
         raise BusError(f"'{interface}' is no name of a network interface, expected e.g. eth0 or lo")
     # The loopback interface has no multicast in most systems: processes find each other by number.
-    multicast = "false" if interface == LOOPBACK else "default"
-    peers = '<Peers><Peer address="127.0.0.1"/></Peers>' if interface == LOOPBACK else ""
+    multicast = "default"
+    peers = ""
     return (
         '<CycloneDDS><Domain Id="any"><General><Interfaces>'
         f'<NetworkInterface name="{interface}" multicast="{multicast}"/>'
-        f"</Interfaces></General><Discovery>{peers}<ParticipantIndex>auto</ParticipantIndex>"
-        "<MaxAutoParticipantIndex>60</MaxAutoParticipantIndex>"
+        f"</Interfaces></General><Discovery>"
+        ""
         "</Discovery></Domain></CycloneDDS>"
     )
 

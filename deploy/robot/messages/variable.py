@@ -102,8 +102,8 @@ class Reader:
 class HeightMap:
     """A grid of heights (``unitree_go::msg::dds_::HeightMap_``).
 
-    ``data`` (height, width) float32, m: rows along y, columns along x, the first cell's centre at
-    ``origin`` (2,), m, in ``frame``. Cells that are not known hold :data:`UNKNOWN_HEIGHT` on the
+    ``data`` (height, width) float32, m: rows along y, columns along x, the first cell's corner
+    at ``origin`` (2,), m, in ``frame``. Cells that are not known hold :data:`UNKNOWN_HEIGHT` on the
     robot; here they are nan. ``stamp`` is in seconds.
     """
 
