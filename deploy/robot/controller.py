@@ -82,6 +82,7 @@ class ControlStep:
     contact: np.ndarray
     heights: Heights
     actor: str
+    last_action: np.ndarray
 
 
 class Controller:
@@ -251,9 +252,9 @@ class Controller:
             self._enter(now)
         if self.machine.mode is Mode.POLICY and now >= self._next_control - 1e-9:
             self._control(now)
-        if self.machine.mode is not Mode.WAIT and alive:
-            if now - self._last_sent >= self.settings.command_period - 1e-9:
-                self._send(now)
+        due = now - self._last_sent >= self.settings.command_period - 1e-9
+        if self.machine.mode is not Mode.WAIT and alive and due:
+            self._send(now)
 
     def _has_stood(self, now: float) -> bool:
         return self.machine.mode is Mode.STAND and self._stand_share(now) >= 2.0
@@ -347,7 +348,9 @@ class Controller:
         observation = self.observer.observe(self._sensors, self.last_action, self.place, heights)
         place = Place(self.place.position.copy(), self.place.yaw)
         sensed = (self._sensors, self._accelerometer.copy(), place, self.observer.contact.copy())
-        return ControlStep(now, observation, np.zeros(12), 0.0, *sensed, heights, actor)
+        return ControlStep(
+            now, observation, np.zeros(12), 0.0, *sensed, heights, actor, self.last_action
+        )
 
     def _report_end(self, now: float) -> None:
         """The policy has ended: its last observation, and who ended it."""

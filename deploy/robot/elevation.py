@@ -1,8 +1,8 @@
 """A rolling elevation map in the odometry frame, numpy only.
 
 Heights come from points (a depth camera, a lidar), from Unitree's ``HeightMap_``, and from the feet
-that stand. Cells that nobody has seen are nan: to a policy they are pit, as a gap's bottom is seldom
-seen and a stone's top always is.
+that stand. Cells that nobody has seen are nan: to a policy they are pit, as the bottom of a gap is
+seldom seen and a stone's top always is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Grid:
         self.origin, self.resolution, self.height = origin, resolution, height
 
     def cells(self, xy: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Cells i, j (...) of points (..., 2), m, clipped to the map, and whether they are on it."""
+        """Cells i, j (...) of points (..., 2), m, clipped to the map, and if they are on it."""
         scaled = (xy - np.asarray(self.origin)) / self.resolution
         index = np.floor(scaled).astype(np.int64)
         size = np.array(self.height.shape)

@@ -7,12 +7,13 @@ left, z up), metres, radians. Canonical order: legs as the policy's joints name 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 import numpy as np
 
 
 @dataclass(frozen=True)
 class Legs:
-    """Geometry of L legs: ``hip_origin`` (L, 3) in the base frame, ``side`` (L,) the thigh's offset.
+    """Geometry of L legs: ``hip_origin`` (L, 3), base frame, ``side`` (L,) the thigh's offset.
 
     ``thigh`` is the thigh's length, ``foot`` (3,) the foot's centre in the calf's frame, all in m.
     """
@@ -64,9 +65,9 @@ class Legs:
         jacobian = self.jacobians(q)
         regular = np.abs(np.linalg.det(jacobian)) > 1e-4
         jacobian[~regular] = np.eye(3)
-        forces = -np.linalg.solve(
-            np.swapaxes(jacobian, 1, 2), tau.reshape(-1, 3)[..., None]
-        )[..., 0]
+        forces = -np.linalg.solve(np.swapaxes(jacobian, 1, 2), tau.reshape(-1, 3)[..., None])[
+            ..., 0
+        ]
         forces[~regular] = 0.0
         return forces
 

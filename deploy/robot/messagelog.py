@@ -60,7 +60,7 @@ class RecordingBus:
     def __init__(self, bus: base.Bus, path: Path, info: Dict[str, Any]) -> None:
         self._bus, self.time = bus, 0.0
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO = open(path, "wb")
+        self._file: BinaryIO = open(path, "wb")  # noqa: SIM115  # closed with the bus
         head = json.dumps(info).encode("utf-8")
         self._file.write(MAGIC + struct.pack("<I", len(head)) + head)
 

@@ -12,7 +12,7 @@ import numpy as np
 from go2_sevpo.deploy.robot.arguments import Motion, Network, Plant, Replay, Run, Stand, Virtual
 from go2_sevpo.deploy.robot.bus import base
 from go2_sevpo.deploy.robot.bus.base import Bus, BusError
-from go2_sevpo.deploy.robot.controller import Controller, ControlStep, Settings
+from go2_sevpo.deploy.robot.controller import Controller, Settings
 from go2_sevpo.deploy.robot.elevation import Grid
 from go2_sevpo.deploy.robot.lockstep import acting
 from go2_sevpo.deploy.robot.machine import Mode
@@ -26,7 +26,7 @@ from go2_sevpo.envs.go2.description.course import Course, make_course
 from go2_sevpo.envs.seeds import PLAY
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 
-OnStep = Callable[[ControlStep], None]
+Ready = Callable[[Controller], None]
 FLAT_EDGE = 8.0
 """m, edge of the level map that stands in for one."""
 
@@ -53,17 +53,20 @@ def virtual_course(robot: Virtual, number: int = 0) -> Course:
     return make_course(robot.course, robot.difficulty, PLAY.number(robot.seed, number, 1))
 
 
-def _settings(network: Network, motion: Motion, goal: Tuple[float, float]) -> Settings:
+def settings_of(network: Network, motion: Motion, goal: Tuple[float, float]) -> Settings:
+    """The controller's settings from the command line's.
+
+    Raises:
+        BusError: what is for a virtual robot alone.
+    """
     if motion.auto and network.net != "lo":
         raise BusError("--auto is for lo alone: on a robot the remote starts and stops it")
     # Unitree's simulator has 200 states a second; what arrives late shows as stale anyway.
     limits = Limits() if network.checksums else Limits(lost_share=1.0)
-    return Settings(
-        goal=goal, automatic=motion.auto, checksums=network.checksums, limits=limits
-    )
+    return Settings(goal=goal, automatic=motion.auto, checksums=network.checksums, limits=limits)
 
 
-def _controlled(
+def controlled(
     policy: OnnxPolicy,
     with_policy: bool,
     network: Network,
@@ -72,7 +75,7 @@ def _controlled(
     intent: str,
     once: bool = False,
     flat_map: bool = False,
-    on_step: Optional[OnStep] = None,
+    ready: Optional[Ready] = None,
 ) -> Controller:
     """Open the bus, run the controller, print what became of it."""
     bus: Bus = open_bus(network, intent)
@@ -82,7 +85,9 @@ def _controlled(
         bus = RecordingBus(bus, motion.log, head)
     try:
         act = acting(policy, 0) if with_policy else None
-        controller = Controller(bus, policy.contract, act, settings, on_step)
+        controller = Controller(bus, policy.contract, act, settings)
+        if ready is not None:
+            ready(controller)
         shown, told = [0], [None]
 
         def each(now: float) -> None:
@@ -102,7 +107,9 @@ def _controlled(
         each(0.0)
     finally:
         bus.close()
-    counts = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in controller.counts.items())
+    counts = ", ".join(
+        f"{value} {name.replace('_', ' ')}" for name, value in controller.counts.items()
+    )
     print(f"{counts}; ended: {controller.machine.reason}")
     return controller
 
@@ -121,25 +128,25 @@ def level_ground(controller: Controller, now: float) -> None:
 def stand(args: Stand) -> int:
     """``go2-robot stand``."""
     policy = OnnxPolicy(find_policy(args.policy))
-    settings = _settings(args.network, args.motion, (1.0, 0.0))
+    settings = settings_of(args.network, args.motion, (1.0, 0.0))
     intent = "stand the robot up and hold it"
-    done = _controlled(policy, False, args.network, args.motion, settings, intent)
-    return _status(done)
+    done = controlled(policy, False, args.network, args.motion, settings, intent)
+    return status(done)
 
 
-def run(args: Run, on_step: Optional[OnStep] = None) -> int:
+def run(args: Run) -> int:
     """``go2-robot run``."""
     policy = OnnxPolicy(find_policy(args.policy))
-    settings = _settings(args.network, args.motion, args.goal)
+    settings = settings_of(args.network, args.motion, args.goal)
     if args.odom_goal:
         settings = replace(settings, goal_frame="odom")
     intent = f"stand the robot up and let {policy.path.stem} walk it"
-    options = {"once": args.once, "flat_map": args.flat_map, "on_step": on_step}
-    done = _controlled(policy, True, args.network, args.motion, settings, intent, **options)
-    return _status(done)
+    options = {"once": args.once, "flat_map": args.flat_map}
+    done = controlled(policy, True, args.network, args.motion, settings, intent, **options)
+    return status(done)
 
 
-def _status(controller: Controller) -> int:
+def status(controller: Controller) -> int:
     """0 if it ended by itself or by the operator."""
     reason = controller.machine.reason
     ended = reason == "done" or reason.startswith("the operator") or reason.endswith("are over")

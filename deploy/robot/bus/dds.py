@@ -21,15 +21,11 @@ def configuration(interface: str) -> str:
     """
     if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,32}", interface):
         raise BusError(f"'{interface}' is no name of a network interface, expected e.g. eth0 or lo")
-    # The loopback interface has no multicast in most systems: processes find each other by number.
-    multicast = "default"
-    peers = ""
+    # As Unitree's SDK configures it, multicast on lo included, so that both find each other.
     return (
         '<CycloneDDS><Domain Id="any"><General><Interfaces>'
-        f'<NetworkInterface name="{interface}" multicast="{multicast}"/>'
-        f"</Interfaces></General><Discovery>"
-        ""
-        "</Discovery></Domain></CycloneDDS>"
+        f'<NetworkInterface name="{interface}" multicast="default"/>'
+        "</Interfaces></General></Domain></CycloneDDS>"
     )
 
 
@@ -48,9 +44,9 @@ def _raw_type(name: str) -> Type[Any]:
             sample.raw = bytes(data)
             return sample
 
-        setattr(base, "raw", b"")
-        setattr(base, "serialize", serialize)
-        setattr(base, "deserialize", classmethod(deserialize))
+        base.raw = b""
+        base.serialize = serialize
+        base.deserialize = classmethod(deserialize)
     return base
 
 
@@ -69,8 +65,7 @@ class _Publisher:
 
 class _Subscriber:
     def __init__(self, bus: DdsBus, topic: Topic, depth: int) -> None:
-        from cyclonedds.core import ReadCondition, SampleState, ViewState, InstanceState
-        from cyclonedds.core import Qos
+        from cyclonedds.core import InstanceState, Qos, ReadCondition, SampleState, ViewState
         from cyclonedds.qos import Policy
         from cyclonedds.sub import DataReader
 

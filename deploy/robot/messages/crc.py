@@ -31,6 +31,4 @@ def crc32(words: bytes) -> int:
         raise ValueError(f"{len(words)} bytes, expected a multiple of 4")
     big_endian = np.frombuffer(words, "<u4").astype(">u4").tobytes()
     mirrored = zlib.crc32(big_endian.translate(_MIRROR)) ^ 0xFFFFFFFF
-    return int.from_bytes(
-        mirrored.to_bytes(4, "little").translate(_MIRROR), "big"
-    )
+    return int.from_bytes(mirrored.to_bytes(4, "little").translate(_MIRROR), "big")

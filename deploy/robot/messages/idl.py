@@ -11,8 +11,17 @@ from typing import Dict, Type
 
 from cyclonedds.idl import IdlStruct
 from cyclonedds.idl.annotations import autoid, final
-from cyclonedds.idl.types import array, float32, float64, int16, int32, sequence, uint8, uint16
-from cyclonedds.idl.types import uint32
+from cyclonedds.idl.types import (
+    array,
+    float32,
+    float64,
+    int16,
+    int32,
+    sequence,
+    uint8,
+    uint16,
+    uint32,
+)
 
 _GO = "unitree_go.msg.dds_"
 

@@ -169,7 +169,7 @@ _FLOAT32 = 7  # sensor_msgs/PointField
 
 @dataclass
 class PointCloud:
-    """Points (``sensor_msgs::msg::dds_::PointCloud2_``): ``points`` (P, 3) float32, m, in ``frame``.
+    """Points (``sensor_msgs::msg::dds_::PointCloud2_``): ``points`` (P, 3) float32, m.
 
     ``stamp`` is when they were measured, s.
     """

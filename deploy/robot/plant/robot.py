@@ -22,8 +22,14 @@ from go2_sevpo.deploy.robot.plant.odometry import DriftingOdometry
 from go2_sevpo.deploy.robot.plant.sensors import DEPTH, LIDAR, Rays
 from go2_sevpo.deploy.robot.plant.settings import PlantSettings
 from go2_sevpo.envs.go2.description import robot as r
-from go2_sevpo.envs.go2.description.course import DESTINATION_RADIUS, Course, height_maps
-from go2_sevpo.envs.go2.description.course import MAP_RESOLUTION, MAP_X0, MAP_Y0
+from go2_sevpo.envs.go2.description.course import (
+    DESTINATION_RADIUS,
+    MAP_RESOLUTION,
+    MAP_X0,
+    MAP_Y0,
+    Course,
+    height_maps,
+)
 from go2_sevpo.envs.go2.description.scene import scene_xml
 
 DT = 0.002
@@ -136,7 +142,7 @@ class Plant:
 
     @property
     def time(self) -> float:
-        """s since the start."""
+        """Seconds since the start."""
         return self.steps * DT
 
     # ---- commands ----
