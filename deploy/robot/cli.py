@@ -39,7 +39,7 @@ def _dispatch(args: Any) -> int:
 
 def main() -> None:
     """Entry point of ``go2-robot``."""
-    args: Any = tyro.cli(a.Command)  # type: ignore[arg-type]  # a union of commands
+    args: Any = tyro.cli(a.Command)
     try:
         status = _dispatch(args)
     except KeyboardInterrupt:

@@ -47,7 +47,8 @@ def table(args: Demo, episodes: List[Episode]) -> str:
         count = sum(getattr(e, name) for e in episodes)
         rows.append(f"{name:8} {percent(count / n, wilson(count, n))}")
     seconds = sum(e.seconds for e in episodes) / n
-    head = f"{n} episodes on {args.robot.course}, {args.robot.perception}, drift x {args.robot.drift:g}"
+    robot = args.robot
+    head = f"{n} episodes on {robot.course}, {robot.perception}, drift x {robot.drift:g}"
     return "\n".join([head, *rows, f"{seconds:.1f} s an episode"])
 
 

@@ -60,6 +60,7 @@ def simulate(plant: Plant, seconds: Optional[float] = None) -> int:
         KeyboardInterrupt: the user's.
     """
     start, late = time.monotonic(), 0
+    plant.stamp = lambda: int(time.monotonic() * 1e6) & 0xFFFFFFFF
     while seconds is None or plant.time < seconds:
         plant.step()
         ahead = start + plant.steps * DT - time.monotonic()

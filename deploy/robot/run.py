@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -88,7 +88,8 @@ def controlled(
         controller = Controller(bus, policy.contract, act, settings)
         if ready is not None:
             ready(controller)
-        shown, told = [0], [None]
+        shown = [0]
+        told: List[Optional[str]] = [None]
 
         def each(now: float) -> None:
             if flat_map:
@@ -141,8 +142,8 @@ def run(args: Run) -> int:
     if args.odom_goal:
         settings = replace(settings, goal_frame="odom")
     intent = f"stand the robot up and let {policy.path.stem} walk it"
-    options = {"once": args.once, "flat_map": args.flat_map}
-    done = controlled(policy, True, args.network, args.motion, settings, intent, **options)
+    opened = (args.network, args.motion, settings, intent, args.once, args.flat_map)
+    done = controlled(policy, True, *opened)
     return status(done)
 
 

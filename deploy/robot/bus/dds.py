@@ -33,7 +33,7 @@ def _raw_type(name: str) -> Type[Any]:
     """The DDS type of a message whose samples are bytes already."""
     from go2_sevpo.deploy.robot.messages.idl import TYPES
 
-    base = TYPES[name]
+    base: Any = TYPES[name]
     if not hasattr(base, "raw"):
         # DDS asks the class for the type alone; what is sent and received is left as it is.
         def serialize(sample: Any, *_: Any, **__: Any) -> bytes:

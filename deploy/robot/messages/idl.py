@@ -5,6 +5,7 @@ Only the types: samples travel as bytes that :mod:`~go2_sevpo.deploy.robot.messa
 ``LowState_``. This module alone of the messages needs ``cyclonedds``.
 """
 
+# mypy: disable-error-code="type-arg,valid-type"
 # Annotations are looked at while the classes are made, so they are not postponed here.
 from dataclasses import dataclass
 from typing import Dict, Type

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Deque, Optional, Tuple
+from typing import Callable, Deque, Optional, Tuple
 
 import mujoco
 import numpy as np
@@ -90,6 +90,8 @@ class Plant:
         self._heights = bus.publisher(base.HEIGHT_MAP) if settings.perception == "map" else None
         maps = height_maps(course)
         self.height, self.rim = maps["height"], maps["rim"]
+        self.stamp: Optional[Callable[[], int]] = None
+        """Gives the number in the states' spare field; a clock, for measuring latency."""
         self.keys = 0
         """Mask of the remote's keys held down."""
         self.steps, self.truth = 0, Truth()
@@ -239,6 +241,8 @@ class Plant:
         state.wireless_remote[2], state.wireless_remote[3] = self.keys & 0xFF, self.keys >> 8
         state.power_voltage, state.state_of_charge = 29.0, 90
         state.first_mode, state.other_modes = 1, 1
+        if self.stamp is not None:
+            state.reserve = self.stamp()
         state.seal()
         self._states.send(state.to_bytes())
 
