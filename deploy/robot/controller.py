@@ -32,6 +32,10 @@ Act = Callable[[np.ndarray, float], Tuple[np.ndarray, float]]
 
 FOLDED = (0.0, 1.36, -2.65)
 """Hip, thigh, calf of a leg under a lying robot, rad."""
+SQUAT = 0.4
+"""rad by which thighs and, twice, calves bend to stop: the lower, the less it tips over."""
+BRAKE_KP, BRAKE_KD = 60.0, 2.0
+"""N m/rad, N m s/rad while stopping."""
 MOST_OWN = 256
 """Commands of our own that are remembered, to tell others' from them."""
 
@@ -53,6 +57,8 @@ class Settings:
     stand_kp: float = 60.0
     stand_kd: float = 3.0
     damp_kd: float = 2.5
+    brake_seconds: float = 1.0
+    """A robot that walked squats this long before it rises to the default pose."""
     command_period: float = 0.004
     """s between commands."""
     map_age: float = 1.0
@@ -370,6 +376,8 @@ class Controller:
             return self._policy_target, self._kp, self._kd
         kp, kd = self.settings.stand_kp * ones, self.settings.stand_kd * ones
         start = self._pose_at_start if self._pose_at_start is not None else default
+        if mode is Mode.HOLD and self.machine.finished:
+            return self._brake(now)
         if mode is Mode.HOLD:
             share = min((now - self.machine.since) / 0.3, 1.0)
             return start + share * (default - start), kp, kd
@@ -379,6 +387,19 @@ class Controller:
         if share < 1.0:
             return start + share * (folded - start), kp, kd
         return folded + (share - 1.0) * (default - folded), kp, kd
+
+    def _brake(self, now: float) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """From walking to standing: squat at once and stiffly, then rise."""
+        elapsed, default = now - self.machine.since, self.observer.default
+        squat = default + np.tile([0.0, SQUAT, -2 * SQUAT], len(default) // 3)
+        brake = self.settings.brake_seconds
+        if elapsed < brake:
+            share = min(elapsed / 0.1, 1.0)
+            target = self._policy_target + share * (squat - self._policy_target)
+        else:
+            target = squat + min(elapsed - brake, 1.0) * (default - squat)
+        ones = np.ones(len(default))
+        return target, BRAKE_KP * ones, BRAKE_KD * ones
 
     def _send(self, now: float) -> None:
         """Send the present state's command, within the envelope."""

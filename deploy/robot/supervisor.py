@@ -23,7 +23,7 @@ class Limits:
     """Degrees between the base's z axis and the vertical."""
     joint_margin: float = 0.2
     """rad beyond a joint's limit."""
-    speed: float = 1.5
+    speed: float = 2.0
     """Times a joint's velocity limit."""
     temperature: float = 90.0
     """degrees Celsius, of a motor."""

@@ -193,7 +193,7 @@ def lose(state):
 
 
 def race(state):
-    state.dq[1] = 60.0
+    state.dq[1] = 70.0
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def race(state):
         (bend, "beyond its limits"),
         (heat, "99 degrees"),
         (lose, "missed"),
-        (race, "60 rad/s"),
+        (race, "70 rad/s"),
     ],
 )
 def test_sensors_no_healthy_robot_has_end_it(change, reason):
