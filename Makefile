@@ -61,7 +61,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml setup.py requirements/constraints-cpu.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint requirements/constraints-cpu.txt --editable ".[expert,warp,safety,reproduce,dev]"
+	$(BIN)/python -m pip install --quiet --constraint requirements/constraints-cpu.txt --editable ".[expert,warp,safety,reproduce,robot,dev]"
 	$(BIN)/python -m pip install --quiet --no-deps safety-gymnasium==1.0.0
 	touch $(STAMP)
 

@@ -1,0 +1,1 @@
+"""From an exported policy to a Go2: messages, a map, a state machine, and a virtual robot."""

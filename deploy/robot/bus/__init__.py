@@ -1,0 +1,1 @@
+"""How messages travel: within a process, or over DDS."""

@@ -1,0 +1,1 @@
+"""Unitree's messages as bytes on the wire and as DDS types."""

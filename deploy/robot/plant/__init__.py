@@ -1,0 +1,1 @@
+"""A virtual Go2 on the robot's topics."""
