@@ -15,6 +15,7 @@ import mujoco
 import numpy as np
 
 from go2_sevpo.envs.safety_gymnasium import compat as safety_compat
+from go2_sevpo.envs.safety_gymnasium.quick import quicken_steps
 from go2_sevpo.envs.safety_gymnasium.tasks import EPISODE_STEPS, Task, find_task
 
 VELOCITY = {
@@ -36,6 +37,7 @@ def _build(task: Task) -> Any:
         from safety_gymnasium.builder import Builder
 
         safety_compat.quicken_resets()
+        quicken_steps()
         return Builder(task.env_id, {"agent_name": "Car"})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Optional, Union
+from typing import Callable, Optional, Tuple, Union
 
 import torch
 
@@ -12,6 +12,8 @@ from go2_sevpo.networks.layers import Critic
 CHOICES = ("first", "first_safe", "escape", "argmin_cost", "argmax_reward")
 LIMITED = ("first_safe", "escape", "argmax_reward")
 """Choices that ask whether Q_c is within the limit."""
+IN_ORDER = ("first_safe", "escape")
+"""Choices that take the first candidate wherever it is within the limit."""
 
 
 def check_choice(
@@ -35,7 +37,8 @@ def check_choice(
 def with_uniform(actions: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """The actor's actions (B, N, A) and N * T uniform ones made of ``noise`` (B, N, T, A)."""
     # erf(z / sqrt(2)) = 2 Phi(z) - 1: uniform numbers in [-1, 1], made of normal ones.
-    uniform = torch.erf(noise / math.sqrt(2.0)).reshape(noise.shape[0], -1, actions.shape[-1])
+    count = noise.shape[1] * noise.shape[2]
+    uniform = torch.erf(noise / math.sqrt(2.0)).reshape(-1, count, noise.shape[3])
     return torch.cat([actions, uniform], 1)  # (B, N + N T, A)
 
 
@@ -52,25 +55,61 @@ def choose(
 
     ``obs`` (B, S) are what the critics see, ``limit`` a number or (B, 1).
     """
-    batch, n = actions.shape[0], actions.shape[1]
+    n = actions.shape[1]
     if choice == "first" or cost_critic is None:
         return (obs[:, 0] * 0.0).long()
-    wide = obs.unsqueeze(1).expand(-1, n, -1).reshape(batch * n, -1)  # (B N, S)
-    flat = actions.reshape(batch * n, -1)  # (B N, A)
+    # No size is computed from B, which may be 0 (:func:`first_safe_or`).
+    wide = obs.unsqueeze(1).expand(-1, n, -1).flatten(0, 1)  # (B N, S)
+    flat = actions.flatten(0, 1)  # (B N, A)
     # Of several heads the largest cost and the smallest reward count: where the data are thin
     # and heads disagree, an action looks worse.
-    cost = cost_critic(wide, flat).amax(0).reshape(batch, n)
+    cost = cost_critic(wide, flat).amax(0).reshape(-1, n)
     if choice == "argmin_cost":
         return cost.argmin(1)
     if choice in ("first_safe", "escape") or reward_critic is None:
         # The greatest score is that of the lowest number.
         score = torch.zeros_like(cost) - torch.arange(n, device=cost.device, dtype=cost.dtype)
     else:
-        score = reward_critic(wide, flat).amin(0).reshape(batch, n)
+        score = reward_critic(wide, flat).amin(0).reshape(-1, n)
     # Found actions beyond the actor's own are never "safe": they only serve where none is.
     safe = (cost <= limit) & (torch.arange(n, device=cost.device) < own)
     best = torch.where(safe, score, torch.full_like(score, -math.inf)).argmax(1)
     return torch.where(safe.any(1), best, cost.argmin(1))
 
 
-__all__ = ["CHOICES", "LIMITED", "check_choice", "choose", "with_uniform"]
+Answer = Tuple[torch.Tensor, torch.Tensor]
+"""Action (B, A) and its number (B,)."""
+
+
+def first_safe_or(
+    obs: torch.Tensor,
+    noise: torch.Tensor,
+    first: torch.Tensor,
+    cost_critic: Critic,
+    limit: Union[float, torch.Tensor],
+    others: Callable[[torch.Tensor, torch.Tensor], Answer],
+) -> Answer:
+    """The first candidate (B, A) where it is within the limit, else what ``others`` choose.
+
+    Candidates are then drawn for the rows (R,) that need them alone; R may be 0. ``others`` takes
+    their observations (R, S) and noise (R, N, T, A).
+    """
+    unsafe = cost_critic(obs, first).amax(0) > limit  # (B,)
+    rows = unsafe.nonzero()[:, 0]  # (R,)
+    action, number = others(obs[rows], noise[rows])
+    place = rows.unsqueeze(-1).expand(-1, first.shape[-1])  # (R, A)
+    return first.scatter(0, place, action), torch.zeros_like(unsafe, dtype=torch.long).scatter(
+        0, rows, number
+    )
+
+
+__all__ = [
+    "CHOICES",
+    "IN_ORDER",
+    "LIMITED",
+    "Answer",
+    "check_choice",
+    "choose",
+    "first_safe_or",
+    "with_uniform",
+]

@@ -12,7 +12,14 @@ from torch import nn
 
 from go2_sevpo.networks.gaussian import Mlp, SquashedGaussian, policy_layers
 from go2_sevpo.networks.layers import Critic, EnsembleLinear, Normalizer
-from go2_sevpo.policies.choice import LIMITED, check_choice, choose, with_uniform
+from go2_sevpo.policies.choice import (
+    IN_ORDER,
+    LIMITED,
+    check_choice,
+    choose,
+    first_safe_or,
+    with_uniform,
+)
 
 LATENT_RANGE = 0.5
 """Latents are clipped to this on either side."""
@@ -72,6 +79,20 @@ class ChosenPolicy(nn.Module):
     ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Act; see the class."""
         obs = self.normalizer(observation)
+        if self.choice in IN_ORDER and self.cost_critic is not None:
+            first = self.propose(obs, noise[:, :1])[:, 0]
+            action, candidate = first_safe_or(
+                obs, noise, first, self.cost_critic, self.limit, self._chosen
+            )
+        else:
+            needed = noise[:, :1] if self.choice == "first" else noise
+            action, candidate = self._chosen(obs, needed)
+        if self.choice == "first" or self.cost_critic is None:
+            return action, obs[:, 0] * 0.0, candidate
+        return action, self.cost_critic(obs, action).amax(0), candidate
+
+    def _chosen(self, obs: torch.Tensor, noise: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Action (B, A) and its number (B,) among all candidates of ``noise`` (B, N, T, A)."""
         actions = self.propose(obs, noise)
         own = actions.shape[1]
         if self.choice == "escape":
@@ -79,10 +100,7 @@ class ChosenPolicy(nn.Module):
         critics = self.cost_critic, self.reward_critic
         candidate = choose(obs, actions, own, self.choice, *critics, self.limit)
         place = candidate[:, None, None].expand(-1, 1, actions.shape[-1])  # (B, 1, A)
-        action = torch.gather(actions, 1, place).squeeze(1)
-        if self.choice == "first" or self.cost_critic is None:
-            return action, obs[:, 0] * 0.0, candidate
-        return action, self.cost_critic(obs, action).amax(0), candidate
+        return torch.gather(actions, 1, place).squeeze(1), candidate
 
     def describe(self) -> Dict[str, Any]:
         """Plain data from which :func:`empty_squashed` rebuilds the module's shape."""
@@ -174,10 +192,11 @@ class PerturbedPolicy(ChosenPolicy):
 
     def propose(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """See :class:`ChosenPolicy`."""
-        batch, n = noise.shape[0], noise.shape[1]
-        wide = obs.unsqueeze(1).expand(-1, n, -1).reshape(batch * n, -1)  # (B N, S)
-        z = noise[:, :, : self.steps].reshape(batch * n, -1)  # (B N, 2 A)
-        return perturbed(self.decoder, self.actor, self.phi, wide, z).reshape(batch, n, -1)
+        n = noise.shape[1]
+        wide = obs.unsqueeze(1).expand(-1, n, -1).flatten(0, 1)  # (B N, S)
+        z = noise[:, :, : self.steps].flatten(2).flatten(0, 1)  # (B N, 2 A)
+        actions = perturbed(self.decoder, self.actor, self.phi, wide, z)
+        return actions.reshape(-1, n, noise.shape[-1])
 
     def describe(self) -> Dict[str, Any]:
         """Plain data from which :func:`empty_squashed` rebuilds the module's shape."""

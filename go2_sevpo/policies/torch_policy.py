@@ -13,7 +13,15 @@ from torch import nn
 
 from go2_sevpo.networks.diffusion import Diffusion
 from go2_sevpo.networks.layers import Critic, Denoiser, EnsembleLinear, Normalizer, Value
-from go2_sevpo.policies.choice import CHOICES, LIMITED, check_choice, choose, with_uniform
+from go2_sevpo.policies.choice import (
+    CHOICES,
+    IN_ORDER,
+    LIMITED,
+    check_choice,
+    choose,
+    first_safe_or,
+    with_uniform,
+)
 from go2_sevpo.policies.squashed_policy import ChosenPolicy, empty_squashed
 from go2_sevpo.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
@@ -59,21 +67,36 @@ class DiffusionPolicy(nn.Module):
         self, observation: torch.Tensor, noise: torch.Tensor
     ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Act; see the class."""
-        batch, n = noise.shape[0], noise.shape[1]
         obs = self.normalizer(observation)
-        diffusion = self.diffusion
-        # The observation is encoded once for its N candidates.
-        context = diffusion.denoiser.encode(obs)  # (B, width)
-        wide = context.unsqueeze(1).expand(-1, n, -1).reshape(batch * n, -1)  # (B N, width)
-        flat = noise.reshape(batch * n, noise.shape[2], noise.shape[3])  # (B N, T, A)
-        actions = diffusion.sample(obs, flat, self.temperature, wide).reshape(batch, n, -1)
         # Zeros of the batch's size: in the exported graph they follow from the input.
         value = obs[:, 0] * 0.0 if self.cost_value is None else self.cost_value(obs)
+        if self.choice in IN_ORDER and self.cost_critic is not None:
+            first = self._sample(obs, noise[:, :1])[:, 0]
+            action, candidate = first_safe_or(
+                obs, noise, first, self.cost_critic, self.limit, self._chosen
+            )
+        else:
+            needed = noise[:, :1] if self.choice == "first" else noise
+            action, candidate = self._chosen(obs, needed)
+        return action, value, candidate
+
+    def _sample(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """The actor's candidates (B, N, A) from ``noise`` (B, N, T, A)."""
+        n = noise.shape[1]
+        # The observation is encoded once for its N candidates.
+        context = self.diffusion.denoiser.encode(obs)  # (B, width)
+        wide = context.unsqueeze(1).expand(-1, n, -1).flatten(0, 1)  # (B N, width)
+        actions = self.diffusion.sample(obs, noise.flatten(0, 1), self.temperature, wide)
+        return actions.reshape(-1, n, noise.shape[-1])
+
+    def _chosen(self, obs: torch.Tensor, noise: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Action (B, A) and its number (B,) among all candidates of ``noise`` (B, N, T, A)."""
+        actions = self._sample(obs, noise)
         if self.choice == "escape":
             actions = with_uniform(actions, noise)
-        candidate = self._choose(obs, actions, n)
+        candidate = self._choose(obs, actions, noise.shape[1])
         place = candidate[:, None, None].expand(-1, 1, actions.shape[-1])  # (B, 1, A)
-        return torch.gather(actions, 1, place).squeeze(1), value, candidate
+        return torch.gather(actions, 1, place).squeeze(1), candidate
 
     def _choose(self, obs: torch.Tensor, actions: torch.Tensor, own: int) -> torch.Tensor:
         """Number (B,) of an action (B, N, A); the first ``own`` are the actor's."""

@@ -92,9 +92,10 @@ def test_choices_ask_the_critics(kind):
 
 
 @pytest.mark.parametrize("kind", ["squashed", "perturbed"])
+@pytest.mark.parametrize("limit", [0.1, 100.0])
 @pytest.mark.parametrize("choice", ["first", "escape", "argmax_reward"])
-def test_file_and_graph_give_the_same_actions(tmp_path, kind, choice):
-    policy, (obs, noise) = make(kind, choice, 0.1), draw()
+def test_file_and_graph_give_the_same_actions(tmp_path, kind, choice, limit):
+    policy, (obs, noise) = make(kind, choice, limit), draw()
     save_policy(tmp_path / "p.safetensors", policy, obs, {"algorithm": kind})
     loaded = load_policy(tmp_path / "p.safetensors")[0]
     assert loaded.describe() == policy.describe()
