@@ -194,7 +194,7 @@ class PerturbedPolicy(ChosenPolicy):
         """See :class:`ChosenPolicy`."""
         n = noise.shape[1]
         wide = obs.unsqueeze(1).expand(-1, n, -1).flatten(0, 1)  # (B N, S)
-        z = noise[:, :, : self.steps].flatten(2).flatten(0, 1)  # (B N, 2 A)
+        z = noise[:, :, : self.steps].reshape(-1, self.steps * noise.shape[3])  # (B N, 2 A)
         actions = perturbed(self.decoder, self.actor, self.phi, wide, z)
         return actions.reshape(-1, n, noise.shape[-1])
 
