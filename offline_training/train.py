@@ -228,6 +228,12 @@ def _train(args: Args, config: Config) -> bool:
         f"{100 * success:.0f}% successes, {100 * fall:.0f}% falls",
         flush=True,
     )
+    if data.unfinished:
+        print(
+            f"{data.unfinished} transitions behind the last episode's end were left out "
+            "(no terminal or timeout)",
+            flush=True,
+        )
     info = {
         "algorithm": args.algorithm,
         "preset": args.preset,

@@ -77,6 +77,10 @@ class SafetyEnv(gymnasium.Env):
         with safety_compat.cured(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             obs, _ = self._env.reset(seed=seed)
+            if self.task.name in VELOCITY:
+                # Ant's starting quaternion is drawn with noise; MuJoCo 2 normalised it in place.
+                mujoco.mj_normalizeQuat(self._env.model, self._env.data.qpos)
+                obs = self._env._get_obs()
         return np.asarray(obs, dtype=np.float32), {}
 
     def step(self, action: np.ndarray) -> Tuple[np.ndarray, float, bool, bool, Dict[str, Any]]:

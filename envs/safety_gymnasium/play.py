@@ -154,5 +154,5 @@ def play(task: str, act: Act, episodes: int, first_seed: int, processes: int = 0
             found += [(float(r), float(c), int(s)) for r, c, s in totals[:n]]
     finally:
         worlds.close()
-    returns, costs, steps = zip(*found)
-    return Played(np.array(returns), np.array(costs), np.array(steps))
+    columns = [np.array(column) for column in zip(*found)]
+    return Played(*columns)

@@ -11,6 +11,10 @@ from go2_sevpo.envs.safety_gymnasium.tasks import find_task
 ALL = ("sevpo", "fisor", "cpq", "coptidice", "ccac", "bc-safe")
 
 
+ORIGINAL = "ori"
+"""The mix that is none: the data as they are."""
+
+
 @dataclass
 class SafetyTable:
     """What the four tables have in common."""
@@ -18,9 +22,7 @@ class SafetyTable:
     out: Path = Path("runs/safety")
     """Working folder of all four tables: data, runs, reports. Finished parts are not done again."""
     tasks: Tuple[str, ...] = ("CarGoal1", "HalfCheetahVelocity")
-    """Tasks whose DSRL file is not here need generated data: CarGoal1, CarGoal2,
-    HalfCheetahVelocity, SwimmerVelocity.
-    """
+    """Of the nine; for those whose DSRL file is not here data are generated."""
     dsrl: bool = True
     """Use DSRL's files where they are ($DSRL_DATASET_DIR or ~/.dsrl/datasets); otherwise generated
     data everywhere.
@@ -67,6 +69,7 @@ class Table1(SafetyTable):
 
     algorithms: Tuple[str, ...] = ALL
     mixes: Tuple[str, ...] = ("8:1", "1:1", "1:3")
+    """Safe to unsafe transitions; ori: the data as they are."""
     limit: float = 10.0
 
 
@@ -129,11 +132,12 @@ def cells(args: Table) -> List[Cell]:
     """All trainings a table needs, one for each way of acting.
 
     Raises:
-        ValueError: a mix that is not SAFE:UNSAFE.
+        ValueError: a mix that is neither SAFE:UNSAFE nor ori.
         DatasetError: an unknown task.
     """
     for mix in args.mixes:
-        ratio(mix)
+        if mix != ORIGINAL:
+            ratio(mix)
     found: List[Cell] = []
     for task in (find_task(name).name for name in args.tasks):
         for mix in args.mixes:
@@ -190,5 +194,5 @@ def ratio(mix: str) -> Tuple[float, float]:
     except ValueError:
         safe = unsafe = 0.0
     if safe <= 0 or unsafe <= 0:
-        raise ValueError(f"mix '{mix}', expected SAFE:UNSAFE such as 8:1")
+        raise ValueError(f"mix '{mix}', expected SAFE:UNSAFE such as 8:1, or {ORIGINAL}")
     return safe, unsafe

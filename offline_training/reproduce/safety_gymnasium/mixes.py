@@ -10,7 +10,12 @@ from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.envs.safety_gymnasium.files import find_file
 from go2_sevpo.envs.safety_gymnasium.tasks import find_task
 from go2_sevpo.offline_training.reproduce.jobs import Job
-from go2_sevpo.offline_training.reproduce.safety_gymnasium.cells import Table, cells, ratio
+from go2_sevpo.offline_training.reproduce.safety_gymnasium.cells import (
+    ORIGINAL,
+    Table,
+    cells,
+    ratio,
+)
 from go2_sevpo.runs.processes import module
 
 COMMAND = "go2_sevpo.data_collection.safety_gymnasium.cli"
@@ -72,9 +77,9 @@ def mix_command(
     """The command that draws a mix; the paper's numbers of transitions without ``safe_samples``."""
     path, _ = source(args, task)
     amount = () if safe_samples is None else ("--safe-samples", safe_samples)
+    share = ("--all",) if mix == ORIGINAL else ("--ratio", *ratio(mix), *amount)
     return module(
-        *(COMMAND, "mix", task, "--path", path, "--out", out, "--ratio", *ratio(mix)),
-        *("--seed", args.seed, *amount),
+        *(COMMAND, "mix", task, "--path", path, "--out", out, *share, "--seed", args.seed),
     )
 
 

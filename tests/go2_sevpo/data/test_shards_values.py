@@ -340,8 +340,11 @@ def test_merged_file_has_all_rows_in_order(tmp_path, monkeypatch):
         for key in shards.KEYS:
             assert handle[key].dtype == np.float32
             assert np.array_equal(handle[key][()], np.concatenate([p.columns[key] for p in parts]))
-    assert [p.name for p in out.parent.iterdir()] == ["all.hdf5"]
-    assert renamed == [(out.with_name("all.hdf5.tmp"), out)]
+    assert sorted(p.name for p in out.parent.iterdir()) == ["all.hdf5", "all.json"]
+    assert renamed[0] == (out.with_name("all.hdf5.tmp"), out)
+    beside = json.loads(out.with_suffix(".json").read_text())
+    for key in ("success", "fall"):
+        assert beside[key] == np.concatenate([p.episodes[key] for p in parts]).tolist()
     shards.merge(tmp_path / "d", out)  # again, over the old one and into a folder that is there
 
 
