@@ -41,6 +41,7 @@ ALGORITHMS: Dict[str, Entry] = {
     "bc": (BehaviorCloning, BcConfig, {}),
     "bc-safe": (BehaviorCloning, BcConfig, {"safe_only": True}),
     "bc-choice": (BcChoice, BcChoiceConfig, {}),
+    "bc-safe-choice": (BcChoice, BcChoiceConfig, {"safe_only": True}),
     "cpq": (Cpq, CpqConfig, {}),
     "coptidice": (Coptidice, CoptidiceConfig, {}),
     "ccac": (Ccac, CcacConfig, {}),

@@ -254,6 +254,7 @@ def load(
         files.append((read_dsrl, path))
         merged = outcomes(path)
         if merged is not None:
+            kept: Dict[str, Any]
             kept = {k: merged[k] for k in ("environment", "observation") if k in merged}
             manifests.append({**kept, "shards": [{"sha256": merged["sha256"]}]})
             continue

@@ -331,8 +331,9 @@ def merge(folder: Path, out: Path) -> int:
             start += data.rows
             for key, values in became.items():
                 values += [int(x) for x in data.episodes[key]]
+    kept: Dict[str, Any]
     kept = {k: manifest[k] for k in ("environment", "observation") if k in manifest}
-    beside = {"merged": True, "sha256": sha256(out), **kept, **became}
+    beside: Dict[str, Any] = {"merged": True, "sha256": sha256(out), **kept, **became}
     write_atomically(out.with_suffix(".json"), json.dumps(beside))
     return total
 

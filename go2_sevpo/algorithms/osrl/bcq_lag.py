@@ -39,6 +39,8 @@ class BcqLagConfig(OsrlConfig):
     vae_hidden: int = 400
     choice: str = "first"
     """How a candidate is chosen in use; OSRL takes one draw."""
+    acting_share: float = 1.0
+    """A choice by the limit judges by this share of it."""
 
 
 class BcqLag(OsrlState):
@@ -127,7 +129,7 @@ class BcqLag(OsrlState):
             choice or self.config.choice,
             cost_critic=self.one(self.q_c_target, member),
             reward_critic=self.one(self.q_r_target, member),
-            limit=self.limit,
+            limit=self.config.acting_share * self.limit,
         )
 
 

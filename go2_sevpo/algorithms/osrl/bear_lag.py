@@ -50,6 +50,8 @@ class BearLagConfig(OsrlConfig):
     vae_hidden: int = 400
     choice: str = "first"
     """How a candidate is chosen in use; OSRL acts by the mean alone."""
+    acting_share: float = 1.0
+    """A choice by the limit judges by this share of it."""
 
 
 def discrepancy(x: torch.Tensor, y: torch.Tensor, width: float) -> torch.Tensor:
@@ -161,7 +163,7 @@ class BearLag(OsrlState):
             choice or self.config.choice,
             cost_critic=self.one(self.q_c_target, member),
             reward_critic=self.one(self.q_r_target, member),
-            limit=self.limit,
+            limit=self.config.acting_share * self.limit,
         )
 
 

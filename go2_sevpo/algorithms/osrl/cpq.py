@@ -34,6 +34,8 @@ class CpqOsrlConfig(OsrlConfig):
     vae_hidden: int = 400
     choice: str = "first"
     """How a candidate is chosen in use; OSRL acts by the mean alone."""
+    acting_share: float = 1.0
+    """A choice by the limit judges by this share of it."""
 
 
 class CpqOsrl(OsrlState):
@@ -128,7 +130,7 @@ class CpqOsrl(OsrlState):
             choice or self.config.choice,
             cost_critic=self.one(self.q_c_target, member),
             reward_critic=self.one(self.q_r_target, member),
-            limit=self.limit,
+            limit=self.config.acting_share * self.limit,
         )
 
 
