@@ -134,4 +134,4 @@ def gait_search(
 def random_gait(rng: np.random.Generator, gaits: List[Gait]) -> Gait:
     """One of ``gaits``, somewhat slower or faster, with noise."""
     gait = gaits[int(rng.integers(len(gaits)))]
-    return Gait(gait.numbers, float(rng.uniform(0.8, 1.15)), float(rng.uniform(0.0, 0.2)))
+    return Gait(gait.numbers, float(rng.uniform(0.7, 1.15)), float(rng.uniform(0.0, 0.2)))
