@@ -95,7 +95,7 @@ class CcacOsrl(OsrlState):
         self.kappa = data.cost_to_go  # (M,)
         # Of the next transition; nothing is left behind an episode's end.
         ends = data.last_row() == torch.arange(len(data), device=self.device)
-        self.kappa_next = torch.where(ends, 0.0, self.kappa.roll(-1))
+        self.kappa_next = self.kappa.roll(-1) * (~ends).float()
 
     def steps(self, stage: str) -> int:
         """See :class:`base.Algorithm`."""
