@@ -6,12 +6,13 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import functools
 import json
 import re
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 import tyro
@@ -20,6 +21,7 @@ import yaml
 from go2_sevpo.algorithms import ALGORITHMS, Config, make_algorithm, make_config
 from go2_sevpo.data.dataset import OfflineDataset, load
 from go2_sevpo.envs.safety_gymnasium.tasks import (
+    Task,
     origin_of_file,
     task_of_environment,
     task_of_file,
@@ -32,6 +34,7 @@ from go2_sevpo.offline_training.evaluation.go2 import (
     version_of,
 )
 from go2_sevpo.offline_training.evaluation.safety_gymnasium import safety_evaluator, safety_rank
+from go2_sevpo.offline_training.evaluation.settled import settled
 from go2_sevpo.offline_training.trainer import CHECKPOINT, Trainer
 from go2_sevpo.runs.arguments import EXPECTED, at_least, check_device, check_writable, complaint
 from go2_sevpo.runs.checkpoint import CheckpointError
@@ -55,8 +58,9 @@ class Args:
     out: Path
     """Run folder."""
     algorithm: str = "sevpo"
-    """sevpo, fisor, bc (cloning, all data), bc-safe (cloning, safe episodes only), bc-choice
-    (cloning, candidate by Q_c), cpq, coptidice or ccac.
+    """sevpo, fisor, bc (cloning, all data), bc-safe (cloning, safe episodes only), bc-choice and
+    bc-safe-choice (the same, candidate by Q_c), cpq, coptidice, ccac; as the benchmark has them:
+    bc-osrl, bc-safe-osrl, cpq-osrl, coptidice-osrl, ccac-osrl, bcq-lag, bear-lag.
     """
     preset: str = "laptop"
     """laptop, paper (Table 8), or a YAML file."""
@@ -77,9 +81,14 @@ class Args:
     """torch threads; one is fastest for small networks beside other work."""
     candidates: int = 16
     """N, the number of candidates the exported policy draws by default."""
-    reward_scale: float = 1.0
+    reward_scale: Optional[float] = None
     """Rewards are multiplied by this; 0: by the longest episode's steps over the range of returns,
-    as FISOR does.
+    as FISOR does. The preset's own for the algorithm if not given, 1 where it has none.
+    """
+    until_settled: Optional[bool] = None
+    """Safety-Gymnasium: end when the learning curve has come to rest (five evaluations against the
+    five before: 2% of the return's range, a quarter of the limit), at the latest at the number of
+    steps. The preset's own for the algorithm if not given. Needs --evaluate-every.
     """
     lidar_length: Optional[float] = None
     """Tasks with a lidar: networks also see exp(-distance / length) of every reading, length in
@@ -118,37 +127,62 @@ SettingsLoader.add_implicit_resolver(
 )
 
 
-def has_lidar(paths: Sequence[Union[str, Path]]) -> bool:
-    """Whether a dataset is of a Safety-Gymnasium task with a lidar."""
-    tasks = [task_of_file(path) for path in map(Path, paths) if path.is_file()]
-    return any(task is not None and task.lidar is not None for task in tasks)
+SAME_SECTION = {"bc-safe": "bc", "bc-safe-osrl": "bc-osrl", "bc-safe-choice": "bc-choice"}
+"""Whose section of a preset serves: the data that an algorithm takes is fixed by its name."""
+OF_THE_TRAINING = ("reward_scale", "until_settled")
+"""What a preset's section may say beside the algorithm's settings."""
 
 
-def settings_of(args: Args) -> Dict[str, Any]:
-    """The algorithm's settings: its preset's, changed by ``args.set``.
+def preset_of(name: str, algorithm: str, task: Optional[Task]) -> Dict[str, Any]:
+    """A preset's section for an algorithm, with the changes it has for a task.
 
-    In between, where the task has a lidar, come the changes that the preset's section ``lidar``
-    names.
+    First come those for ``safety_gymnasium``, then those for its tasks with a ``lidar``, then those
+    under ``tasks`` for the task's name.
 
     Raises:
-        ValueError: no such preset, or an override that is not name=value.
+        ValueError: no such preset, or no such section.
     """
-    path = CONFIG_DIR / f"{args.preset}.yaml"
-    path = path if path.is_file() else Path(args.preset)
+    path = CONFIG_DIR / f"{name}.yaml"
+    path = path if path.is_file() else Path(name)
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in CONFIG_DIR.glob("*.yaml")))
-        raise ValueError(f"no preset '{args.preset}': not a file, and the presets are {known}")
+        raise ValueError(f"no preset '{name}': not a file, and the presets are {known}")
     sections = read_mapping(path, SettingsLoader)
-    # bc-safe has the settings of bc; the data it takes is fixed by its name.
-    section = "bc" if args.algorithm == "bc-safe" else args.algorithm
+    section = SAME_SECTION.get(algorithm, algorithm)
     if section not in sections:
         raise ValueError(
             f"preset {path.name} has no settings for {section}, only for {', '.join(sections)}"
         )
     values = _names(sections[section], section, path)
-    with_lidar = _names(values.pop("lidar", None), f"{section}.lidar", path)  # no setting
-    if has_lidar(args.dataset):
+    # Parts of the section, no settings.
+    everywhere, with_lidar, by_task = (
+        _names(values.pop(part, None), f"{section}.{part}", path)
+        for part in ("safety_gymnasium", "lidar", "tasks")
+    )
+    if task is not None:
+        values.update(everywhere)
+    if task is not None and task.lidar is not None:
         values.update(with_lidar)
+    if task is not None:
+        values.update(_names(by_task.get(task.name), f"{section}.tasks.{task.name}", path))
+    return values
+
+
+def task_of(paths: Sequence[Union[str, Path]]) -> Optional[Task]:
+    """The Safety-Gymnasium task of a dataset's files; None if they are of no such task."""
+    found = [task_of_file(path) for path in map(Path, paths) if path.is_file()]
+    return next((task for task in found if task is not None), None)
+
+
+def settings_of(args: Args) -> Dict[str, Any]:
+    """The algorithm's settings: its preset's for the task, changed by ``args.set``.
+
+    Raises:
+        ValueError: no such preset, or an override that is not name=value.
+    """
+    values = preset_of(args.preset, args.algorithm, task_of(args.dataset))
+    for key in OF_THE_TRAINING:
+        values.pop(key, None)
     for item in args.set:
         name, sign, value = item.partition("=")
         if not sign:
@@ -168,6 +202,14 @@ def _names(found: Any, section: str, path: Path) -> Dict[str, Any]:
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise ValueError(f"section {section} of {path} is {found!r}, expected settings by name")
     return dict(found)
+
+
+def reward_scale_of(args: Args) -> float:
+    """What rewards are multiplied by: ``args``' own, else the preset's, else 1."""
+    if args.reward_scale is not None:
+        return args.reward_scale
+    preset = preset_of(args.preset, args.algorithm, task_of(args.dataset))
+    return float(preset.get("reward_scale", 1.0))
 
 
 def dataset_identity(data: OfflineDataset, paths: Sequence[Path]) -> Dict[str, Any]:
@@ -239,8 +281,9 @@ def _train(args: Args, config: Config) -> bool:
     length = _lidar_length(args)
     data = load(*args.dataset, device=args.device, lidar_length=length, origin_of=origin_of_file)
     scaled: Dict[str, Any] = {} if data.lidar is None else {"lidar_length": length}
-    if args.reward_scale != 1.0:
-        scaled["reward_scale"] = data.scale_rewards(args.reward_scale)
+    scale = reward_scale_of(args)
+    if scale != 1.0:
+        scaled["reward_scale"] = data.scale_rewards(scale)
     names = " + ".join(map(str, args.dataset))
     fall, success = data.episodes["fall"].mean(), data.episodes["success"].mean()
     print(
@@ -248,6 +291,12 @@ def _train(args: Args, config: Config) -> bool:
         f"{100 * success:.0f}% successes, {100 * fall:.0f}% falls",
         flush=True,
     )
+    if data.unfinished:
+        print(
+            f"{data.unfinished} transitions behind the last episode's end were left out "
+            "(no terminal or timeout)",
+            flush=True,
+        )
     info = {
         "algorithm": args.algorithm,
         "preset": args.preset,
@@ -270,6 +319,7 @@ def _train(args: Args, config: Config) -> bool:
         say=say,
         keeper=_keeper(args, data),
         graphed=args.cuda_graph,
+        settled=_settled(args, data),
     )
     if args.resume:
         trainer.load()
@@ -294,6 +344,18 @@ def _keeper(args: Args, data: OfflineDataset) -> Optional[BestKeeper]:
         version=version_of(data.manifest),
     )
     return BestKeeper(play, args.evaluate_every, args.out, go2_rank)
+
+
+def _settled(args: Args, data: OfflineDataset) -> Optional[Callable[[], bool]]:
+    """What tells whether the learning curve has come to rest; None where that ends nothing."""
+    wanted = args.until_settled
+    if wanted is None:
+        preset = preset_of(args.preset, args.algorithm, task_of(args.dataset))
+        wanted = bool(preset.get("until_settled", False))
+    task = task_of_environment((data.manifest.get("environment") or {}).get("name"))
+    if not wanted or task is None or args.evaluate_every <= 0:
+        return None
+    return functools.partial(settled, args.out, task, args.evaluate_limit)
 
 
 def main() -> None:

@@ -93,6 +93,7 @@ class Trainer:
         log_every, save_every: in gradient steps.
         say: takes the progress lines.
         graphed: capture whole steps as CUDA graphs (:mod:`go2_sevpo.offline_training.graphs`).
+        settled: asked after every evaluation; True ends the last stage.
         keeper: evaluates during the last stage and decides what the best policy is; None keeps only
             the last.
     """
@@ -109,7 +110,9 @@ class Trainer:
         say: Callable[[str], None] = print,
         keeper: Optional[BestKeeper] = None,
         graphed: bool = False,
+        settled: Optional[Callable[[], bool]] = None,
     ) -> None:
+        self.settled = settled
         self.algorithm, self.data, self.out, self.info = algorithm, data, out, info
         self.log_every, self.save_every, self.say = log_every, save_every, say
         self.generator = torch.Generator(device=data.device).manual_seed(seed)
@@ -255,6 +258,9 @@ class Trainer:
                     with isolated_randomness():
                         self._evaluate()
                     progress.paused += time.perf_counter() - pause  # no training time
+                    if self.settled is not None and self.step < total and self.settled():
+                        self.say(f"settled after {self.step} of at most {total} steps")
+                        total = self.step
                 if self.step % self.save_every == 0:
                     self.save()
             self.stage, self.step = self.stage + 1, 0

@@ -15,7 +15,7 @@ import tyro
 
 from go2_sevpo.data import shards
 from go2_sevpo.data.dsrl.files import read_dsrl
-from go2_sevpo.data.dsrl.mixes import draw_mix, write_mix
+from go2_sevpo.data.dsrl.mixes import draw_mix, whole, write_mix
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.envs.safety_gymnasium import files
 from go2_sevpo.envs.safety_gymnasium.tasks import TASKS, Task, find_task
@@ -66,6 +66,8 @@ class Mix:
     safe_samples: Optional[int] = None
     """Safe transitions; the paper's number for the task if not given."""
     seed: int = 0
+    all: bool = False
+    """Every trajectory once, as the file has them (the paper's "ori"), whatever the ratio."""
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Generate:
     """
 
     task: tyro.conf.Positional[str]
-    """CarGoal1, CarGoal2, HalfCheetahVelocity or SwimmerVelocity."""
+    """Any of the nine."""
     out: Optional[Path] = None
     """HDF5 file; data/generated_TASK_EPISODES.hdf5 if not given."""
     episodes: int = 400
@@ -215,14 +217,17 @@ def _mix(task: Task, path: Path, command: Mix) -> str:
     if safe <= 0 or unsafe <= 0:
         raise DatasetError(f"ratio is {safe:g} to {unsafe:g}, expected two positive numbers")
     data, samples = read_dsrl(path), command.safe_samples or task.safe_samples
-    mix = draw_mix(data, command.limit, safe / unsafe, samples, command.seed)
+    if command.all:
+        mix = whole(data, command.limit)
+    else:
+        mix = draw_mix(data, command.limit, safe / unsafe, samples, command.seed)
     info = {
         "task": task.name,
         "source": path.name,
         "source_sha256": shards.sha256(path),
-        "ratio": [safe, unsafe],
+        "ratio": "ori" if command.all else [safe, unsafe],
         "limit": command.limit,
-        "safe_samples": samples,
+        **({} if command.all else {"safe_samples": samples}),
         "seed": command.seed,
     }
     made = write_mix(data, mix, command.out, info)
@@ -234,7 +239,10 @@ def _mix(task: Task, path: Path, command: Mix) -> str:
             f"{part['transitions']} transitions"
         )
 
-    return "\n".join(line(name, made[name]) for name in ("safe", "unsafe"))
+    lines = [line(name, made[name]) for name in ("safe", "unsafe")]
+    if data.unfinished:
+        lines.append(f"left out: {data.unfinished} transitions behind the last episode's end")
+    return "\n".join(lines)
 
 
 def run(command: Command) -> str:

@@ -32,6 +32,8 @@ BEYOND = np.array([np.cos(FORWARD + 0.3), np.sin(FORWARD + 0.3)])
 """The way where the goal is out of the lidar's range: on in a wide curve."""
 HAZARD_RADIUS = 0.2
 """m"""
+SOLID_MARGIN = 0.5
+"""m: at which every driver, careless or not, goes around what stands in the way."""
 
 
 def wrap(angle: np.ndarray) -> np.ndarray:
@@ -54,15 +56,28 @@ class Driver:
     noise: float = 0.0
     vases: bool = False
     """Goes around vases too: touching them costs in CarGoal2."""
+    radius: float = HAZARD_RADIUS
+    """m: what is nearer than this is driven through straight on."""
 
-    def act(self, obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Wheel commands (2,) in [-1, 1] for one observation (72,)."""
+    def senses(self, obs: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The way to go (2,), of any length, and what to keep away from as lidars (16,).
+
+        The first is of what can be driven through, the second of what is in the way.
+        """
         goal, hazard = obs[GOAL_LIDAR], obs[HAZARD_LIDAR]
         if self.vases:
             hazard = np.maximum(hazard, obs[VASE_LIDAR])
         # The bins' ways weighted by nearness: (16,) @ (16, 2) -> (2,).
-        way = goal @ BIN_WAYS if goal.max() > 0 else BEYOND
-        way = self._around(way / max(float(np.linalg.norm(way)), 1e-3), hazard)
+        return goal @ BIN_WAYS if goal.max() > 0 else BEYOND, hazard, np.zeros(16)
+
+    def act(self, obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Wheel commands (2,) in [-1, 1] for one observation (S,)."""
+        way, hazard, solid = self.senses(obs)
+        way = way / max(float(np.linalg.norm(way)), 1e-3)
+        if self.margin > self.radius:
+            way = around(way, hazard, self.margin, self.radius)
+        if solid.any():
+            way = around(way, solid, SOLID_MARGIN, 0.0)
         error = float(wrap(np.arctan2(way[1], way[0]) - FORWARD))  # rad, counter-clockwise
         # Slower in turns, never standing.
         forward = self.speed * max(np.cos(error), 0.0) + 0.1
@@ -70,28 +85,31 @@ class Driver:
         wheels = np.array([forward + turn, forward - turn]) + self.noise * rng.normal(size=2)
         return np.clip(wheels, -1.0, 1.0).astype(np.float32)
 
-    def _around(self, way: np.ndarray, hazard: np.ndarray) -> np.ndarray:
-        """The way to drive (2,), given the unit vector to the goal and the hazards' lidar (16,)."""
-        if self.margin <= HAZARD_RADIUS:
-            return way
-        distance = LIDAR_RANGE * (1.0 - hazard)  # m; the range where there is nothing
-        nearest = float(distance.min())
-        # A bin's weight: a smooth step at the margin, 0 for empty bins, and for those behind.
-        near = hazard / (1.0 + np.exp((distance - self.margin) / 0.08)) * (hazard > 0)
-        near = near * np.clip(BIN_WAYS @ way + 0.5, 0.0, 1.5) / 1.5  # cos to the way, (16,)
-        total = float(near.sum())
-        if total < 1e-3:
-            return way
-        there = near @ BIN_WAYS / total  # mean direction of what is near, (2,)
-        there = there / max(float(np.linalg.norm(there)), 1e-3)
-        # Along the edge on the goal's side (the sign of way x there, smoothed), and away from the
-        # hazard the deeper inside the margin; from within a hazard straight on.
-        side = -np.tanh((way[0] * there[1] - way[1] * there[0]) / 0.15)
-        deep = np.clip((self.margin - nearest) / max(self.margin - HAZARD_RADIUS, 0.1), 0.0, 1.0)
-        edge = side * np.array([-there[1], there[0]]) - deep * there
-        weight = min(1.5 * total, 1.0) / (1.0 + np.exp((HAZARD_RADIUS - nearest) / 0.03))
-        out: np.ndarray = (1.0 - weight) * way + weight * edge
-        return out
+
+def around(way: np.ndarray, hazard: np.ndarray, margin: float, radius: float) -> np.ndarray:
+    """The way to drive (2,), given the unit vector to the goal and the hazards' lidar (16,).
+
+    Hazards nearer than ``margin`` are gone around along their edge; from within ``radius`` the way
+    leads straight on. Both in m.
+    """
+    distance = LIDAR_RANGE * (1.0 - hazard)  # m; the range where there is nothing
+    nearest = float(distance.min())
+    # A bin's weight: a smooth step at the margin, 0 for empty bins, and for those behind.
+    near = hazard / (1.0 + np.exp((distance - margin) / 0.08)) * (hazard > 0)
+    near = near * np.clip(BIN_WAYS @ way + 0.5, 0.0, 1.5) / 1.5  # cos to the way, (16,)
+    total = float(near.sum())
+    if total < 1e-3:
+        return way
+    there = near @ BIN_WAYS / total  # mean direction of what is near, (2,)
+    there = there / max(float(np.linalg.norm(there)), 1e-3)
+    # Along the edge on the goal's side (the sign of way x there, smoothed), and away from the
+    # hazard the deeper inside the margin; from within a hazard straight on.
+    side = -np.tanh((way[0] * there[1] - way[1] * there[0]) / 0.15)
+    deep = np.clip((margin - nearest) / max(margin - radius, 0.1), 0.0, 1.0)
+    edge = side * np.array([-there[1], there[0]]) - deep * there
+    weight = min(1.5 * total, 1.0) / (1.0 + np.exp((radius - nearest) / 0.03))
+    out: np.ndarray = (1.0 - weight) * way + weight * edge
+    return out
 
 
 def random_driver(rng: np.random.Generator, vases: bool = False) -> Driver:

@@ -1,8 +1,8 @@
 """Generated data for Safety-Gymnasium tasks, in DSRL's layout (``go2-dsrl generate``).
 
 Not DSRL's data, and named so. Careful and careless behaviour in the same states: scripted drivers
-of many margins on the navigation tasks, linear policies from two random searches (with and without
-a penalty on cost) on the velocity tasks, all with action noise.
+of many margins on the navigation tasks, gaits of many paces on Ant, linear policies from two random
+searches (with and without a penalty on cost) on the other velocity tasks, all with action noise.
 """
 
 from __future__ import annotations
@@ -18,12 +18,9 @@ import numpy as np
 
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError
-from go2_sevpo.data_collection.safety_gymnasium.controllers import (
-    Driver,
-    Linear,
-    random_driver,
-    random_search,
-)
+from go2_sevpo.data_collection.safety_gymnasium.controllers import Driver, Linear, random_search
+from go2_sevpo.data_collection.safety_gymnasium.drivers import DRIVERS
+from go2_sevpo.data_collection.safety_gymnasium.gait import Gait, gait_search, random_gait
 from go2_sevpo.envs.contracts import contract_for
 from go2_sevpo.envs.safety_gymnasium.tasks import EPISODE_STEPS, Task
 from go2_sevpo.envs.seeds import SAFETY_COLLECTION, SAFETY_GENERATION, SeedRange
@@ -36,7 +33,9 @@ from go2_sevpo.runs.provenance import write_result
 if TYPE_CHECKING:
     from go2_sevpo.envs.safety_gymnasium.environment import SafetyEnv
 
-DRIVEN = ("CarGoal1", "CarGoal2")
+WALKED = ("AntVelocity",)
+GAIT_ROUNDS = 40
+"""Of the search behind the walked task."""
 SEARCHED = ("HalfCheetahVelocity", "SwimmerVelocity")
 SEARCHES = ((0.0, 80), (1.0, 50))
 """Random searches: penalty on cost, iterations (of 32 episodes).
@@ -62,10 +61,14 @@ def behaviours(task: Task, seed: int, processes: int) -> Draw:
     Raises:
         DatasetError: there is no behaviour for this task.
     """
-    if task.name in DRIVEN:
-        return functools.partial(random_driver, vases=task.name == "CarGoal2")
+    if task.name in DRIVERS:
+        return DRIVERS[task.name]
+    say = functools.partial(print, flush=True)
+    if task.name in WALKED:
+        gaits = gait_search(GAIT_ROUNDS, seed, processes, say=say)
+        return functools.partial(random_gait, gaits=gaits)
     if task.name not in SEARCHED:
-        known = ", ".join((*DRIVEN, *SEARCHED))
+        known = ", ".join((*DRIVERS, *WALKED, *SEARCHED))
         raise DatasetError(
             f"no behaviour to generate data for {task.name} with, expected one of {known}"
         )
@@ -122,7 +125,7 @@ class PolicyDraw:
 
 _POLICIES: Dict[str, OnnxPolicy] = {}
 """Loaded in this process, by path and number of candidates."""
-Controller = Union[Driver, Linear, PolicyActor]
+Controller = Union[Driver, Gait, Linear, PolicyActor]
 Draw = Callable[[np.random.Generator], Controller]
 """Gives the controller of an episode; it is handed to other processes."""
 
@@ -130,8 +133,11 @@ Draw = Callable[[np.random.Generator], Controller]
 def describe(controller: Controller) -> List[float]:
     """What says how an episode was driven.
 
-    A driver's margin, speed and noise; a linear policy's noise; a policy file's seed.
+    A driver's margin, speed and noise; a gait's pace and noise; a linear policy's noise; a policy
+    file's seed.
     """
+    if isinstance(controller, Gait):
+        return [round(x, 4) for x in (controller.pace, controller.noise)]
     if isinstance(controller, Driver):
         return [round(x, 4) for x in (controller.margin, controller.speed, controller.noise)]
     if isinstance(controller, PolicyActor):

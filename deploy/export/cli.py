@@ -32,6 +32,7 @@ from go2_sevpo.policies.torch_policy import (
     CHOICES,
     LIMITED,
     BudgetPolicy,
+    ChosenPolicy,
     DiffusionPolicy,
     Policy,
     act,
@@ -63,7 +64,8 @@ def _trace(policy: Policy, observations: torch.Tensor, candidates: int, out: Pat
 def _action_size(policy: Policy) -> int:
     """Numbers A of an action."""
     shape = policy.describe()
-    return shape["action_size"] if shape["type"] == "diffusion" else shape["sizes"][-1]
+    size: int = shape["action_size"] if "action_size" in shape else shape["sizes"][-1]
+    return size
 
 
 def write_onnx(
@@ -197,7 +199,7 @@ def export_run(args: Args) -> Dict[str, Any]:
         return _export_torch_actor(path, args)
     policy, observations, info = load_policy(path, args.choice, args.temperature)
     if args.limit is not None:
-        if not isinstance(policy, DiffusionPolicy) or policy.choice not in LIMITED:
+        if not isinstance(policy, (DiffusionPolicy, ChosenPolicy)) or policy.choice not in LIMITED:
             chosen = policy.sampler["choice"]
             raise ContractError(
                 f"limit {args.limit:g} for choice {chosen}, expected one of {', '.join(LIMITED)}"

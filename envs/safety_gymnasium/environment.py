@@ -15,6 +15,7 @@ import mujoco
 import numpy as np
 
 from go2_sevpo.envs.safety_gymnasium import compat as safety_compat
+from go2_sevpo.envs.safety_gymnasium.quick import quicken_steps
 from go2_sevpo.envs.safety_gymnasium.tasks import EPISODE_STEPS, Task, find_task
 
 VELOCITY = {
@@ -36,6 +37,7 @@ def _build(task: Task) -> Any:
         from safety_gymnasium.builder import Builder
 
         safety_compat.quicken_resets()
+        quicken_steps()
         return Builder(task.env_id, {"agent_name": "Car"})
 
 
@@ -75,6 +77,10 @@ class SafetyEnv(gymnasium.Env):
         with safety_compat.cured(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             obs, _ = self._env.reset(seed=seed)
+            if self.task.name in VELOCITY:
+                # Ant's starting quaternion is drawn with noise; MuJoCo 2 normalised it in place.
+                mujoco.mj_normalizeQuat(self._env.model, self._env.data.qpos)
+                obs = self._env._get_obs()
         return np.asarray(obs, dtype=np.float32), {}
 
     def step(self, action: np.ndarray) -> Tuple[np.ndarray, float, bool, bool, Dict[str, Any]]:

@@ -68,6 +68,7 @@ def validate(path: Path, task: Task) -> Dict[str, Any]:
     return {
         "transitions": data.rows,
         "episodes": len(length),
+        "unfinished": data.unfinished,
         "length": float(length.mean()),
         "return_min": float(data.episodes["return"].min()),
         "return_max": float(data.episodes["return"].max()),

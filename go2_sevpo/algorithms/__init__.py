@@ -10,12 +10,26 @@ from go2_sevpo.algorithms.ccac import Ccac, CcacConfig
 from go2_sevpo.algorithms.coptidice import Coptidice, CoptidiceConfig
 from go2_sevpo.algorithms.cpq import Cpq, CpqConfig
 from go2_sevpo.algorithms.fisor import Fisor, FisorConfig
+from go2_sevpo.algorithms.osrl.bc import BcOsrl, BcOsrlConfig
+from go2_sevpo.algorithms.osrl.bcq_lag import BcqLag, BcqLagConfig
+from go2_sevpo.algorithms.osrl.bear_lag import BearLag, BearLagConfig
+from go2_sevpo.algorithms.osrl.ccac import CcacOsrl, CcacOsrlConfig
+from go2_sevpo.algorithms.osrl.common import OsrlConfig
+from go2_sevpo.algorithms.osrl.coptidice import CoptidiceOsrl, CoptidiceOsrlConfig
+from go2_sevpo.algorithms.osrl.cpq import CpqOsrl, CpqOsrlConfig
 from go2_sevpo.algorithms.sevpo import Sevpo, SevpoConfig
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.runs.typed import checked, suggestion
 
 Config = Union[
-    SevpoConfig, FisorConfig, BcConfig, BcChoiceConfig, CpqConfig, CoptidiceConfig, CcacConfig
+    SevpoConfig,
+    FisorConfig,
+    BcConfig,
+    BcChoiceConfig,
+    CpqConfig,
+    CoptidiceConfig,
+    CcacConfig,
+    OsrlConfig,
 ]
 # A class takes its own configuration (hence Any), the data, and the number of members.
 Maker = Callable[[Any, OfflineDataset, Optional[int]], Algorithm]
@@ -27,9 +41,17 @@ ALGORITHMS: Dict[str, Entry] = {
     "bc": (BehaviorCloning, BcConfig, {}),
     "bc-safe": (BehaviorCloning, BcConfig, {"safe_only": True}),
     "bc-choice": (BcChoice, BcChoiceConfig, {}),
+    "bc-safe-choice": (BcChoice, BcChoiceConfig, {"safe_only": True}),
     "cpq": (Cpq, CpqConfig, {}),
     "coptidice": (Coptidice, CoptidiceConfig, {}),
     "ccac": (Ccac, CcacConfig, {}),
+    "bc-osrl": (BcOsrl, BcOsrlConfig, {}),
+    "bc-safe-osrl": (BcOsrl, BcOsrlConfig, {"safe_only": True}),
+    "cpq-osrl": (CpqOsrl, CpqOsrlConfig, {}),
+    "coptidice-osrl": (CoptidiceOsrl, CoptidiceOsrlConfig, {}),
+    "ccac-osrl": (CcacOsrl, CcacOsrlConfig, {}),
+    "bcq-lag": (BcqLag, BcqLagConfig, {}),
+    "bear-lag": (BearLag, BearLagConfig, {}),
 }
 """Name: class, configuration class, what the name fixes."""
 

@@ -1,8 +1,8 @@
 """Behaviour cloning with the same diffusion actor as SEVPO.
 
-Three forms: all data (``bc``), episodes within the cost limit only (``bc-safe``), and all data with
-the candidate chosen by the conservative Q_c (``bc-choice``): the baseline that isolates what the
-selecting critic does.
+All data (``bc``) or episodes within the cost limit only (``bc-safe``), and the same with the
+candidate chosen by the conservative Q_c (``bc-choice``, ``bc-safe-choice``): the baselines that
+isolate what the selecting critic does.
 """
 
 from __future__ import annotations
@@ -47,6 +47,15 @@ class BcConfig:
 class BcChoiceConfig(ConservativeConfig):
     """Hyper-parameters of cloning with a choice by Q_c: stage 1's, then the actor's."""
 
+    safe_only: bool = False
+    """Clone only episodes without a fall whose summed cost is at most ``cost_limit``; the critics
+    see all.
+    """
+    cost_limit: float = 10.0
+    choice: str = "argmin_cost"
+    """How a candidate is chosen; argmax_reward needs Q_r, which it lacks."""
+    acting_share: float = 1.0
+    """A choice by the limit judges by this share of it."""
     steps: int = 10000
     batch: int = 256
     ema: float = 0.005
@@ -81,6 +90,14 @@ class _Cloner(base.State):
         )
         self.average = base.frozen_copy(self.actor)
         self.optimizer = base.adam(self.actor.parameters(), c.rate)
+        self.rows: Optional[torch.Tensor] = None
+        if c.safe_only:
+            self.rows = data.safe_rows(c.cost_limit)
+            if not len(self.rows):
+                raise ValueError(
+                    f"no episode without a fall has a cost of at most {c.cost_limit}; "
+                    "expected at least one"
+                )
 
     def clone(
         self,
@@ -114,14 +131,6 @@ class BehaviorCloning(_Cloner):
         self.config, self.members = config, members
         self.make_cloner(config, data)
         self.normalizer = base.make_normalizer(data)
-        self.rows: Optional[torch.Tensor] = None
-        if config.safe_only:
-            self.rows = data.safe_rows(config.cost_limit)
-            if not len(self.rows):
-                raise ValueError(
-                    f"no episode without a fall has a cost of at most {config.cost_limit}; "
-                    "expected at least one"
-                )
 
     def steps(self, stage: str) -> int:
         """See :class:`base.Algorithm`."""
@@ -171,7 +180,7 @@ class BcChoice(_Cloner, ConservativeCritics):
                 data.sample(self.shape(self.config.critic_batch), generator)
             )
         self.require_critics()
-        return self.clone(self.config, step, data, generator)
+        return self.clone(self.config, step, data, generator, self.rows)
 
     def policy(self, choice: Optional[str] = None, member: int = 0) -> DiffusionPolicy:
         """See :class:`base.Algorithm`: the candidate with the least Q_c.
@@ -182,10 +191,10 @@ class BcChoice(_Cloner, ConservativeCritics):
             self.normalizer,
             self.one(self.average, member),
             self.config.temperature,
-            choice or "argmin_cost",
+            choice or self.config.choice,
             cost_critic=self.one(self.q_c_target, member),
             cost_value=self.one(self.v_c, member),
-            limit=self.limit,
+            limit=self.config.acting_share * self.limit,
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from go2_sevpo.data import shards
-from go2_sevpo.data.dsrl.files import read_dsrl
+from go2_sevpo.data.dsrl.files import outcomes, read_dsrl
 from go2_sevpo.data.shards import DatasetError, Episodes
 from go2_sevpo.networks.lidar import Lidar, with_nearness
 
@@ -74,7 +74,9 @@ class OfflineDataset:
         first: List[np.ndarray] = []
         second: List[np.ndarray] = []
         count = 0  # frames so far
+        self.unfinished = 0  # rows that files have behind their last episode's end
         for part in parts:
+            self.unfinished += part.unfinished
             obs, successors = part.columns["observations"], part.columns["next_observations"]
             same = shards.true_successors(part)
             start = 0
@@ -250,6 +252,12 @@ def load(
             ]
             continue
         files.append((read_dsrl, path))
+        merged = outcomes(path)
+        if merged is not None:
+            kept: Dict[str, Any]
+            kept = {k: merged[k] for k in ("environment", "observation") if k in merged}
+            manifests.append({**kept, "shards": [{"sha256": merged["sha256"]}]})
+            continue
         origin = origin_of(path)
         if origin is not None:
             if origin.lidar is not None and lidar_length > 0:

@@ -41,6 +41,8 @@ class Episodes:
 
     columns: Dict[str, np.ndarray]
     episodes: Dict[str, np.ndarray]
+    unfinished: int = 0
+    """Rows of a file behind its last episode's end, which were left out."""
 
     @property
     def rows(self) -> int:
@@ -370,10 +372,12 @@ def merge(folder: Path, out: Path) -> int:
     """Write all shards as one HDF5 file in DSRL's layout; returns the number of transitions.
 
     DSRL's loaders read observations, next_observations, actions, rewards, costs, terminals and
-    timeouts.
+    timeouts. What the layout has no place for, success and fall of every episode and the contract
+    with the environment, goes into ``NAME.json`` beside it, which our loader reads.
     """
     manifest = read_manifest(folder)
     total, start = manifest["transitions"], 0
+    became: Dict[str, List[int]] = {"success": [], "fall": []}
     with atomic_path(out) as temporary, h5py.File(temporary, "w") as handle:
         for entry in manifest["shards"]:
             data = read_shard(folder / entry["file"], entry["sha256"])
@@ -384,6 +388,12 @@ def merge(folder: Path, out: Path) -> int:
                     handle.create_dataset(key, shape=(total, *column.shape[1:]), dtype=np.float32)
                 handle[key][start : start + data.rows] = column
             start += data.rows
+            for key, values in became.items():
+                values += [int(x) for x in data.episodes[key]]
+    kept: Dict[str, Any]
+    kept = {k: manifest[k] for k in ("environment", "observation") if k in manifest}
+    beside: Dict[str, Any] = {"merged": True, "sha256": sha256(out), **kept, **became}
+    write_atomically(out.with_suffix(".json"), json.dumps(beside))
     return total
 
 

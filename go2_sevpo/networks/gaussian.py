@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple, Type
 
 import torch
 from torch import nn
 
-from go2_sevpo.networks.layers import linear
+from go2_sevpo.networks.layers import EnsembleLinear, linear
 
 LOG_STD = (-5.0, 2.0)
 """Bounds of an actor's log standard deviation."""
@@ -17,16 +17,21 @@ LATENT_LOG_STD = (-4.0, 15.0)
 
 
 class Mlp(nn.Module):
-    """ReLU network (B, in) -> (B, out); with ``members`` K all carry K before B."""
+    """Network (B, in) -> (B, out), ReLU if not told; with ``members`` K all carry K before B."""
 
     def __init__(
-        self, n_in: int, hidden: Sequence[int], n_out: int, members: Optional[int] = None
+        self,
+        n_in: int,
+        hidden: Sequence[int],
+        n_out: int,
+        members: Optional[int] = None,
+        activation: Type[nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
         sizes = [n_in, *hidden]
         layers: List[nn.Module] = []  # linear, ReLU, ..., linear
         for a, b in zip(sizes[:-1], sizes[1:]):
-            layers += [linear(a, b, members), nn.ReLU()]
+            layers += [linear(a, b, members), activation()]
         self.net = nn.Sequential(*layers, linear(sizes[-1], n_out, members))
 
     def forward(self, *parts: torch.Tensor) -> torch.Tensor:
@@ -35,18 +40,27 @@ class Mlp(nn.Module):
 
 
 class SquashedGaussian(nn.Module):
-    """a = tanh(mean(s) + std(s) e): the mean and log standard deviation from one network."""
+    """a = tanh(mean(s) + std(s) e): the mean and log standard deviation from one network.
+
+    ``log_std`` bounds the latter.
+    """
 
     def __init__(
-        self, n_obs: int, n_act: int, hidden: Sequence[int], members: Optional[int] = None
+        self,
+        n_obs: int,
+        n_act: int,
+        hidden: Sequence[int],
+        members: Optional[int] = None,
+        log_std: Tuple[float, float] = LOG_STD,
     ) -> None:
         super().__init__()
+        self.log_std = log_std
         self.body = Mlp(n_obs, hidden, 2 * n_act, members)
 
     def parameters_of(self, obs: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation (B, A) before the tanh."""
         mean, log_std = self.body(obs).chunk(2, dim=-1)  # (B, 2 A) -> (B, A) each
-        return mean, log_std.clamp(*LOG_STD).exp()
+        return mean, log_std.clamp(*self.log_std).exp()
 
     def sample(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Actions (B, A) from standard normal ``noise`` (B, A); gradients flow."""
@@ -172,4 +186,4 @@ def policy_layers(module: Mlp) -> List[Any]:
 
     ``nn.Linear`` each; with members :class:`EnsembleLinear`, which :func:`copy_mean` does not take.
     """
-    return [m for m in module.net if not isinstance(m, nn.ReLU)]
+    return [m for m in module.net if isinstance(m, (nn.Linear, EnsembleLinear))]

@@ -5,7 +5,6 @@ One module, exported as one ONNX file.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union, cast
 
@@ -14,12 +13,19 @@ from torch import nn
 
 from go2_sevpo.networks.diffusion import Diffusion
 from go2_sevpo.networks.layers import Critic, Denoiser, EnsembleLinear, Normalizer, Value
+from go2_sevpo.policies.choice import (
+    CHOICES,
+    IN_ORDER,
+    LIMITED,
+    check_choice,
+    choose,
+    first_safe_or,
+    with_uniform,
+)
+from go2_sevpo.policies.squashed_policy import ChosenPolicy, empty_squashed
 from go2_sevpo.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 
 POLICY_KIND = "policy"
-CHOICES = ("first", "first_safe", "escape", "argmin_cost", "argmax_reward")
-LIMITED = ("first_safe", "escape", "argmax_reward")
-"""Choices that ask whether Q_c is within the limit."""
 
 
 class DiffusionPolicy(nn.Module):
@@ -51,14 +57,7 @@ class DiffusionPolicy(nn.Module):
         limit: float = 0.0,
     ) -> None:
         super().__init__()
-        if choice not in CHOICES:
-            raise ValueError(
-                f"unknown candidate choice '{choice}', expected one of {', '.join(CHOICES)}"
-            )
-        lacks_cost = choice != "first" and cost_critic is None
-        lacks_reward = choice == "argmax_reward" and reward_critic is None
-        if lacks_cost or lacks_reward:
-            raise ValueError(f"candidate choice '{choice}' needs critics, found none")
+        check_choice(choice, cost_critic, reward_critic)
         self.normalizer, self.diffusion = normalizer, diffusion
         self.temperature, self.choice, self.limit = temperature, choice, limit
         self.cost_critic, self.reward_critic = cost_critic, reward_critic
@@ -68,45 +67,41 @@ class DiffusionPolicy(nn.Module):
         self, observation: torch.Tensor, noise: torch.Tensor
     ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Act; see the class."""
-        batch, n = noise.shape[0], noise.shape[1]
         obs = self.normalizer(observation)
-        diffusion = self.diffusion
-        # The observation is encoded once for its N candidates.
-        context = diffusion.denoiser.encode(obs)  # (B, width)
-        wide = context.unsqueeze(1).expand(-1, n, -1).reshape(batch * n, -1)  # (B N, width)
-        flat = noise.reshape(batch * n, noise.shape[2], noise.shape[3])  # (B N, T, A)
-        actions = diffusion.sample(obs, flat, self.temperature, wide).reshape(batch, n, -1)
         # Zeros of the batch's size: in the exported graph they follow from the input.
         value = obs[:, 0] * 0.0 if self.cost_value is None else self.cost_value(obs)
+        if self.choice in IN_ORDER and self.cost_critic is not None:
+            first = self._sample(obs, noise[:, :1])[:, 0]
+            action, candidate = first_safe_or(
+                obs, noise, first, self.cost_critic, self.limit, self._chosen
+            )
+        else:
+            needed = noise[:, :1] if self.choice == "first" else noise
+            action, candidate = self._chosen(obs, needed)
+        return action, value, candidate
+
+    def _sample(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """The actor's candidates (B, N, A) from ``noise`` (B, N, T, A)."""
+        n = noise.shape[1]
+        # The observation is encoded once for its N candidates.
+        context = self.diffusion.denoiser.encode(obs)  # (B, width)
+        wide = context.unsqueeze(1).expand(-1, n, -1).flatten(0, 1)  # (B N, width)
+        actions = self.diffusion.sample(obs, noise.flatten(0, 1), self.temperature, wide)
+        return actions.reshape(-1, n, noise.shape[-1])
+
+    def _chosen(self, obs: torch.Tensor, noise: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        """Action (B, A) and its number (B,) among all candidates of ``noise`` (B, N, T, A)."""
+        actions = self._sample(obs, noise)
         if self.choice == "escape":
-            # erf(z / sqrt(2)) = 2 Phi(z) - 1: uniform numbers in [-1, 1], made of normal ones.
-            uniform = torch.erf(flat / math.sqrt(2.0)).reshape(batch, -1, actions.shape[-1])
-            actions = torch.cat([actions, uniform], 1)  # (B, N + N T, A)
-        candidate = self._choose(obs, actions, n)
+            actions = with_uniform(actions, noise)
+        candidate = self._choose(obs, actions, noise.shape[1])
         place = candidate[:, None, None].expand(-1, 1, actions.shape[-1])  # (B, 1, A)
-        return torch.gather(actions, 1, place).squeeze(1), value, candidate
+        return torch.gather(actions, 1, place).squeeze(1), candidate
 
     def _choose(self, obs: torch.Tensor, actions: torch.Tensor, own: int) -> torch.Tensor:
         """Number (B,) of an action (B, N, A); the first ``own`` are the actor's."""
-        batch, n = actions.shape[0], actions.shape[1]
-        if self.choice == "first" or self.cost_critic is None:
-            return (obs[:, 0] * 0.0).long()
-        wide = obs.unsqueeze(1).expand(-1, n, -1).reshape(batch * n, -1)  # (B N, S)
-        flat = actions.reshape(batch * n, -1)  # (B N, A)
-        # Of several heads the largest cost and the smallest reward count: where the data are thin
-        # and heads disagree, an action looks worse.
-        cost = self.cost_critic(wide, flat).amax(0).reshape(batch, n)
-        if self.choice == "argmin_cost":
-            return cost.argmin(1)
-        if self.choice in ("first_safe", "escape") or self.reward_critic is None:
-            # The greatest score is that of the lowest number.
-            score = torch.zeros_like(cost) - torch.arange(n, device=cost.device, dtype=cost.dtype)
-        else:
-            score = self.reward_critic(wide, flat).amin(0).reshape(batch, n)
-        # Found actions beyond the actor's own are never "safe": they only serve where none is.
-        safe = (cost <= self.limit) & (torch.arange(n, device=cost.device) < own)
-        best = torch.where(safe, score, torch.full_like(score, -math.inf)).argmax(1)
-        return torch.where(safe.any(1), best, cost.argmin(1))
+        critics = self.cost_critic, self.reward_critic
+        return choose(obs, actions, own, self.choice, *critics, self.limit)
 
     def describe(self) -> Dict[str, Any]:
         """Plain data from which :func:`load_policy` rebuilds the module's shape."""
@@ -222,7 +217,12 @@ class GaussianPolicy(nn.Module):
 
 
 def budget_feature(budget: torch.Tensor, scale: float) -> torch.Tensor:
-    """How networks see cost budgets (B,): budget / (budget + scale), (B, 1) in [0, 1)."""
+    """How networks see cost budgets (B,): budget / (budget + scale), (B, 1) in [0, 1).
+
+    With a scale of 0: as they are.
+    """
+    if scale == 0:
+        return budget.unsqueeze(-1)
     return (budget / (budget + scale)).unsqueeze(-1)
 
 
@@ -262,7 +262,7 @@ class BudgetPolicy(GaussianPolicy):
         return {**super().sampler, "cost_budget": self.budget}
 
 
-Policy = Union[DiffusionPolicy, GaussianPolicy]
+Policy = Union[DiffusionPolicy, GaussianPolicy, ChosenPolicy]
 
 
 def act(
@@ -298,7 +298,8 @@ def load_policy(
 ) -> Tuple[Policy, torch.Tensor, Dict[str, Any]]:
     """Read :func:`save_policy`'s file: the policy, the logged observations, the provenance.
 
-    ``choice`` and ``temperature`` replace a diffusion policy's own, if given.
+    ``choice`` (of policies that choose) and ``temperature`` (of diffusion policies) replace their
+    own, if given.
 
     Raises:
         CheckpointError: not such a file, or the weights do not fit the shape it states.
@@ -307,6 +308,8 @@ def load_policy(
     shape, weights = state["shape"], state["weights"]
     if shape["type"] == "diffusion":
         policy: Policy = _empty_diffusion(shape, choice, temperature)
+    elif shape["type"] in ("squashed", "perturbed"):
+        policy = empty_squashed(shape, _empty_normalizer(shape["sizes"][0], shape), choice)
     else:
         policy = _empty_gaussian(shape)
     try:
@@ -371,3 +374,19 @@ def _empty_diffusion(
         cost_value,
         limit=shape["limit"],
     )
+
+
+__all__ = [
+    "CHOICES",
+    "LIMITED",
+    "POLICY_KIND",
+    "BudgetPolicy",
+    "ChosenPolicy",
+    "DiffusionPolicy",
+    "GaussianPolicy",
+    "Policy",
+    "act",
+    "budget_feature",
+    "load_policy",
+    "save_policy",
+]

@@ -140,7 +140,8 @@ def test_from_generated_data_to_a_played_policy(generated, tmp_path, algorithm, 
     assert "safe below 1" in show(report)
 
 
-def test_what_cannot_be_generated_is_said(tmp_path):
+def test_what_cannot_be_generated_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(safety_data, "WALKED", ())
     with pytest.raises(DatasetError, match="no behaviour to generate data for AntVelocity"):
         run(Generate("AntVelocity", tmp_path / "a.hdf5"))
     (tmp_path / "b.hdf5").write_text("")

@@ -6,24 +6,27 @@ import importlib.util
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from go2_sevpo.algorithms import make_config
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.shards import DatasetError
-from go2_sevpo.offline_training.reproduce.safety_gymnasium import report, tables
+from go2_sevpo.offline_training.reproduce.safety_gymnasium import cells, report, tables
 from go2_sevpo.offline_training.reproduce.safety_gymnasium.tables import (
     Table1,
     Table2,
     Table3,
     Table4,
 )
+from go2_sevpo.offline_training.train import Args, settings_of
 
 TINY = """
-sevpo: {actor: mlp, width: 16, depth: 2, dropout: 0.0, prediction: clean, episode_limit: 10.0,
-        episode_delta: 10.0, critic_steps: 4,
+sevpo: {reward_scale: 0, actor: mlp, width: 16, depth: 2, dropout: 0.0, prediction: clean,
+        episode_limit: 10.0, episode_delta: 10.0, critic_steps: 4,
   policy_steps: 4, critic_hidden: [16], critic_batch: 16, actor_batch: 16, actor_updates: 1,
         unsafe_samples: 4, choice: argmin_cost,
   lidar: {choice: escape}}
@@ -56,9 +59,9 @@ def generated(path, episodes=8, length=30):
 
 def test_tables_train_what_the_paper_compares():
     one = tables.cells(Table1())
-    assert len(one) == 2 * 3 * (6 + 1) and {c.limit for c in one} == {10.0}
+    assert len(one) == 2 * 3 * (6 + 2) and {c.limit for c in one} == {10.0}
     assert len(tables.trainings(one)) == 2 * 3 * 6, (
-        "SEVPO is trained once and played with N = 1 and N = 16"
+        "SEVPO and FISOR are trained once and played with N = 1 and N = 16"
     )
     assert len({c.played for c in one}) == len(one)
     both = tables.cells(
@@ -77,7 +80,47 @@ def test_tables_train_what_the_paper_compares():
     assert len(shared) == 4, "table 3 judges trainings of table 1 again"
 
 
+def test_every_method_with_critics_acts_in_every_way():
+    rivals = (
+        "sevpo",
+        "fisor",
+        "bc-safe",
+        "bc-safe-choice",
+        "cpq-osrl",
+        "bcq-lag",
+        "coptidice-osrl",
+    )
+    ways = ("first", "preset", "escape", "argmax_reward")
+    found = tables.cells(
+        Table1(
+            tasks=("CarGoal1", "SwimmerVelocity"), mixes=("ori",), algorithms=rivals, choices=ways
+        )
+    )
+
+    def of(task, algorithm):
+        return [c.choice for c in found if (c.task, c.algorithm) == (task, algorithm)]
+
+    # With a lidar the preset is escape, without it argmax_reward: no way has two lines.
+    for name in ("sevpo", "cpq-osrl", "bcq-lag"):
+        assert of("CarGoal1", name) == ["first", "preset", "argmax_reward"]
+        assert of("SwimmerVelocity", name) == ["first", "preset", "escape"]
+    assert of("CarGoal1", "fisor") == ["first", "preset", "escape", "argmax_reward"]
+    # No Q_r, no argmax_reward.
+    assert of("CarGoal1", "bc-safe-choice") == ["first", "preset"]
+    assert of("SwimmerVelocity", "bc-safe-choice") == ["first", "preset", "escape"]
+    for name in ("bc-safe", "coptidice-osrl"):
+        assert of("CarGoal1", name) == [None]
+
+
+def test_all_methods_of_the_benchmark_have_settings_in_both_presets():
+    for preset in ("safety", "paper"):
+        for name in cells.BENCHMARK:
+            args = Args((Path("none.hdf5"),), Path("out"), algorithm=name, preset=preset)
+            assert make_config(name, settings_of(args))
+
+
 def test_settings_that_are_not_understood():
+    assert tables.cells(Table1(mixes=("ori",)))
     with pytest.raises(ValueError, match="mix '3', expected SAFE:UNSAFE"):
         tables.cells(Table1(mixes=("3",)))
     with pytest.raises(DatasetError, match="unknown task 'PointGoal1'"):

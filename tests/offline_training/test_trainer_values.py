@@ -13,7 +13,7 @@ import torch
 
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.offline_training import trainer as trainer_module
-from go2_sevpo.offline_training.evaluation.best import BestKeeper
+from go2_sevpo.offline_training.evaluation.best import BestKeeper, read_curve
 from go2_sevpo.offline_training.evaluation.go2 import go2_rank
 from go2_sevpo.offline_training.trainer import MetricLog, Trainer, member_folder
 from go2_sevpo.policies.torch_policy import GaussianPolicy, load_policy
@@ -331,6 +331,22 @@ def test_a_resumed_run_is_where_an_uninterrupted_one_is(tmp_path, data, cut):
         texts = [(tmp_path / run / name).read_text() for run in ("whole", "cut")]
         kept = [[r.split(",")[0] for r in t.splitlines()] for t in texts]
         assert set(kept[0]) <= set(kept[1])
+
+
+def test_a_curve_at_rest_ends_the_last_stage_and_the_run(tmp_path, data):
+    algorithm, asked, lines = Counting(2, 12), [], []
+    keeper = BestKeeper(lambda _: {"success": 0.0, "cost": 0.0}, 3, tmp_path, go2_rank)
+    trainer = make(tmp_path, data, algorithm, keeper=keeper, lines=lines)
+    trainer.settled = lambda: asked.append(trainer.step) or len(asked) == 2
+    assert trainer.run() is True
+    assert asked == [3, 6]
+    assert [p["step"] for p in read_curve(tmp_path)] == [3.0, 6.0]
+    assert any("settled after 6 of at most 12 steps" in line for line in lines)
+    # It has ended: going on does nothing.
+    again = make(tmp_path, data, Counting(2, 12), keeper=keeper)
+    again.load()
+    assert again.run() is True
+    assert len(read_curve(tmp_path)) == 2
 
 
 def test_what_is_restored_is_what_was_saved(tmp_path, data):

@@ -1,9 +1,10 @@
-"""Single files in DSRL's layout."""
+"""Single files in DSRL's layout, and the JSON beside those that ``go2-data merge`` wrote."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Dict
+from typing import Any, Dict, Optional
 
 import h5py
 import numpy as np
@@ -16,11 +17,13 @@ from go2_sevpo.data.shards import DatasetError, Episodes
 def read_dsrl(path: Path) -> Episodes:
     """Read a single file in DSRL's layout; episodes are cut at terminals and timeouts.
 
-    Rows behind the last of these are dropped. No episode counts as a success; a terminal counts as
-    a fall.
+    Rows behind the last of these are left out and counted (``unfinished``). No episode counts as a
+    success and a terminal counts as a fall, unless the JSON beside the file says what became of its
+    episodes (:func:`outcomes`).
 
     Raises:
-        DatasetError: a missing key or a file that is not whole.
+        DatasetError: a missing key, a column of another shape, a file that is not whole, or a JSON
+            of another file beside it.
     """
     try:
         with h5py.File(path, "r") as handle:
@@ -40,13 +43,12 @@ def read_dsrl(path: Path) -> Episodes:
     except Exception as error:
         # On damage HDF5 raises whatever its layers do: OSError, RuntimeError, KeyError, ...
         raise DatasetError(f"{path} is not a complete HDF5 file: {error}") from error
-    for key in ("rewards", "costs", "terminals", "timeouts"):
-        if columns[key].ndim != 1:
-            raise DatasetError(f"{path}: '{key}' has shape {columns[key].shape}, expected (N,)")
-    rows = {key: len(np.atleast_1d(column)) for key, column in columns.items()}
-    if len(set(rows.values())) > 1:
-        found = ", ".join(f"{key} {count}" for key, count in rows.items())
+    columns = {k: _shaped(v, k, path) for k, v in columns.items()}
+    counts = {key: len(column) for key, column in columns.items()}
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{key} {count}" for key, count in counts.items())
         raise DatasetError(f"{path}: columns of different lengths: {found}")
+    rows = counts["rewards"]
     done = (columns["terminals"] + columns["timeouts"]) > 0
     ends = np.flatnonzero(done)
     if not len(ends):
@@ -63,6 +65,61 @@ def read_dsrl(path: Path) -> Episodes:
         "success": np.zeros(len(ends)),
         "fall": columns["terminals"][ends],
     }
-    data = Episodes(columns, episodes)
+    known = outcomes(path)
+    if known is not None:
+        for key in OUTCOMES:
+            if len(known[key]) != len(ends):
+                raise DatasetError(
+                    f"{path.with_suffix('.json')}: {len(known[key])} outcomes, expected one for "
+                    f"each of the {len(ends)} episodes of {path.name}"
+                )
+            episodes[key] = np.asarray(known[key], dtype=np.float64)
+    data = Episodes(columns, episodes, unfinished=rows - int(ends[-1]) - 1)
     shards.check_episodes(data, str(path), strict=False)
     return data
+
+
+OUTCOMES = ("success", "fall")
+"""What the layout has no place for, per episode."""
+
+
+def _shaped(column: np.ndarray, key: str, path: Path) -> np.ndarray:
+    """A column as (N, S) or, of single numbers, (N,); DSRL takes (N, 1) for the latter, too.
+
+    Raises:
+        DatasetError: it has another shape.
+    """
+    wide = key in ("observations", "next_observations", "actions")
+    if not wide and column.ndim == 2 and column.shape[1] == 1:
+        return column[:, 0]
+    if column.ndim != (2 if wide else 1):
+        expected = "(rows, numbers)" if wide else "(rows,) or (rows, 1)"
+        raise DatasetError(f"{path}: '{key}' has shape {column.shape}, expected {expected}")
+    return column
+
+
+def outcomes(path: Path) -> Optional[Dict[str, Any]]:
+    """What the JSON beside a merged file says of it; None where it says nothing.
+
+    Raises:
+        DatasetError: it is of another file, by its checksum, or damaged.
+    """
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        return None
+    try:
+        found = json.loads(beside.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DatasetError(f"{beside} is not valid JSON: {error}") from error
+    if not isinstance(found, dict) or found.get("merged") is not True:
+        return None  # of another kind
+    if not all(isinstance(found.get(key), list) for key in OUTCOMES):
+        raise DatasetError(f"{beside}: no list of {' and '.join(OUTCOMES)}, expected both")
+    try:
+        shards.check_digest(path, str(found.get("sha256")))
+    except DatasetError:
+        raise DatasetError(
+            f"{beside} is of a file with another SHA-256 than {path.name} has; "
+            "merge again, or delete the JSON to do without outcomes"
+        ) from None
+    return found

@@ -64,6 +64,13 @@ def draw_mix(
     return Mix(drawn[0], drawn[1], (int((cost <= limit).sum()), int((cost > limit).sum())))
 
 
+def whole(data: Episodes, limit: float) -> Mix:
+    """Every trajectory once: the data as they are, safe ones first."""
+    cost = np.asarray(data.episodes["cost"])
+    safe, unsafe = np.flatnonzero(cost <= limit), np.flatnonzero(cost > limit)
+    return Mix(safe, unsafe, (len(safe), len(unsafe)))
+
+
 def write_mix(data: Episodes, mix: Mix, out: Path, info: Dict[str, Any]) -> Dict[str, Any]:
     """Write the mix as one file in DSRL's layout.
 

@@ -6,9 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple, Union
 
+from go2_sevpo.algorithms import make_config
 from go2_sevpo.envs.safety_gymnasium.tasks import find_task
+from go2_sevpo.offline_training.train import preset_of
 
 ALL = ("sevpo", "fisor", "cpq", "coptidice", "ccac", "bc-safe")
+BENCHMARK = (
+    *("sevpo", "fisor", "bc-safe-choice", "bc-osrl", "bc-safe-osrl", "cpq-osrl"),
+    *("coptidice-osrl", "ccac-osrl", "bcq-lag", "bear-lag"),
+)
+"""SEVPO and FISOR, cloning with the same ways of acting, and the benchmark's methods."""
+CHOOSING = (
+    *("sevpo", "fisor", "bc-choice", "bc-safe-choice"),
+    *("cpq-osrl", "bcq-lag", "bear-lag"),
+)
+"""What has critics to choose among candidates with: every way of acting is offered to all."""
+WITHOUT_REWARD = ("bc-choice", "bc-safe-choice")
+"""Of these, what has no Q_r: ``argmax_reward`` is not for them."""
+
+
+ORIGINAL = "ori"
+"""The mix that is none: the data as they are."""
 
 
 @dataclass
@@ -18,9 +36,7 @@ class SafetyTable:
     out: Path = Path("runs/safety")
     """Working folder of all four tables: data, runs, reports. Finished parts are not done again."""
     tasks: Tuple[str, ...] = ("CarGoal1", "HalfCheetahVelocity")
-    """Tasks whose DSRL file is not here need generated data: CarGoal1, CarGoal2,
-    HalfCheetahVelocity, SwimmerVelocity.
-    """
+    """Of the nine; for those whose DSRL file is not here data are generated."""
     dsrl: bool = True
     """Use DSRL's files where they are ($DSRL_DATASET_DIR or ~/.dsrl/datasets); otherwise generated
     data everywhere.
@@ -37,9 +53,9 @@ class SafetyTable:
     candidates: int = 16
     """N of the algorithms that choose among candidates."""
     choices: Tuple[str, ...] = ("first", "preset")
-    """How SEVPO acts: a line for each. first: N = 1; preset: as the preset says for the task;
-    escape, first_safe, argmax_reward, argmin_cost: this among N candidates, whatever the preset
-    says.
+    """How every method with critics to choose by acts: a line for each. first: N = 1, the actor
+    alone; preset: as the preset says for the task; escape, first_safe, argmax_reward, argmin_cost:
+    this among N candidates, whatever the preset says.
     """
     evaluate_every: int = 2000
     """Steps between evaluations along a training, for the learning curves (Figure 11); 0: none."""
@@ -66,7 +82,11 @@ class Table1(SafetyTable):
     """Every method on every task at every ratio: normalised reward and cost."""
 
     algorithms: Tuple[str, ...] = ALL
+    """Of ``go2-train``; the benchmark's own forms are bc-osrl, bc-safe-osrl, cpq-osrl,
+    coptidice-osrl, ccac-osrl, bcq-lag and bear-lag.
+    """
     mixes: Tuple[str, ...] = ("8:1", "1:1", "1:3")
+    """Safe to unsafe transitions; ori: the data as they are."""
     limit: float = 10.0
 
 
@@ -129,21 +149,39 @@ def cells(args: Table) -> List[Cell]:
     """All trainings a table needs, one for each way of acting.
 
     Raises:
-        ValueError: a mix that is not SAFE:UNSAFE.
+        ValueError: a mix that is neither SAFE:UNSAFE nor ori.
         DatasetError: an unknown task.
     """
     for mix in args.mixes:
-        ratio(mix)
+        if mix != ORIGINAL:
+            ratio(mix)
     found: List[Cell] = []
     for task in (find_task(name).name for name in args.tasks):
         for mix in args.mixes:
             for algorithm, label, limit, changed in _methods(args):
-                choices: Tuple[Optional[str], ...] = args.choices
-                if algorithm != "sevpo":
-                    choices = (None,)
-                for choice in choices:
+                for choice in _ways(args, algorithm, task):
                     title = label + _acting(choice, args.candidates)
                     found.append(Cell(task, mix, algorithm, title, changed, limit, choice))
+    return found
+
+
+def _ways(args: Table, algorithm: str, task: str) -> List[Optional[str]]:
+    """How a method acts on a task, a line for each; None where it has nothing to choose with."""
+    if algorithm not in CHOOSING:
+        return [None]
+    found: List[Optional[str]] = []
+    known = set()
+    for choice in args.choices:
+        # What the preset says may be asked for by name, too: one line is enough.
+        acting = choice
+        if choice == "preset":
+            preset = preset_of(args.preset, algorithm, find_task(task))
+            own = make_config(algorithm, {k: v for k, v in preset.items() if k == "choice"})
+            acting = str(getattr(own, "choice", "first"))
+        lacks = acting == "argmax_reward" and algorithm in WITHOUT_REWARD
+        if acting not in known and not lacks:
+            found.append(choice)
+        known.add(acting)
     return found
 
 
@@ -190,5 +228,5 @@ def ratio(mix: str) -> Tuple[float, float]:
     except ValueError:
         safe = unsafe = 0.0
     if safe <= 0 or unsafe <= 0:
-        raise ValueError(f"mix '{mix}', expected SAFE:UNSAFE such as 8:1")
+        raise ValueError(f"mix '{mix}', expected SAFE:UNSAFE such as 8:1, or {ORIGINAL}")
     return safe, unsafe

@@ -9,7 +9,12 @@ from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.envs.safety_gymnasium.files import find_file
 from go2_sevpo.envs.safety_gymnasium.tasks import find_task
 from go2_sevpo.offline_training.reproduce.jobs import Job
-from go2_sevpo.offline_training.reproduce.safety_gymnasium.cells import Table, cells, ratio
+from go2_sevpo.offline_training.reproduce.safety_gymnasium.cells import (
+    ORIGINAL,
+    Table,
+    cells,
+    ratio,
+)
 from go2_sevpo.runs.processes import module
 from go2_sevpo.runs.reading import read_json
 from go2_sevpo.runs.settings import keep_settings
@@ -83,9 +88,9 @@ def mix_command(
     made = {"source": path.name, "ratio": mix, "safe_samples": safe_samples, "seed": args.seed}
     keep_settings(out.parent, made, name=f"{out.stem}.settings.json")
     amount = () if safe_samples is None else ("--safe-samples", safe_samples)
+    share = ("--all",) if mix == ORIGINAL else ("--ratio", *ratio(mix), *amount)
     return module(
-        *(COMMAND, "mix", task, "--path", path, "--out", out, "--ratio", *ratio(mix)),
-        *("--seed", args.seed, *amount),
+        *(COMMAND, "mix", task, "--path", path, "--out", out, *share, "--seed", args.seed),
     )
 
 

@@ -18,6 +18,8 @@ SAME = ("members", "seed", "episodes")
 
 So must the data, the training's configuration, the limit and the way of acting.
 """
+BEFORE = 0.0
+"""What all methods' rewards were scaled by where a result does not say."""
 ACTING = ("choice",)
 """Configuration that no training depends on; how a line acted is recorded with it."""
 
@@ -75,6 +77,7 @@ def find(
     config: Dict[str, Any],
     sha256: str,
     args: SafetyTable,
+    reward_scale: float = 0.0,
 ) -> Optional[Reused]:
     """The line that shows what ``cell`` would, or None. Versions of the code are not compared.
 
@@ -84,6 +87,7 @@ def find(
         config: what its training would be configured with.
         sha256: of the file it would be trained on.
         args: the table's settings.
+        reward_scale: what its training would multiply rewards by.
     """
     choice = config.get("choice") if cell.choice in (None, "preset") else cell.choice
     for result in results:
@@ -98,6 +102,8 @@ def find(
         # With a choice among candidates their number must agree, too.
         chooses = cell.choice != "first" and "choice" in config
         if chooses and settings["candidates"] != args.candidates:
+            continue
+        if result.get("reward_scales", {}).get(cell.name, BEFORE) != reward_scale:
             continue
         rows = [row for row in result["rows"] if _same_line(row, cell, choice)]
         earlier = result["configs"].get(cell.name)

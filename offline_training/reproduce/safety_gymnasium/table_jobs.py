@@ -17,7 +17,7 @@ from go2_sevpo.offline_training.reproduce.safety_gymnasium.cells import (
     trainings,
 )
 from go2_sevpo.offline_training.reproduce.safety_gymnasium.reuse import Reused
-from go2_sevpo.offline_training.train import Args, settings_of
+from go2_sevpo.offline_training.train import Args, reward_scale_of, settings_of
 from go2_sevpo.offline_training.trainer import member_folder
 from go2_sevpo.runs.processes import module
 from go2_sevpo.runs.reading import read_json
@@ -41,7 +41,8 @@ def reusable(args: Table) -> Dict[str, Reused]:
         )
         # As the earlier result holds it: through JSON, where tuples are lists.
         config = json.loads(json.dumps(asdict(make_config(cell.algorithm, settings_of(wanted)))))
-        line = reuse.find(earlier, cell, config, mixes.description(path)["sha256"], args)
+        digest, scale = mixes.description(path)["sha256"], reward_scale_of(wanted)
+        line = reuse.find(earlier, cell, config, digest, args, scale)
         if line is not None:
             found[cell.played] = line
     return found
@@ -69,7 +70,7 @@ def train_jobs(args: Table, known: Collection[str] = ()) -> List[Job]:
             *(mixes.mix_file(args, cell.task, cell.mix), "--out", run),
             *("--algorithm", cell.algorithm, "--preset", args.preset, "--seed", args.seed),
             *("--members", args.members, "--device", args.device),
-            *("--candidates", args.candidates, "--reward-scale", 0),
+            *("--candidates", args.candidates),
             *("--evaluate-every", args.evaluate_every),
             *("--evaluate-episodes", args.evaluate_episodes, "--evaluate-limit", cell.limit),
             *(("--set", *cell.settings) if cell.settings else ()),

@@ -42,6 +42,7 @@ from go2_sevpo.offline_training.reproduce.safety_gymnasium.table_jobs import (
     train_jobs,
 )
 from go2_sevpo.offline_training.reproduce.settings import plain
+from go2_sevpo.offline_training.train import Args, reward_scale_of
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.provenance import write_result
 from go2_sevpo.runs.reading import read_json
@@ -107,6 +108,17 @@ def run(args: Table) -> Dict[str, Any]:
         "command": f"go2-reproduce {name}",
         "settings": plain(args),
         **_lines(args, wanted, known),
+        "reward_scales": {
+            cell.name: reward_scale_of(
+                Args(
+                    (mix_file(args, cell.task, cell.mix),),
+                    args.out,
+                    algorithm=cell.algorithm,
+                    preset=args.preset,
+                )
+            )
+            for cell in trainings(wanted)
+        },
         "reused": {played: str(line.path) for played, line in known.items()},
         "missing": [{"task": c.task, "mix": c.mix, "label": c.label} for c in missing],
     }

@@ -1,13 +1,17 @@
 """Several networks trained side by side must be as good as apart."""
 
+import copy
+
 import pytest
 import torch
 
 from go2_sevpo.algorithms import make_algorithm, make_config
 from go2_sevpo.networks.layers import Critic, Denoiser, Value, member
+from go2_sevpo.policies.torch_policy import act
 
 ACTOR = {"width": 16, "depth": 2, "actor": "resnet", "dropout": 0.0}
 CRITICS = {"critic_hidden": [16, 16], "critic_batch": 32, "limit": 0.05}
+OSRL = {"hidden": [16, 16], "steps": 15, "batch": 32, "limit": 0.05}
 SETTINGS = {
     "sevpo": {
         **ACTOR,
@@ -27,6 +31,12 @@ SETTINGS = {
     },
     "bc": {**ACTOR, "steps": 15, "batch": 32},
     "bc-choice": {**ACTOR, **CRITICS, "critic_steps": 15, "steps": 15, "batch": 32},
+    "bc-osrl": OSRL,
+    "cpq-osrl": {**OSRL, "vae_hidden": 8, "choice": "argmin_cost"},
+    "coptidice-osrl": OSRL,
+    "bcq-lag": {**OSRL, "vae_hidden": 8, "choice": "argmax_reward"},
+    "bear-lag": {**OSRL, "vae_hidden": 8},
+    "ccac-osrl": {**OSRL, "vae_hidden": 8, "latent": 4, "vae_steps": 5},
 }
 
 
@@ -50,7 +60,7 @@ def outputs(algorithm, dataset, k):
     obs = dataset.frames[:20] * dataset.std + dataset.mean
     noise = torch.randn(20, 4, 5, dataset.num_actions, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        action, value, _ = policy(obs, noise)
+        action, value, _ = act(policy, obs, noise, torch.linspace(0.0, 12.0, 20))
     return torch.cat([action.flatten(), value])
 
 
@@ -73,7 +83,7 @@ def test_one_member_learns_what_a_plain_network_learns(dataset, name):
         make_algorithm(name, config, dataset, 1),
     )
     for key in batched.modules:
-        plain = member(getattr(batched, key), 0)
+        plain = member(copy.deepcopy(getattr(batched, key)), 0)
         getattr(single, key).load_state_dict(plain.state_dict())
     results = []
     for algorithm in (single, batched):

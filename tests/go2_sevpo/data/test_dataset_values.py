@@ -319,6 +319,38 @@ def test_rows_behind_the_last_end_are_left_out(tmp_path):
     data = read_dsrl(write_flat(tmp_path / "x.hdf5", part, cut=7))
     assert data.rows == 5 and data.episodes["length"].tolist() == [3, 2]
     assert data.episodes["return"].tolist() == [33.0, 27.0]
+    assert data.unfinished == 2
+    assert read_dsrl(write_flat(tmp_path / "y.hdf5", part)).unfinished == 0
+    whole = load(tmp_path / "x.hdf5", tmp_path / "y.hdf5")
+    assert (whole.unfinished, len(whole)) == (2, 14)
+
+
+def test_single_numbers_may_stand_in_a_column_of_their_own(tmp_path):
+    """(rows, 1), which DSRL's loader squeezes."""
+    part = hand_made([3, 2], costs=[1, 0, 2, 0, 0.5], falls=[1, 0])
+    expected = read_dsrl(write_flat(tmp_path / "x.hdf5", part))
+    single = ("rewards", "costs", "terminals", "timeouts")
+    part.columns = {k: v[:, None] if k in single else v for k, v in part.columns.items()}
+    found = read_dsrl(write_flat(tmp_path / "y.hdf5", part))
+    for key, value in expected.columns.items():
+        assert np.array_equal(found.columns[key], value), key
+    for key, value in expected.episodes.items():
+        assert np.array_equal(found.episodes[key], value), key
+
+
+@pytest.mark.parametrize(
+    "key, change, expected",
+    [
+        ("rewards", lambda v: np.stack([v, v], 1), r"\(rows,\) or \(rows, 1\)"),
+        ("actions", lambda v: v[:, 0], r"\(rows, numbers\)"),
+        ("observations", lambda v: v[:, :, None], r"\(rows, numbers\)"),
+    ],
+)
+def test_columns_of_other_shapes_are_refused(tmp_path, key, change, expected):
+    part = hand_made([3, 2])
+    part.columns[key] = change(part.columns[key])
+    with pytest.raises(DatasetError, match=rf"x.hdf5: '{key}' has shape .*, expected {expected}"):
+        read_dsrl(write_flat(tmp_path / "x.hdf5", part))
 
 
 def test_flat_files_that_lack_something_are_refused(tmp_path):

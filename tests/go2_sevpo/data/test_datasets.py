@@ -143,6 +143,42 @@ def test_merged_file_has_dsrl_keys_and_loads_the_same(folder, tmp_path):
     assert a.episodes["length"].tolist() == b.episodes["length"].tolist()
 
 
+def test_merged_file_keeps_outcomes_and_contract(folder, tmp_path):
+    out = tmp_path / "all.hdf5"
+    shards.merge(folder, out)
+    a, b = load(folder), load(out)
+    assert a.episodes["success"].any() and a.episodes["fall"].any()
+    for key in ("success", "fall"):
+        assert np.array_equal(a.episodes[key], b.episodes[key])
+    for key in ("environment", "observation"):
+        assert b.manifest.get(key) == a.manifest.get(key)
+    # Both can be trained on together, as they are of one environment.
+    assert len(load(folder, out)) == 450
+
+
+def test_the_json_beside_a_merged_file_must_be_of_that_file(folder, tmp_path):
+    out = tmp_path / "all.hdf5"
+    shards.merge(folder, out)
+    beside = out.with_suffix(".json")
+    text = beside.read_text()
+    beside.write_text(text.replace('"sha256": "', '"sha256": "0'))
+    with pytest.raises(DatasetError, match="of a file with another SHA-256"):
+        load(out)
+    found = json.loads(text)
+    found["success"].pop()
+    beside.write_text(json.dumps(found))
+    with pytest.raises(DatasetError, match="outcomes, expected one for each of the"):
+        load(out)
+    beside.write_text(json.dumps({**found, "fall": 3}))
+    with pytest.raises(DatasetError, match="no list of success and fall"):
+        load(out)
+    beside.write_text("{")
+    with pytest.raises(DatasetError, match="not valid JSON"):
+        load(out)
+    beside.unlink()
+    assert not load(out).episodes["success"].any()
+
+
 def test_sampling_repeats_with_the_generator(dataset):
     a = dataset.sample(50, torch.Generator().manual_seed(1))
     b = dataset.sample(50, torch.Generator().manual_seed(1))

@@ -345,9 +345,12 @@ def test_merged_file_has_all_rows_in_order(tmp_path, monkeypatch):
         for key in shards.KEYS:
             assert handle[key].dtype == np.float32
             assert np.array_equal(handle[key][()], np.concatenate([p.columns[key] for p in parts]))
-    assert [p.name for p in out.parent.iterdir()] == ["all.hdf5"]
-    ((temporary, final),) = renamed
+    assert sorted(p.name for p in out.parent.iterdir()) == ["all.hdf5", "all.json"]
+    temporary, final = renamed[0]
     assert final == out and temporary.parent == out.parent and temporary.suffix == ".tmp"
+    beside = json.loads(out.with_suffix(".json").read_text())
+    for key in ("success", "fall"):
+        assert beside[key] == np.concatenate([p.episodes[key] for p in parts]).tolist()
     shards.merge(tmp_path / "d", out)  # again, over the old one and into a folder that is there
 
 
