@@ -32,9 +32,14 @@ from go2_sevpo.runs.arguments import EXPECTED, at_least, check_device, check_wri
 from go2_sevpo.runs.checkpoint import CheckpointError
 from go2_sevpo.runs.cpu import use_cpu
 from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.lists import joined_lists
 from go2_sevpo.runs.lock import sole_writer
 
 CONFIG_DIR = Path(__file__).parent / "configs"
+SECTIONS = {"bc-safe": "bc", "bc-lookahead": "bc", "bc-actor": "bc"}
+"""Algorithms with the settings of another; their names say which of the data they take."""
+AS_PUBLISHED = ("paper", "paper_printed")
+"""Presets whose networks see a lidar's readings only as the task gives them."""
 LIDAR_LENGTH = 0.1
 """0.3 m of Safety-Gymnasium's 3 m."""
 
@@ -48,11 +53,12 @@ class Args:
     out: Path
     """Run folder."""
     algorithm: str = "sevpo"
-    """sevpo, fisor, bc (cloning, all data), bc-safe (cloning, safe episodes only), bc-choice
-    (cloning, candidate by Q_c), cpq, coptidice or ccac.
+    """sevpo, fisor, bc (cloning, all data), bc-safe (safe episodes only), bc-lookahead (what has no
+    cost ahead), bc-actor (what one policy did), bc-choice (cloning, candidate by Q_c), cpq,
+    coptidice or ccac.
     """
     preset: str = "laptop"
-    """laptop, paper (Table 8), or a YAML file."""
+    """laptop, paper (Table 8), paper_printed (the equations to the letter), or a YAML file."""
     seed: int = 0
     members: Optional[int] = None
     """Train this many independent networks side by side on one core: several training seeds at
@@ -76,7 +82,8 @@ class Args:
     """
     lidar_length: Optional[float] = None
     """Tasks with a lidar: networks also see exp(-distance / length) of every reading, length in
-    shares of the lidar's range. 0.1 if not given, but 0 (not; as published) with the preset paper.
+    shares of the lidar's range. 0.1 if not given, but 0 (not; as published) with the presets paper
+    and paper_printed.
     """
     log_every: int = 200
     save_every: int = 2000
@@ -132,8 +139,7 @@ def settings_of(args: Args) -> Dict[str, Any]:
         known = ", ".join(sorted(p.stem for p in CONFIG_DIR.glob("*.yaml")))
         raise ValueError(f"no preset '{args.preset}': not a file, and the presets are {known}")
     sections = yaml.load(path.read_text(encoding="utf-8"), SettingsLoader) or {}
-    # bc-safe has the settings of bc; the data it takes is fixed by its name.
-    section = "bc" if args.algorithm == "bc-safe" else args.algorithm
+    section = SECTIONS.get(args.algorithm, args.algorithm)
     if section not in sections:
         raise ValueError(
             f"preset {path.name} has no settings for {section}, only for {', '.join(sections)}"
@@ -201,7 +207,7 @@ def _lidar_length(args: Args) -> float:
     Raises:
         ValueError: a negative length.
     """
-    length = 0.0 if args.preset == "paper" else LIDAR_LENGTH
+    length = 0.0 if args.preset in AS_PUBLISHED else LIDAR_LENGTH
     if args.lidar_length is not None:
         length = args.lidar_length
     if length < 0:
@@ -271,7 +277,7 @@ def _keeper(args: Args, data: OfflineDataset) -> Optional[BestKeeper]:
 
 def main() -> None:
     """Entry point of ``go2-train``."""
-    args = tyro.cli(Args)
+    args = tyro.cli(Args, args=joined_lists(sys.argv[1:], "--set"))
     try:
         finished = train(args)
     except EXPECTED as error:

@@ -5,6 +5,10 @@ temporary name, flushed and renamed; ``manifest.json`` comes last and holds a SH
 Keys, all float32 with one row per transition: ``observations``, ``next_observations`` (the true
 successor at every row), ``actions``, ``rewards``, ``costs``, ``terminals``, ``timeouts``. Per
 episode, under ``episodes/``: ``length``, ``return``, ``cost``, ``success``, ``fall``.
+
+Two columns may be there or not: ``actor``, who acted on each row (a place in the names
+``info["actors"]``; without it one policy did), and ``constraint``, the value h of the constraint
+after the step, above 0 where it is violated.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from go2_sevpo.runs.files import UNFINISHED, atomic_path, write_atomically
 
 SCHEMA = 1
 KEYS = ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts")
+OPTIONAL = ("actor", "constraint")
 EPISODE_KEYS = ("length", "return", "cost", "success", "fall")
 MANIFEST = "manifest.json"
 
@@ -35,10 +40,14 @@ class DatasetError(ValueError):
 
 @dataclass
 class Episodes:
-    """Whole episodes one after the other: ``columns`` by key (M rows), ``episodes`` (E rows)."""
+    """Whole episodes one after the other: ``columns`` by key (M rows), ``episodes`` (E rows).
+
+    ``actors`` names who acted, if that was recorded.
+    """
 
     columns: Dict[str, np.ndarray]
     episodes: Dict[str, np.ndarray]
+    actors: Tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -62,9 +71,14 @@ def write_shard(path: Path, data: Episodes, info: Dict[str, Any]) -> Dict[str, A
         DatasetError: the episodes are inconsistent (see :func:`check_episodes`).
     """
     check_episodes(data, str(path.name))
+    if "actor" in data.columns:
+        info = {**info, "actors": list(data.actors)}
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
         for key in KEYS:
             handle.create_dataset(key, data=data.columns[key].astype(np.float32))
+        for key in (k for k in OPTIONAL if k in data.columns):
+            kind = np.int16 if key == "actor" else np.float32
+            handle.create_dataset(key, data=data.columns[key].astype(kind))
         for key in EPISODE_KEYS:
             handle.create_dataset(f"episodes/{key}", data=data.episodes[key])
         handle.attrs["schema"] = SCHEMA
@@ -111,7 +125,7 @@ def check_episodes(data: Episodes, name: str, strict: bool = True) -> None:
         DatasetError: saying what was found and what was expected.
     """
     rows = data.rows
-    for key in KEYS:
+    for key in (*KEYS, *(k for k in OPTIONAL if k in data.columns)):
         column = data.columns.get(key)
         if column is None:
             raise DatasetError(f"{name}: key '{key}' is missing, expected {', '.join(KEYS)}")
@@ -122,6 +136,12 @@ def check_episodes(data: Episodes, name: str, strict: bool = True) -> None:
             raise DatasetError(
                 f"{name}: '{key}' is not finite at row {row}, expected finite numbers"
             )
+    actor = data.columns.get("actor")
+    if actor is not None and not np.isin(actor, np.arange(len(data.actors))).all():
+        raise DatasetError(
+            f"{name}: 'actor' holds {sorted(set(actor.tolist()))[:4]}, "
+            f"expected places in its {len(data.actors)} names of policies"
+        )
     lengths = np.asarray(data.episodes["length"], dtype=np.int64)
     if lengths.sum() != rows:
         raise DatasetError(f"{name}: episode lengths sum to {lengths.sum()}, expected {rows} rows")
@@ -184,15 +204,27 @@ def read_shard(path: Path, digest: Optional[str] = None) -> Episodes:
                     raise DatasetError(
                         f"{path}: key '{key}' is missing, expected {', '.join(KEYS)}"
                     )
-            columns = {key: read_plain(handle, key) for key in KEYS}
+            there = (*KEYS, *(key for key in OPTIONAL if key in handle))
+            columns = {key: read_plain(handle, key) for key in there}
+            actors = _actors(handle)
             episodes = {key: read_plain(handle, f"episodes/{key}") for key in EPISODE_KEYS}
     except PlainFileError as error:
         raise DatasetError(f"{path}: {error}") from error
     except OSError as error:
         raise DatasetError(f"{path} is not a complete HDF5 file (truncated?): {error}") from error
-    data = Episodes(columns, episodes)
+    data = Episodes(columns, episodes, actors)
     check_episodes(data, str(path))
     return data
+
+
+def _actors(handle: h5py.File) -> Tuple[str, ...]:
+    """Names of those who acted, from a shard's ``info``: of several, or of the one policy."""
+    try:
+        info = json.loads(handle.attrs["info"])
+        names = info.get("actors") or [info["policy"]["name"]]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ()
+    return tuple(str(name) for name in names)
 
 
 def shard_info(path: Path) -> Dict[str, Any]:

@@ -34,10 +34,19 @@ class DiffusionPolicy(nn.Module):
     there is none. ``escape`` is ``first_safe``, but the least Q_c is then sought among N * T
     uniform actions, too: Eq. 12 solved on the spot, for places the actor does not find out of.
     Those actions are made of ``noise`` and numbered from N on.
+
+    With ``acting_noise`` the noise has one more row, (B, N, T + 1, A): behind the choice
+    ``acting_noise`` times ``lost_noise`` times the first candidate's last row is added to the
+    action. Sampling in few steps returns nearly the mean of the data's actions; this gives back
+    their spread.
+
+    Attributes:
+        lost_noise: (A,) standard deviations; None where they were not measured.
     """
 
     needs_cost = False
     """Whether the episode's cost so far is a third input."""
+    lost_noise: Optional[torch.Tensor]
 
     def __init__(
         self,
@@ -49,8 +58,15 @@ class DiffusionPolicy(nn.Module):
         reward_critic: Optional[Critic] = None,
         cost_value: Optional[Value] = None,
         limit: float = 0.0,
+        acting_noise: float = 0.0,
+        lost_noise: Optional[torch.Tensor] = None,
     ) -> None:
         super().__init__()
+        if acting_noise > 0 and lost_noise is None:
+            raise ValueError(
+                f"acting noise {acting_noise:g} for a policy whose lost noise was not measured, "
+                "expected 0"
+            )
         if choice not in CHOICES:
             raise ValueError(
                 f"unknown candidate choice '{choice}', expected one of {', '.join(CHOICES)}"
@@ -63,6 +79,8 @@ class DiffusionPolicy(nn.Module):
         self.temperature, self.choice, self.limit = temperature, choice, limit
         self.cost_critic, self.reward_critic = cost_critic, reward_critic
         self.cost_value = cost_value
+        self.acting_noise = acting_noise
+        self.register_buffer("lost_noise", None if lost_noise is None else lost_noise.clone())
 
     def forward(
         self, observation: torch.Tensor, noise: torch.Tensor
@@ -74,7 +92,9 @@ class DiffusionPolicy(nn.Module):
         # The observation is encoded once for its N candidates.
         context = diffusion.denoiser.encode(obs)  # (B, width)
         wide = context.unsqueeze(1).expand(-1, n, -1).reshape(batch * n, -1)  # (B N, width)
-        flat = noise.reshape(batch * n, noise.shape[2], noise.shape[3])  # (B N, T, A)
+        noisy = self.acting_noise > 0
+        steps = noise[:, :, : diffusion.steps] if noisy else noise  # (B, N, T, A)
+        flat = steps.reshape(batch * n, steps.shape[2], noise.shape[3])  # (B N, T, A)
         actions = diffusion.sample(obs, flat, self.temperature, wide).reshape(batch, n, -1)
         # Zeros of the batch's size: in the exported graph they follow from the input.
         value = obs[:, 0] * 0.0 if self.cost_value is None else self.cost_value(obs)
@@ -84,7 +104,11 @@ class DiffusionPolicy(nn.Module):
             actions = torch.cat([actions, uniform], 1)  # (B, N + N T, A)
         candidate = self._choose(obs, actions, n)
         place = candidate[:, None, None].expand(-1, 1, actions.shape[-1])  # (B, 1, A)
-        return torch.gather(actions, 1, place).squeeze(1), value, candidate
+        action = torch.gather(actions, 1, place).squeeze(1)
+        if noisy and self.lost_noise is not None:
+            spread = self.acting_noise * self.lost_noise  # (A,)
+            action = (action + spread * noise[:, 0, diffusion.steps]).clamp(-1.0, 1.0)
+        return action, value, candidate
 
     def _choose(self, obs: torch.Tensor, actions: torch.Tensor, own: int) -> torch.Tensor:
         """Number (B,) of an action (B, N, A); the first ``own`` are the actor's."""
@@ -130,19 +154,26 @@ class DiffusionPolicy(nn.Module):
             "limit": self.limit,
             "critic_hidden": hidden,
             "reward_critic": self.reward_critic is not None,
+            "acting_noise": self.acting_noise,
+            "lost_noise": self.lost_noise is not None,
         }
 
     @property
     def sampler(self) -> Dict[str, Any]:
-        """Diffusion steps, temperature and choice, for the contract."""
+        """Rows of noise, temperature and choice, for the contract.
+
+        The rows are the diffusion steps, and one more with acting noise.
+        """
         limit = {"limit": self.limit} if self.choice in LIMITED else {}
+        noisy = {"acting_noise": self.acting_noise} if self.acting_noise > 0 else {}
         return {
             "kind": "diffusion",
-            "steps": self.diffusion.steps,
+            "steps": self.diffusion.steps + len(noisy),
             "prediction": self.diffusion.prediction,
             "temperature": self.temperature,
             "choice": self.choice,
             **limit,
+            **noisy,
             "noise_scale": 1.0,
         }
 
@@ -370,4 +401,7 @@ def _empty_diffusion(
         reward_critic,
         cost_value,
         limit=shape["limit"],
+        # Older files lack these keys.
+        acting_noise=shape.get("acting_noise", 0.0),
+        lost_noise=torch.zeros(shape["action_size"]) if shape.get("lost_noise") else None,
     )

@@ -265,7 +265,7 @@ def test_bad_settings_are_named(folder, tmp_path):
         train(Args((folder,), tmp_path / "x", set=["mu1"]))
     with pytest.raises(ValueError, match="unknown algorithm 'ppo'"):
         train(Args((folder,), tmp_path / "x", algorithm="ppo"))
-    with pytest.raises(ValueError, match="presets are laptop, paper, reach_avoid"):
+    with pytest.raises(ValueError, match="presets are laptop, paper, paper_printed, reach"):
         train(Args((folder,), tmp_path / "x", preset="big"))
     with pytest.raises(ValueError, match="members is 0, expected at least 1"):
         train(Args((folder,), tmp_path / "x", members=0))

@@ -297,14 +297,14 @@ def test_averages_move_by_the_rate_towards_the_source():
 
 
 def test_algorithms_have_these_names_and_what_a_name_fixes():
-    names = ("sevpo", "fisor", "bc", "bc-safe", "bc-choice", "cpq", "coptidice", "ccac")
+    names = ("sevpo", "fisor", "bc", "bc-safe", "bc-lookahead", "bc-actor")
+    names += ("bc-choice", "cpq", "coptidice", "ccac")
     assert tuple(algorithms.ALGORITHMS) == names
     fixed = {name: entry[2] for name, entry in algorithms.ALGORITHMS.items() if entry[2]}
     assert fixed == {"bc-safe": {"safe_only": True}}
     for name, entry in algorithms.ALGORITHMS.items():
-        stem = {"bc": "BehaviorCloning", "bc-safe": "BehaviorCloning", "bc-choice": "BcChoice"}.get(
-            name, name.capitalize()
-        )
+        cloning = "BcChoice" if name == "bc-choice" else "BehaviorCloning"
+        stem = cloning if name.startswith("bc") else name.capitalize()
         assert entry[0].__name__ == stem, name
     assert algorithms.ALGORITHMS["bc"][1].__name__ == "BcConfig"
     assert algorithms.ALGORITHMS["bc-choice"][1].__name__ == "BcChoiceConfig"
@@ -322,7 +322,8 @@ def test_a_configuration_is_made_of_plain_data():
 
 def test_an_unknown_algorithm_or_setting_is_named_with_the_known_ones():
     expected = (
-        "unknown algorithm 'sac', expected one of sevpo, fisor, bc, bc-safe, bc-choice, cpq, "
+        "unknown algorithm 'sac', expected one of sevpo, fisor, bc, bc-safe, bc-lookahead, "
+        "bc-actor, bc-choice, cpq, "
     )
     with pytest.raises(ValueError, match=expected + "coptidice, ccac$"):
         algorithms.make_config("sac", {})
