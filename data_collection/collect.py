@@ -167,7 +167,7 @@ def collect_shard(
             rollout = run_episodes(env, acting[0], seed, keep=True)
             who = np.zeros(len(rollout.columns["rewards"]), np.int64)
         else:
-            rollout, who = hand_over(env, *acting, source, seed)
+            rollout, who = hand_over(env, acting[0], acting[1], source, seed)
     finally:
         env.close()
     rollout, who = chosen(rollout, who, source)

@@ -30,13 +30,13 @@ class InwardClamp(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
         """The clamped values, of any shape."""
         ctx.save_for_backward(x)
         return x.clamp(-1.0, 1.0)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         """The gradient, zero where x - gradient is further outside than x."""
         (x,) = ctx.saved_tensors
         outward = ((x >= 1.0) & (gradient < 0.0)) | ((x <= -1.0) & (gradient > 0.0))

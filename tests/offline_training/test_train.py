@@ -202,6 +202,32 @@ def test_safe_cloning_never_sees_an_unsafe_episode(dataset):
         make_algorithm("bc-safe", make_config("bc-safe", {"steps": 1, "cost_limit": -1.0}), dataset)
 
 
+def test_paper_printed_differs_from_paper_where_the_equations_are_taken_to_the_letter():
+    """The numbers of Table 8 are the same in both; its soft update factor is 0.001."""
+    mended, printed = (
+        vars(make_config("sevpo", settings_of(Args((), Path("o"), preset=name))))
+        for name in ("paper", "paper_printed")
+    )
+    assert {k: v for k, v in printed.items() if mended[k] != v} == {
+        "target_rate": 0.001,
+        "advantage": "paper",
+        "penalty": "paper",
+        "normalize_advantage": False,
+        "normalize_weights": False,
+        "unsafe_objective": "printed",
+        "trust_region": "printed",
+        "bootstrap": "printed",
+        "exponent_clip": 5.0,
+    }
+    assert mended["target_rate"] == 0.005 and mended["trust_region"] == "added"
+    for algorithm in ("fisor", "bc", "bc-safe", "bc-lookahead", "bc-actor", "bc-choice"):
+        both = [
+            make_config(algorithm, settings_of(Args((), Path("o"), algorithm, preset=name)))
+            for name in ("paper", "paper_printed")
+        ]
+        assert both[0] == both[1], algorithm
+
+
 def test_paper_preset_is_table_8():
     config = make_config("sevpo", settings_of(Args((), Path("o"), preset="paper")))
     found = (
