@@ -8,6 +8,7 @@ from go2_sevpo.data.dataset import load
 from go2_sevpo.data.shards import DatasetError, Episodes
 from go2_sevpo.data_collection import collect as module
 from go2_sevpo.data_collection.collect import Args, collect, sources_of
+from go2_sevpo.data_collection.datasets import report
 from go2_sevpo.data_collection.handover import chosen
 from go2_sevpo.data_collection.sources import Source, plain
 from go2_sevpo.envs.go2.rollout import Rollout
@@ -79,6 +80,19 @@ def test_of_episodes_that_do_not_fall_none_is_kept():
     assert kept.episodes == records[1:]
     with pytest.raises(ValueError, match="none of 1 episodes of a ends in a fall"):
         chosen(Rollout(records[:1], 9, {"rewards": np.arange(2.0)}), np.arange(2), source)
+
+
+def test_a_card_says_who_took_over_and_when():
+    plain_source = {"policy": "weak", "course": "hard"}
+    assert report.source_name(plain_source) == "weak on hard"
+    source = {**plain_source, "then": "a/saviour.onnx", "before_fall": [0.0, 0.8]}
+    source.update(push_speed=1.2, falls_only=True, mid_course=True)
+    assert report.source_name(source) == "weak, then saviour on hard, pushes 1.2, mid-course"
+    assert report._special(source) == (
+        "; `saviour.onnx` takes over 0 to 0.8 s before its own fall; pushes of up to 1.2 m/s; "
+        "from a random stone; only those that fall"
+    )
+    assert report._special(plain_source) == ""
 
 
 @pytest.mark.parametrize(
