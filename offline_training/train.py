@@ -38,6 +38,8 @@ from go2_sevpo.runs.lock import sole_writer
 CONFIG_DIR = Path(__file__).parent / "configs"
 SECTIONS = {"bc-safe": "bc", "bc-lookahead": "bc", "bc-actor": "bc"}
 """Algorithms with the settings of another; their names say which of the data they take."""
+LIMITS = ("limit", "episode_limit", "false_alarms")
+"""Settings of the same thing; each overrules those before it."""
 AS_PUBLISHED = ("paper", "paper_printed")
 """Presets whose networks see a lidar's readings only as the task gives them."""
 LIDAR_LENGTH = 0.1
@@ -148,12 +150,18 @@ def settings_of(args: Args) -> Dict[str, Any]:
     with_lidar = values.pop("lidar", {})  # a part of the section, no setting
     if has_lidar(args.dataset):
         values.update(with_lidar)
+    given: Dict[str, Any] = {}
     for item in args.set:
         name, sign, value = item.partition("=")
         if not sign:
             raise ValueError(f"override '{item}' is not name=value")
-        values[name] = yaml.load(value, SettingsLoader)
-    return values
+        given[name] = yaml.load(value, SettingsLoader)
+    for number, name in enumerate(LIMITS):
+        if name in given:
+            # A limit that is asked for is not overruled by the preset's way to find one.
+            for other in LIMITS[number + 1 :]:
+                values.pop(other, None)
+    return {**values, **given}
 
 
 def dataset_identity(data: OfflineDataset, paths: Sequence[Path]) -> Dict[str, Any]:

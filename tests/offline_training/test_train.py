@@ -202,6 +202,24 @@ def test_safe_cloning_never_sees_an_unsafe_episode(dataset):
         make_algorithm("bc-safe", make_config("bc-safe", {"steps": 1, "cost_limit": -1.0}), dataset)
 
 
+def test_a_limit_that_is_asked_for_is_not_overruled_by_the_presets_rule():
+    def limits(preset, *given):
+        found = settings_of(Args((), Path("o"), preset=preset, set=list(given)))
+        return {k: found.get(k) for k in ("limit", "episode_limit", "false_alarms")}
+
+    rule = {"limit": None, "episode_limit": None, "false_alarms": 0.01}
+    assert limits("laptop") == rule
+    assert limits("laptop", "limit=0.5") == {**rule, "limit": 0.5, "false_alarms": None}
+    assert limits("laptop", "false_alarms=0.1", "limit=0.5") == {
+        "limit": 0.5,
+        "episode_limit": None,
+        "false_alarms": 0.1,
+    }
+    assert limits("safety", "limit=0.5")["episode_limit"] is None
+    assert limits("safety", "limit=0.5", "episode_limit=3.0")["episode_limit"] == 3.0
+    assert limits("laptop", "episode_limit=3.0")["false_alarms"] is None
+
+
 def test_paper_printed_differs_from_paper_where_the_equations_are_taken_to_the_letter():
     """The numbers of Table 8 are the same in both; its soft update factor is 0.001."""
     mended, printed = (
