@@ -72,7 +72,9 @@ def random_data(n_obs: int, n_act: int, rows: int = 20000) -> OfflineDataset:
         "timeouts": ends,
         "actions": rng.uniform(-1, 1, (rows, n_act)).astype(np.float32),
         "rewards": np.zeros(rows, np.float32),
-        "costs": (rng.random(rows) < 0.05).astype(np.float32),
+        # Rare enough that some transitions have none ahead.
+        "costs": (rng.random(rows) < 0.005).astype(np.float32),
+        "constraint": rng.normal(size=rows).astype(np.float32),
         "terminals": np.zeros(rows, np.float32),
     }
     table = {"length": [rows], "return": [0.0], "cost": [0.0], "success": [0], "fall": [0]}

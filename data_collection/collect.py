@@ -8,7 +8,7 @@ prepare()  # Isaac Gym, if it is asked for, must be imported before torch
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -18,6 +18,8 @@ import tyro
 
 from go2_sevpo.data import shards
 from go2_sevpo.data.shards import DatasetError, Episodes
+from go2_sevpo.data_collection.handover import chosen, episodes_of, hand_over
+from go2_sevpo.data_collection.sources import Source, plain
 from go2_sevpo.envs.go2.config import ParkourConfig, Randomization
 from go2_sevpo.envs.go2.contract import (
     ENVIRONMENTS,
@@ -25,7 +27,6 @@ from go2_sevpo.envs.go2.contract import (
     fitting_version,
     task_version,
 )
-from go2_sevpo.envs.go2.description.course import KINDS
 from go2_sevpo.envs.go2.parkour import Go2Parkour, announce
 from go2_sevpo.envs.go2.rewards import DEFINITION
 from go2_sevpo.envs.go2.rollout import onnx_policy, run_episodes
@@ -41,31 +42,6 @@ from go2_sevpo.runs.reading import read_json, read_mapping
 from go2_sevpo.runs.typed import checked
 
 CONFIG_DIR = Path(__file__).parent / "configs"
-
-
-@dataclass(frozen=True)
-class Source:
-    """One part of a mix: ``episodes`` of ``policy`` on ``course``.
-
-    ``noise`` scales a Gaussian policy's own noise.
-    """
-
-    policy: str
-    course: str
-    episodes: int
-    difficulty: float = 1.0
-    noise: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ValueError: naming what was found and what was expected.
-        """
-        if self.course not in KINDS:
-            raise ValueError(f"unknown course '{self.course}', expected one of {', '.join(KINDS)}")
-        if self.episodes < 1:
-            raise ValueError(f"episodes is {self.episodes}, expected at least 1")
 
 
 @dataclass
@@ -122,7 +98,8 @@ def sources_of(args: Args) -> List[Source]:
         return sources
     except TypeError as error:
         raise ValueError(
-            f"{path}: {error}; a source has policy, course, episodes, difficulty, noise"
+            f"{path}: {error}; a source has policy, course, episodes, difficulty, noise, "
+            "then with after or before_fall, push_speed, mid_course, falls_only"
         ) from error
     except ValueError as error:
         text = str(error)
@@ -155,19 +132,23 @@ def plan(sources: List[Source], per_shard: int) -> List[ShardJob]:
     jobs = []
     for number, source in enumerate(sources):
         for part, first in enumerate(range(0, source.episodes, per_shard)):
-            name = f"{number:02d}_{Path(source.policy).stem}_{source.course}_{part:04d}.hdf5"
+            who = "_".join(Path(policy).stem for policy in source.policies)
+            name = f"{number:02d}_{who}_{source.course}_{part:04d}.hdf5"
             episodes = min(per_shard, source.episodes - first)
             jobs.append(ShardJob(number, part, episodes, name, first))
     return jobs
 
 
 def shard_config(job: ShardJob, source: Source, policy: OnnxPolicy, args: Args) -> ParkourConfig:
-    """The environment that a shard is simulated in."""
-    seed = job.seed(args.seed)
+    """What a shard is simulated in: one episode per world, each on a course of its own."""
     version = task_version(policy.contract)
+    randomization = Randomization.of(version) if args.randomization else Randomization.off()
+    if source.push_speed is not None:
+        randomization = replace(randomization, pushes=True, push_speed=source.push_speed)
+    seed = job.seed(args.seed)
     return ParkourConfig(
         version=version,
-        num_envs=job.episodes,  # one episode per world, each on a course of its own
+        num_envs=job.episodes,
         courses=(source.course,),
         difficulty=source.difficulty,
         variants=job.episodes,
@@ -175,37 +156,48 @@ def shard_config(job: ShardJob, source: Source, policy: OnnxPolicy, args: Args) 
         seed=seed,
         threads=args.threads,
         simulator=args.simulator,
-        randomization=Randomization.of(version) if args.randomization else Randomization.off(),
+        randomization=randomization,
+        random_start=1.0 if source.mid_course else 0.0,
     )
 
 
 def collect_shard(
-    job: ShardJob, source: Source, policy: OnnxPolicy, args: Args
+    job: ShardJob, source: Source, policies: Dict[str, OnnxPolicy], args: Args
 ) -> Tuple[Episodes, Dict[str, Any], int]:
-    """Simulate one shard; returns the episodes, what made them, and the control steps."""
-    config, seed = shard_config(job, source, policy, args), job.seed(args.seed)
-    is_gaussian = policy.contract["sampler"]["kind"] == "gaussian"
-    scale = source.noise if is_gaussian else 1.0
+    """Simulate one shard; returns the episodes, what made them, and the control steps.
+
+    ``policies`` by the names that the source gives them.
+    """
+    config = shard_config(job, source, policies[source.policy], args)
+    seed = job.seed(args.seed)
+    acting = []
+    for number, name in enumerate(source.policies):
+        policy = policies[name]
+        is_gaussian = policy.contract["sampler"]["kind"] == "gaussian"
+        # A stream of noise for each.
+        acting.append(onnx_policy(policy, seed + number, source.noise if is_gaussian else 1.0))
     env = Go2Parkour(config)
     try:
-        rollout = run_episodes(env, onnx_policy(policy, seed, scale), seed, keep=True)
+        if source.then is None:
+            rollout = run_episodes(env, acting[0], seed, keep=True)
+            who = np.zeros(len(rollout.columns["rewards"]), np.int64)
+        else:
+            rollout, who = hand_over(env, acting[0], acting[1], source, seed)
     finally:
         env.close()
-    records = rollout.episodes
-    table = {k: np.array([e[k] for e in records]) for k in ("return", "cost")}
-    for key in ("length", "success", "fall"):
-        table[key] = np.array([e[key] for e in records], dtype=np.int64)
+    rollout, who = chosen(rollout, who, source)
+    names = tuple(Path(name).stem for name in source.policies)
     info = {
-        "source": asdict(source),
-        "policy": policy.identity,
+        "source": plain(source),
+        "policy": policies[source.policy].identity,
         "seed": args.seed,
         "part": job.part,
         "environment": config.to_dict(),
         "observation": environment_contract(config.version)["observation"],
-        "records": records,
+        "records": rollout.episodes,
         "made_by": made_by(),
     }
-    return Episodes(rollout.columns, table), info, rollout.steps
+    return episodes_of(rollout, who, names), info, rollout.steps
 
 
 def _line(name: str, data: Episodes, progress: Progress, steps: int) -> str:
@@ -221,9 +213,10 @@ def _line(name: str, data: Episodes, progress: Progress, steps: int) -> str:
 
 def _fingerprint(args: Args, sources: List[Source]) -> Dict[str, Any]:
     """What must be the same for a collection to go on in its folder."""
-    hashes = {s.policy: OnnxPolicy(find_policy(s.policy)).identity["sha256"] for s in sources}
+    names = [name for s in sources for name in s.policies]
+    hashes = {name: OnnxPolicy(find_policy(name)).identity["sha256"] for name in names}
     return {
-        "sources": [asdict(s) for s in sources],
+        "sources": [plain(s) for s in sources],
         "seed": args.seed,
         "episodes_per_shard": args.episodes_per_shard,
         "randomization": args.randomization,
@@ -270,7 +263,7 @@ def collect(args: Args) -> Dict[str, Any]:
     for job in plan(sources, args.episodes_per_shard):
         job.seed(args.seed)  # refuses what there is no room for before anything is simulated
     torch.set_num_threads(1)  # the cores are the physics'
-    policies = {s.policy: OnnxPolicy(find_policy(s.policy)) for s in sources}
+    policies = {name: OnnxPolicy(find_policy(name)) for s in sources for name in s.policies}
     versions = {name: fitting_version(p.contract, str(name)) for name, p in policies.items()}
     if len(set(versions.values())) > 1:
         found = ", ".join(f"{name}: {v}" for name, v in versions.items())
@@ -295,7 +288,7 @@ def _collect(
     progress, steps = Progress(sum(j.episodes for j in missing)), 0
     for job in missing:
         source = sources[job.source]
-        data, info, simulated = collect_shard(job, source, policies[source.policy], args)
+        data, info, simulated = collect_shard(job, source, policies, args)
         shards.write_shard(args.out / job.name, data, info)
         progress.advance(job.episodes)
         steps += simulated

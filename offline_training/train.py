@@ -40,11 +40,16 @@ from go2_sevpo.runs.arguments import EXPECTED, at_least, check_device, check_wri
 from go2_sevpo.runs.checkpoint import CheckpointError
 from go2_sevpo.runs.cpu import use_cpu
 from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.lists import joined_lists
 from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.provenance import made_by
 from go2_sevpo.runs.reading import read_mapping
 
 CONFIG_DIR = Path(__file__).parent / "configs"
+LIMITS = ("limit", "episode_limit", "false_alarms")
+"""Settings of the same thing; each overrules those before it."""
+AS_PUBLISHED = ("paper", "paper_printed")
+"""Presets whose networks see a lidar's readings only as the task gives them."""
 LIDAR_LENGTH = 0.1
 """0.3 m of Safety-Gymnasium's 3 m."""
 
@@ -58,12 +63,13 @@ class Args:
     out: Path
     """Run folder."""
     algorithm: str = "sevpo"
-    """sevpo, fisor, bc (cloning, all data), bc-safe (cloning, safe episodes only), bc-choice and
-    bc-safe-choice (the same, candidate by Q_c), cpq, coptidice, ccac; as the benchmark has them:
-    bc-osrl, bc-safe-osrl, cpq-osrl, coptidice-osrl, ccac-osrl, bcq-lag, bear-lag.
+    """sevpo, fisor, bc (cloning, all data), bc-safe (safe episodes only), bc-lookahead (what has no
+    cost ahead), bc-actor (what one policy did), bc-choice and bc-safe-choice (candidate by Q_c),
+    cpq, coptidice, ccac; as the benchmark has them: bc-osrl, bc-safe-osrl, cpq-osrl,
+    coptidice-osrl, ccac-osrl, bcq-lag, bear-lag.
     """
     preset: str = "laptop"
-    """laptop, paper (Table 8), or a YAML file."""
+    """laptop, paper (Table 8), paper_printed (the equations to the letter), or a YAML file."""
     seed: int = 0
     members: Optional[int] = None
     """Train this many independent networks side by side on one core: several training seeds at
@@ -92,7 +98,8 @@ class Args:
     """
     lidar_length: Optional[float] = None
     """Tasks with a lidar: networks also see exp(-distance / length) of every reading, length in
-    shares of the lidar's range. 0.1 if not given, but 0 (not; as published) with the preset paper.
+    shares of the lidar's range. 0.1 if not given, but 0 (not; as published) with the presets paper
+    and paper_printed.
     """
     log_every: int = 200
     save_every: int = 2000
@@ -127,7 +134,11 @@ SettingsLoader.add_implicit_resolver(
 )
 
 
-SAME_SECTION = {"bc-safe": "bc", "bc-safe-osrl": "bc-osrl", "bc-safe-choice": "bc-choice"}
+SAME_SECTION = {
+    **dict.fromkeys(("bc-safe", "bc-lookahead", "bc-actor"), "bc"),
+    "bc-safe-osrl": "bc-osrl",
+    "bc-safe-choice": "bc-choice",
+}
 """Whose section of a preset serves: the data that an algorithm takes is fixed by its name."""
 OF_THE_TRAINING = ("reward_scale", "until_settled")
 """What a preset's section may say beside the algorithm's settings."""
@@ -183,12 +194,18 @@ def settings_of(args: Args) -> Dict[str, Any]:
     values = preset_of(args.preset, args.algorithm, task_of(args.dataset))
     for key in OF_THE_TRAINING:
         values.pop(key, None)
+    given: Dict[str, Any] = {}
     for item in args.set:
         name, sign, value = item.partition("=")
         if not sign:
             raise ValueError(f"override '{item}' is not name=value")
-        values[name] = yaml.load(value, SettingsLoader)
-    return values
+        given[name] = yaml.load(value, SettingsLoader)
+    for number, name in enumerate(LIMITS):
+        if name in given:
+            # A limit that is asked for is not overruled by the preset's way to find one.
+            for other in LIMITS[number + 1 :]:
+                values.pop(other, None)
+    return {**values, **given}
 
 
 def _names(found: Any, section: str, path: Path) -> Dict[str, Any]:
@@ -263,7 +280,7 @@ def _lidar_length(args: Args) -> float:
     Raises:
         ValueError: a negative length.
     """
-    length = 0.0 if args.preset == "paper" else LIDAR_LENGTH
+    length = 0.0 if args.preset in AS_PUBLISHED else LIDAR_LENGTH
     if args.lidar_length is not None:
         length = args.lidar_length
     if length < 0:
@@ -360,7 +377,7 @@ def _settled(args: Args, data: OfflineDataset) -> Optional[Callable[[], bool]]:
 
 def main() -> None:
     """Entry point of ``go2-train``."""
-    args = tyro.cli(Args)
+    args = tyro.cli(Args, args=joined_lists(sys.argv[1:], "--set"))
     try:
         finished = train(args)
     except EXPECTED as error:

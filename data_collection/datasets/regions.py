@@ -22,15 +22,10 @@ from go2_sevpo.runs.provenance import write_result
 
 CONTROL_DT = 0.02
 """Seconds per step."""
-BEFORE = (5, 10, 25, 50)
-"""Steps before a fall at which the share called unsafe is reported."""
+BEFORE = (1, 5, 10, 25, 50)
+"""Steps before a fall at which the share called unsafe is reported; 1 is the last step."""
 WINDOW = 150
 """Steps before the end that are drawn."""
-GRACE = 10
-"""Steps before the end in which V_c may be back below the limit.
-
-Shortly before a fall ends the episode there is little cost left to come.
-"""
 SAMPLED = 4096
 """At most this many unsafe steps are used to compare actions."""
 CANDIDATES = 16
@@ -38,15 +33,11 @@ CANDIDATES = 16
 
 
 def warning_time(unsafe: np.ndarray) -> int:
-    """How many steps before the end the last stretch of ``unsafe`` (T,) bool began.
+    """How many steps of ``unsafe`` (T,) bool stand unbroken at its end: the warning before it.
 
-    0 if it ended more than ``GRACE`` steps before the end.
+    A state from which no cost were to come would be safe again; the step before a fall is not.
     """
-    found = np.flatnonzero(unsafe)
-    if not len(found) or len(unsafe) - 1 - found[-1] > GRACE:
-        return 0
-    # The stretch begins behind the last safe step in front of it.
-    safe = np.flatnonzero(~unsafe[: found[-1]])
+    safe = np.flatnonzero(~unsafe)
     return len(unsafe) - (int(safe[-1]) + 1 if len(safe) else 0)
 
 
@@ -217,7 +208,8 @@ def _lines(report: Dict[str, Any]) -> List[str]:
         if before["episodes"]:
             share = percent(before["called_unsafe"], before["interval"])
             seconds = int(steps) * CONTROL_DT
-            lines.append(f"{seconds:.1f} s before the fall: {share} called unsafe")
+            when = "on the last step" if int(steps) == 1 else f"{seconds:.1f} s before the fall"
+            lines.append(f"{when}: {share} called unsafe")
     if report["warning_steps"]:
         median = CONTROL_DT * report["warning_steps"][2]
         without = report["falls_without_warning"]

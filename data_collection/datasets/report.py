@@ -20,6 +20,15 @@ Table = Dict[str, np.ndarray]
 PANELS = {"return": "return", "cost": "cost", "length": "steps", "progress": "way covered (%)"}
 
 
+def source_name(source: Dict[str, Any]) -> str:
+    """What a source is called: who acts, in turn, on which course, and what else is special."""
+    who = [source.get("policy", "?"), *([source["then"]] if source.get("then") else [])]
+    more = f", pushes {source['push_speed']:g}" if source.get("push_speed") is not None else ""
+    more += ", mid-course" if source.get("mid_course") else ""
+    names = ", then ".join(Path(name).stem for name in who)
+    return f"{names} on {source.get('course', '?')}{more}"
+
+
 def _episodes(folder: Path, manifest: Dict[str, Any]) -> Dict[str, Table]:
     """Episode tables by source; with ``progress`` in percent where the shards' records have it."""
     import h5py
@@ -27,7 +36,7 @@ def _episodes(folder: Path, manifest: Dict[str, Any]) -> Dict[str, Table]:
     groups: Dict[str, Dict[str, List[np.ndarray]]] = {}
     for entry in manifest["shards"]:
         source = entry["info"].get("source", {})
-        name = f"{Path(source.get('policy', '?')).stem} on {source.get('course', '?')}"
+        name = source_name(source)
         group = groups.setdefault(name, {k: [] for k in (*shards.EPISODE_KEYS, "progress")})
         with h5py.File(folder / entry["file"], "r") as handle:
             for key in shards.EPISODE_KEYS:
@@ -140,11 +149,25 @@ def _sources(manifest: Dict[str, Any]) -> List[str]:
             f"- {source['episodes']} episodes of policy `{Path(source['policy']).name}` "
             f"(SHA-256 {digest[:12]}...) on *{source['course']}*, "
             f"difficulty {source['difficulty']:g}, "
-            f"action noise x {source['noise']:g} (Gaussian policies only)"
+            f"action noise x {source['noise']:g} (Gaussian policies only){_special(source)}"
         )
     randomization = "on" if manifest.get("randomization", True) else "off"
     simulator = manifest.get("simulator", "mujoco")
     return [*lines, f"- randomisation {randomization}, simulator {simulator}"]
+
+
+def _special(source: Dict[str, Any]) -> str:
+    """What a source has beside its policy, course and noise."""
+    text = ""
+    if source.get("then"):
+        when = "after" if source.get("after") else "before_fall"
+        low, high = source[when]
+        where = "after the start" if when == "after" else "before its own fall"
+        text += f"; `{Path(source['then']).name}` takes over {low:g} to {high:g} s {where}"
+    if source.get("push_speed") is not None:
+        text += f"; pushes of up to {source['push_speed']:g} m/s"
+    text += "; from a random stone" if source.get("mid_course") else ""
+    return text + ("; only those that fall" if source.get("falls_only") else "")
 
 
 def _fields(fields: List[Dict[str, Any]]) -> List[str]:

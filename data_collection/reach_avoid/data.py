@@ -58,7 +58,7 @@ def roll_out(starts: torch.Tensor, act: Callable[[torch.Tensor], torch.Tensor]) 
     """One episode from each of ``starts`` (B, 4); the columns of each.
 
     ``act`` maps observations (B, 5) to actions (B, 2). Beside the dataset's columns there are
-    ``success`` and ``left`` (the map).
+    ``success``, ``left`` (the map) and ``constraint`` (h after the step, m).
     """
     env = task.ReachAvoid(len(starts), auto_reset=False)
     obs, rows = env.reset(starts), []
@@ -66,9 +66,10 @@ def roll_out(starts: torch.Tensor, act: Callable[[torch.Tensor], torch.Tensor]) 
         action = act(obs).clamp(-1.0, 1.0)
         nxt, reward, cost, terminated, truncated, info = env.step(action)
         flags = (terminated, truncated, info["success"], info["left"])
-        rows.append([obs, nxt, action, reward, cost, *(f.float() for f in flags)])
+        h = task.constraint_value(task.state_of(nxt))  # of the state that the cost is of
+        rows.append([obs, nxt, action, reward, cost, *(f.float() for f in flags), h])
         obs = nxt
-    names = (*shards.KEYS, "success", "left")
+    names = (*shards.KEYS, "success", "left", "constraint")
     columns = {k: torch.stack(c, 1).numpy() for k, c in zip(names, zip(*rows))}  # (B, 300, ...)
     # Worlds that have ended go on being simulated; what follows is cut off.
     ended = (columns["terminals"] + columns["timeouts"]) > 0
@@ -101,7 +102,8 @@ def collect_until(
 
 def to_episodes(found: List[Episode]) -> Episodes:
     """Join episodes; ``fall`` marks leaving the map."""
-    columns = {k: np.concatenate([e[k] for e in found]).astype(np.float32) for k in shards.KEYS}
+    keys = (*shards.KEYS, "constraint")
+    columns = {k: np.concatenate([e[k] for e in found]).astype(np.float32) for k in keys}
     table = {
         "length": np.array([len(e["costs"]) for e in found]),
         "return": np.array([e["rewards"].sum() for e in found]),
@@ -165,6 +167,7 @@ def collect(args: Args) -> Dict[str, Any]:
         "seed": args.seed,
         "safe": SAFE,
         "unsafe": UNSAFE,
+        "constraint": "depth inside the hazard after the step, m",
     }
     if (args.out / shards.MANIFEST).is_file():
         manifest = shards.read_manifest(args.out)

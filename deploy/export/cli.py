@@ -38,7 +38,7 @@ from go2_sevpo.policies.torch_policy import (
     act,
     load_policy,
 )
-from go2_sevpo.runs.arguments import EXPECTED, complaint
+from go2_sevpo.runs.arguments import EXPECTED, at_least, complaint
 from go2_sevpo.runs.files import atomic_path
 
 TARGETS = ("onnx", "unitree")
@@ -167,6 +167,10 @@ class Args:
     """
     temperature: Optional[float] = None
     """Sampling temperature; the run's own if not given."""
+    acting_noise: Optional[float] = None
+    """Share of the action noise that sampling in few steps loses and that is added again; the run's
+    own if not given. Only for sevpo policies, whose training measures it.
+    """
     layout: Optional[Path] = None
     """What the weights of a .pt checkpoint mean (deploy/export/layout.py); our own task's
     layout if not given.
@@ -205,6 +209,14 @@ def export_run(args: Args) -> Dict[str, Any]:
                 f"limit {args.limit:g} for choice {chosen}, expected one of {', '.join(LIMITED)}"
             )
         policy.limit = args.limit
+    if args.acting_noise is not None:
+        if not isinstance(policy, DiffusionPolicy) or policy.lost_noise is None:
+            raise ContractError(
+                f"acting noise {args.acting_noise:g} for a {info.get('algorithm', '?')} policy, "
+                "whose lost noise was not measured; expected a sevpo one"
+            )
+        at_least("acting-noise", args.acting_noise, 0)
+        policy.acting_noise = args.acting_noise
     if args.budget is not None:
         if not isinstance(policy, BudgetPolicy) or args.budget < 0:
             raise ContractError(

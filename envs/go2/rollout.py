@@ -55,6 +55,8 @@ def run_episodes(
     seed: int,
     keep: bool = False,
     each_step: Optional[EachStep] = None,
+    start: Optional[torch.Tensor] = None,
+    max_steps: Optional[int] = None,
 ) -> Rollout:
     """Play one episode per world; finished worlds cost no physics.
 
@@ -65,17 +67,21 @@ def run_episodes(
         keep: keep transitions for a dataset.
         each_step: called after each step with the environment, the cost values (N,) of this step
             and its info.
+        start: (N, S) observations of episodes that have begun and are gone on with; if not given,
+            a new episode begins in every world.
+        max_steps: stop after so many steps, whoever is still active.
     """
     n, device = env.num_envs, env.device
-    obs = env.reset(seed)
+    obs = env.reset(seed) if start is None else start
     start_x = env.start_x.clone()
     totals = {k: torch.zeros(n, device=device) for k in ("return", "cost", "length")}
     # Sums and ends of each world's episode, (N,).
     never = torch.zeros(n, dtype=torch.bool, device=device)
     end = {k: never.clone() for k in ("success", "fall", "timeout")}
     last = torch.zeros(n, 3, device=device)
-    log, steps, held = _Log(), 0, 0
-    while bool(env.active.any()):
+    log, steps, held, left = _Log(), 0, 0, max_steps
+    while bool(env.active.any()) and left != 0:
+        left = None if left is None else left - 1
         # The policy sees active worlds (K,) only; the others get zeros that nobody looks at.
         ids = env.active.nonzero()[:, 0]
         action = torch.zeros(n, env.num_actions, device=device)

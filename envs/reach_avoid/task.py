@@ -66,6 +66,11 @@ def in_hazard(state: torch.Tensor) -> torch.Tensor:
     return state[..., :2].norm(dim=-1) < HAZARD_RADIUS
 
 
+def constraint_value(state: torch.Tensor) -> torch.Tensor:
+    """How deep states (..., 4) are inside the hazard, (...,), m; below 0 outside: FISOR's h."""
+    return HAZARD_RADIUS - state[..., :2].norm(dim=-1)
+
+
 def goal_distance(state: torch.Tensor) -> torch.Tensor:
     """Distance (...,) of states (..., 4) to the goal's centre, m."""
     return (state[..., :2] - state.new_tensor(GOAL)).norm(dim=-1)

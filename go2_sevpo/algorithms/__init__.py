@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, Literal, Optional, Tuple, Type, Union, overload
 
 from go2_sevpo.algorithms.base import Algorithm
-from go2_sevpo.algorithms.bc import BcChoice, BcChoiceConfig, BcConfig, BehaviorCloning
+from go2_sevpo.algorithms.bc import (
+    BcActorConfig,
+    BcChoice,
+    BcChoiceConfig,
+    BcConfig,
+    BcLookaheadConfig,
+    BehaviorCloning,
+)
 from go2_sevpo.algorithms.ccac import Ccac, CcacConfig
 from go2_sevpo.algorithms.coptidice import Coptidice, CoptidiceConfig
 from go2_sevpo.algorithms.cpq import Cpq, CpqConfig
@@ -40,6 +47,8 @@ ALGORITHMS: Dict[str, Entry] = {
     "fisor": (Fisor, FisorConfig, {}),
     "bc": (BehaviorCloning, BcConfig, {}),
     "bc-safe": (BehaviorCloning, BcConfig, {"safe_only": True}),
+    "bc-lookahead": (BehaviorCloning, BcLookaheadConfig, {}),
+    "bc-actor": (BehaviorCloning, BcActorConfig, {}),
     "bc-choice": (BcChoice, BcChoiceConfig, {}),
     "bc-safe-choice": (BcChoice, BcChoiceConfig, {"safe_only": True}),
     "cpq": (Cpq, CpqConfig, {}),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, Dict, Iterable, List, Optional, Protocol, Tuple, overload
+from contextlib import contextmanager
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Protocol, Tuple, overload
 
 import torch
 from torch import nn
@@ -99,7 +100,18 @@ def frozen_copy(module: Network) -> Network:
     return copy.deepcopy(module).requires_grad_(False).eval()
 
 
-def cosine(rate: float, step: int, total: int) -> float:
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module without dropout while the block runs."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
+def cosine(rate: float, step: float, total: float) -> float:
     """Cosine decay from ``rate`` to zero."""
     return 0.5 * rate * (1.0 + math.cos(math.pi * min(step / max(total, 1), 1.0)))
 
@@ -162,12 +174,26 @@ def cloning_loss(
 
 
 def own_noise(
-    obs: torch.Tensor, actor: Diffusion, n_act: int, generator: torch.Generator
+    obs: torch.Tensor, actor: Diffusion, n_act: int, generator: torch.Generator, more: int = 0
 ) -> torch.Tensor:
-    """Noise (B, T, A) for sampling own actions at ``obs`` (B, S)."""
+    """Noise (B, T + ``more``, A) for sampling own actions at ``obs`` (B, S)."""
     return torch.randn(
-        (*obs.shape[:-1], actor.steps, n_act), generator=generator, device=obs.device
+        (*obs.shape[:-1], actor.steps + more, n_act), generator=generator, device=obs.device
     )
+
+
+@torch.no_grad()
+def lost_noise(
+    actor: Diffusion,
+    obs: torch.Tensor,
+    act: torch.Tensor,
+    mask: torch.Tensor,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Root mean square of :meth:`Diffusion.residual` where ``mask`` (B,) is 1, (A,) per member."""
+    noise = torch.randn(act.shape, generator=generator, device=act.device)
+    square = actor.residual(obs, act, noise).square()  # (B, A)
+    return mean_over(square.transpose(-1, -2), mask[..., None, :]).sqrt()
 
 
 def loss_of(values: torch.Tensor) -> torch.Tensor:
@@ -202,8 +228,10 @@ __all__: List[str] = [
     "cloning_loss",
     "cosine",
     "descend",
+    "evaluating",
     "frozen_copy",
     "loss_of",
+    "lost_noise",
     "make_actor",
     "make_capturable",
     "make_normalizer",

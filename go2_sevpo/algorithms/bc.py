@@ -1,8 +1,10 @@
 """Behaviour cloning with the same diffusion actor as SEVPO.
 
-All data (``bc``) or episodes within the cost limit only (``bc-safe``), and the same with the
-candidate chosen by the conservative Q_c (``bc-choice``, ``bc-safe-choice``): the baselines that
-isolate what the selecting critic does.
+All data (``bc``); episodes within the cost limit only (``bc-safe``); transitions behind which the
+data's own cost stays within a limit for some steps (``bc-lookahead``: SEVPO's ``lookahead`` without
+a critic); what one policy did, by the data's record of who acts (``bc-actor``); and the first two
+with the candidate chosen by the conservative Q_c (``bc-choice``, ``bc-safe-choice``), which isolate
+what the selecting critic does.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Optional, Tuple, Union
 
 import torch
 
-from go2_sevpo.algorithms import base
+from go2_sevpo.algorithms import base, regions
 from go2_sevpo.algorithms.conservative import ConservativeConfig, ConservativeCritics
 from go2_sevpo.data.dataset import OfflineDataset
 from go2_sevpo.networks.layers import polyak
@@ -41,6 +43,37 @@ class BcConfig:
     diffusion_steps: int = 5
     prediction: str = "clean"
     temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class BcLookaheadConfig(BcConfig):
+    """Hyper-parameters of cloning what the data's own costs say is safe; labels play no part.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    lookahead: int = 100
+    """Steps, the transition's own included; at most to the end of its episode."""
+    window_limit: float = 0.9
+    """Largest cost, not discounted, that the data may have in them."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: what was found and what was expected.
+        """
+        if self.lookahead < 1:
+            raise ValueError(f"lookahead is {self.lookahead}, expected at least 1 step")
+
+
+@dataclass(frozen=True)
+class BcActorConfig(BcConfig):
+    """Hyper-parameters of cloning what one policy did."""
+
+    actor_name: str = "expert"
+    """Of the policy, as the data name it."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +164,17 @@ class BehaviorCloning(_Cloner):
         self.config, self.members = config, members
         self.make_cloner(config, data)
         self.normalizer = base.make_normalizer(data)
+        if isinstance(config, BcLookaheadConfig):
+            nothing = torch.zeros_like(data.cost)  # no critic judges what comes behind the window
+            ahead = regions.cost_ahead(data.cost, nothing, data.last_row(), config.lookahead)
+            self.rows = (ahead <= config.window_limit).nonzero()[:, 0]
+            if not len(self.rows):
+                raise ValueError(
+                    f"no transition has a cost of at most {config.window_limit:g} in the "
+                    f"{config.lookahead} steps from it on; expected at least one"
+                )
+        elif isinstance(config, BcActorConfig):
+            self.rows = data.actor_rows(config.actor_name)
 
     def steps(self, stage: str) -> int:
         """See :class:`base.Algorithm`."""
@@ -180,6 +224,7 @@ class BcChoice(_Cloner, ConservativeCritics):
                 data.sample(self.shape(self.config.critic_batch), generator)
             )
         self.require_critics()
+        self.settle_limit(data)
         return self.clone(self.config, step, data, generator, self.rows)
 
     def policy(self, choice: Optional[str] = None, member: int = 0) -> DiffusionPolicy:
@@ -194,8 +239,11 @@ class BcChoice(_Cloner, ConservativeCritics):
             choice or self.config.choice,
             cost_critic=self.one(self.q_c_target, member),
             cost_value=self.one(self.v_c, member),
-            limit=self.config.acting_share * self.limit,
+            limit=self.config.acting_share * self.limit_of(member),
         )
 
 
-__all__: Tuple[str, ...] = ("BcChoice", "BcChoiceConfig", "BcConfig", "BehaviorCloning")
+__all__: Tuple[str, ...] = (
+    *("BcActorConfig", "BcChoice", "BcChoiceConfig", "BcConfig", "BcLookaheadConfig"),
+    "BehaviorCloning",
+)

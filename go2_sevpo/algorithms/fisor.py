@@ -4,6 +4,11 @@ Reward values by IQL; cost values by Hamilton-Jacobi reachability on h, the cons
 violated); a diffusion actor cloned with weights exp(.) of the reward advantage where V_h <= 0 and
 Q_h <= 0, and of the reachability advantage where V_h > 0. Everything is trained at once. Acting:
 the candidate with the least Q_h.
+
+As their authors do it: returns are scaled to the length of the longest episode; every step has two
+actor updates on a half each of one draw, then one update of the values on its first rows; the
+actor's learning rate follows a cosine that training leaves at a quarter of its first value; h is
+two-valued on tasks that only know costs and the constraint's own value where the data hold it.
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ from go2_sevpo.algorithms.conservative import check_choice, expectile_loss
 from go2_sevpo.data.dataset import Batch, OfflineDataset
 from go2_sevpo.networks.layers import Critic, Value, polyak
 from go2_sevpo.policies.torch_policy import CHOICES, DiffusionPolicy
+
+SOURCES_OF_H = ("cost", "data")
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,10 @@ class FisorConfig:
     """h where the cost is positive; its distance from ``satisfied`` only matters relative to it."""
     satisfied: float = -1.0
     """h where the cost is zero."""
+    h: str = "cost"
+    """Where h comes from: ``cost`` (the two numbers above) or ``data`` (its ``constraint``)."""
+    normalize_returns: bool = True
+    """Multiply rewards by the longest episode's steps over the range of returns."""
     reward_temperature: float = 3.0
     reward_clip: float = 100.0
     cost_temperature: float = 5.0
@@ -45,10 +56,16 @@ class FisorConfig:
     # training
     steps: int = 1000000
     critic_batch: int = 256
-    actor_batch: int = 2048
+    actor_batch: int = 1024
+    actor_updates: int = 2
+    """Actor updates per step, each on its own part of one draw."""
     rate: float = 3e-4
+    decay_length: float = 1.5
+    """The actor's cosine decay would reach zero after this many times ``steps``: at 1.5, the
+    authors' 3e6 of 2e6 updates, training ends at a quarter of ``rate``.
+    """
     critic_decay: bool = False
-    """Cosine decay of the critics' learning rate too (the actor's always decays)."""
+    """Cosine decay to zero of the critics' learning rate too."""
     target_rate: float = 0.005
     ema: float = 0.001
     warmup: float = 0.0
@@ -72,6 +89,9 @@ class FisorConfig:
             ValueError: naming the option, what was found and what was expected.
         """
         check_choice(self, "choice", CHOICES)
+        check_choice(self, "h", SOURCES_OF_H)
+        if self.decay_length < 1.0:
+            raise ValueError(f"decay_length is {self.decay_length:g}, expected at least 1")
         if not 0.0 < self.gamma < 1.0:
             raise ValueError(f"gamma is {self.gamma}, expected a number in (0, 1)")
         if not self.satisfied < 0.0 < self.violated:
@@ -114,6 +134,12 @@ class Fisor(base.State):
         self.q_optimizer = base.adam([*self.q_r.parameters(), *self.q_h.parameters()], c.rate)
         self.actor_optimizer = base.adam(self.actor.parameters(), c.rate)
         self.normalizer = base.make_normalizer(data)
+        if c.h == "data" and data.constraint is None:
+            raise ValueError(
+                "h=data needs the constraint's value in the data, found none; "
+                "collect them anew, or use h=cost"
+            )
+        self.reward_scale = data.return_scale() if c.normalize_returns else 1.0
 
     def steps(self, stage: str) -> int:
         """See :class:`base.Algorithm`."""
@@ -124,14 +150,28 @@ class Fisor(base.State):
     ) -> base.Metrics:
         """See :class:`base.Algorithm`."""
         c = self.config
-        metrics = self.update_critics(data.sample(self.shape(c.critic_batch), generator))
-        base.set_rate(self.actor_optimizer, base.cosine(c.rate, step, c.steps))
         if c.critic_decay:
             for optimizer in (self.v_optimizer, self.q_optimizer):
                 base.set_rate(optimizer, base.cosine(c.rate, step, c.steps))
-        batch = data.sample(self.shape(c.actor_batch), generator)
-        metrics.update(self.update_actor(batch, step < c.warmup * c.steps, generator))
+        count = max(c.critic_batch, c.actor_updates * c.actor_batch)
+        drawn = data.sample(self.shape(count), generator)
+        drawn.reward = self.reward_scale * drawn.reward
+        warm, metrics = step < c.warmup * c.steps, {}
+        for number in range(c.actor_updates):
+            done = step + number / c.actor_updates
+            base.set_rate(self.actor_optimizer, base.cosine(c.rate, done, c.decay_length * c.steps))
+            part = drawn.part(number * c.actor_batch, c.actor_batch)
+            metrics.update(self.update_actor(part, warm, generator))
+        metrics.update(self.update_critics(drawn.part(0, c.critic_batch)))
         return metrics
+
+    def values_of_h(self, batch: Batch) -> torch.Tensor:
+        """The constraint's values h (B,): above 0 where it is violated."""
+        c = self.config
+        if c.h == "data":
+            assert batch.constraint is not None
+            return batch.constraint
+        return torch.where(batch.cost > 0, c.violated, c.satisfied)
 
     def update_critics(self, batch: Batch) -> base.Metrics:
         """The values, then the Q functions, on one batch."""
@@ -149,7 +189,7 @@ class Fisor(base.State):
         with torch.no_grad():
             # Q_r -> r + gamma V_r(s').
             target_r = batch.reward + c.gamma * alive * self.v_r(batch.next_obs)
-            h = torch.where(batch.cost > 0, c.violated, c.satisfied)
+            h = self.values_of_h(batch)
             target_h = reachability_target(h, self.v_h(batch.next_obs), alive, c.gamma)
         q_loss = (self.q_r(batch.obs, batch.act) - target_r).square().sum(0)
         q_loss = q_loss + (self.q_h(batch.obs, batch.act) - target_h).square().sum(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Tuple, Union
 
 import torch
 
@@ -23,7 +23,18 @@ def state_limit(episode_limit: float, gamma: float, horizon: int, cost_scale: fl
     return cost_scale * episode_limit * (1.0 - gamma**horizon) / ((1.0 - gamma) * horizon)
 
 
-def split(v_c: torch.Tensor, q_c: torch.Tensor, limit: float) -> Tuple[torch.Tensor, torch.Tensor]:
+def upper_quantile(values: torch.Tensor, share: float) -> torch.Tensor:
+    """The least of ``values`` (..., M) that at most this ``share`` of them exceeds, (...,)."""
+    m = values.shape[-1]
+    # kthvalue, as torch.quantile takes no more than 16 million numbers; the share times m is
+    # rounded first, or 0.1 * 30 would be a little more than 3.
+    above = min(int(round(share * m, 6)), m - 1)
+    return values.kthvalue(m - above, dim=-1).values
+
+
+def split(
+    v_c: torch.Tensor, q_c: torch.Tensor, limit: Union[float, torch.Tensor]
+) -> Tuple[torch.Tensor, torch.Tensor]:
     """Masks (B,) of S1 = {V_c <= l, Q_c <= l} and S2 = {V_c > l}; V_c <= l < Q_c is in neither."""
     unsafe = v_c > limit
     return ~unsafe & (q_c <= limit), unsafe

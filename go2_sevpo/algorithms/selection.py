@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 import torch
 
 from go2_sevpo.algorithms import regions
+from go2_sevpo.algorithms.conservative import CHUNK
 from go2_sevpo.algorithms.unsafe import UnsafeObjective
 from go2_sevpo.data.dataset import Batch, OfflineDataset
-
-CHUNK = 65536
-"""Rows judged at a time."""
 
 
 class Selection:
@@ -22,19 +20,26 @@ class Selection:
     make the batch smaller.
 
     Attributes:
+        data: what was judged, if it was kept.
         safe, unsafe: (M,) or (members, M).
         shares: share of the data in S1 and in S2, () or (members,) each.
         count: rows to draw from, () or (members,).
         order: those rows first, (n,) or (members, n) with the largest count n.
     """
 
-    def __init__(self, safe: torch.Tensor, unsafe: torch.Tensor, with_unsafe: bool) -> None:
+    def __init__(
+        self,
+        safe: torch.Tensor,
+        unsafe: torch.Tensor,
+        with_unsafe: bool,
+        data: Optional[OfflineDataset] = None,
+    ) -> None:
         """Keep the masks; ``with_unsafe`` draws from S2 too.
 
         Raises:
             ValueError: nothing to draw from.
         """
-        self.safe, self.unsafe = safe, unsafe
+        self.safe, self.unsafe, self.data = safe, unsafe, data
         self.shares = safe.float().mean(-1), unsafe.float().mean(-1)
         useful = safe | unsafe if with_unsafe else safe
         self.count = useful.sum(-1)
@@ -91,8 +96,9 @@ def select(algorithm: UnsafeObjective, data: OfflineDataset, with_unsafe: bool) 
             after.append(value * algorithm.alive(batch))
     mask = torch.cat(safe, -1)
     if config.lookahead > 0:
-        cost = config.cost_scale * data.cost
+        # A fall costs here what it costs in Eq. 7.
+        cost = algorithm.seen_cost(data.cost, data.fall)
         rest = torch.cat(after, -1)
         ahead = regions.cost_ahead(cost, rest, data.last_row(), config.lookahead)
         mask = mask & (ahead <= limit)
-    return Selection(mask, torch.cat(unsafe, -1), with_unsafe)
+    return Selection(mask, torch.cat(unsafe, -1), with_unsafe, data)

@@ -24,6 +24,10 @@ from go2_sevpo.data.dataset import Batch, OfflineDataset
 from go2_sevpo.networks.layers import polyak
 from go2_sevpo.policies.torch_policy import DiffusionPolicy
 
+MEASURED_EVERY = 500
+"""Steps between measurements of the noise that sampling loses."""
+MEASURED_ROWS = 4096
+"""Rows of the data, per member, that it is measured on."""
 LIDAR_ACTING_SHARE = 0.3
 """``acting_share`` where networks see a lidar's nearness (measured on CarGoal1)."""
 
@@ -53,6 +57,8 @@ class Sevpo(UnsafeObjective):
         q_r, q_pi: Q_r and Q_c^pi of Eqs. 8 and 9; each has a ``_target``.
         baseline, cost_baseline: means of Eq. 10 and of Q_c^pi over the policy's actions.
         average: the averaged actor, which acts.
+        lost_noise: standard deviation of S1's actions that the last sampling step leaves out, (A,)
+            or (members, A).
         scale_r: running root mean square of A_r in S1, () or (members,).
         delta: of Eq. 10, in units of discounted cost value.
         selection: S1 and S2 among the data; found when stage 2 begins.
@@ -85,7 +91,8 @@ class Sevpo(UnsafeObjective):
         self.actor_optimizer = base.adam(self.actor.parameters(), c.rate)
         self.scale_r = torch.ones(self.shape(1)[:-1], device=self.device)
         self.scale_c = torch.ones(self.shape(1)[:-1], device=self.device)
-        self.delta = self.threshold(c.delta, c.episode_delta)
+        self.lost_noise = torch.zeros((*self.shape(1)[:-1], self.n_act), device=self.device)
+        self.delta = self.threshold(c.delta, c.episode_delta, c.gamma)
         self.selection: Optional[Selection] = None
         self.fixed_shapes = False
 
@@ -99,6 +106,7 @@ class Sevpo(UnsafeObjective):
             **super().state_dict(),
             "scale_r": self.scale_r.clone(),
             "scale_c": self.scale_c.clone(),
+            "lost_noise": self.lost_noise.clone(),
         }
 
     def load_state_dict(self, state: Dict[str, Any]) -> None:
@@ -106,6 +114,7 @@ class Sevpo(UnsafeObjective):
         super().load_state_dict(state)
         self.scale_r.copy_(state["scale_r"])
         self.scale_c.copy_(state["scale_c"])
+        self.lost_noise.copy_(state["lost_noise"])
         self.selection = None  # of other critics
 
     def update(
@@ -144,6 +153,7 @@ class Sevpo(UnsafeObjective):
         if stage == "critics":
             return self.descend_conservative(data.sample(self.shape(c.critic_batch), generator))
         if self.selection is None:
+            self.settle_limit(data)
             with_objective = c.unsafe_objective != "none" and c.b2 > 0
             self.selection = select(self, data, c.unsafe_cloning > 0 or with_objective)
         batch = data.sample(self.shape(c.critic_batch), generator)
@@ -154,12 +164,38 @@ class Sevpo(UnsafeObjective):
         return metrics
 
     def finish(self, stage: str, step: int) -> None:
-        """Part of a step after it: the count of stage 1, the copy that Eq. 15 compares with."""
+        """Part of a step after it: counts, the copy that Eq. 15 compares with, measurements."""
         if stage == "critics":
             self.critics_trained += 1
-        elif (step + 1) % self.config.trust_interval == 0:
+            return
+        if (step + 1) % self.config.trust_interval == 0:
             for old, new in zip(self.previous.parameters(), self.actor.parameters()):
                 old.data.copy_(new.data)  # z' of Eq. 15
+        if (step + 1) % MEASURED_EVERY == 0 or step + 1 == self.config.policy_steps:
+            self._measure_lost_noise(step)
+
+    def _measure_lost_noise(self, step: int) -> None:
+        """Measure it on S1, with draws that depend on the step alone."""
+        if self.selection is None or self.selection.data is None:
+            return
+        generator = torch.Generator(device=self.device).manual_seed(step)
+        shape = self.shape(MEASURED_ROWS)
+        batch = self.selection.sample(self.selection.data, shape, generator)
+        safe = self.selection.masks(batch)[0].float()
+        # In place, as graphs hold the tensor.
+        self.lost_noise.copy_(base.lost_noise(self.average, batch.obs, batch.act, safe, generator))
+
+    def next_actions(self, obs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Actions (B, A) as the policy acts, without a choice: a' of Eqs. 8 and 9."""
+        c = self.config
+        with_noise = c.acting_noise > 0
+        noise = base.own_noise(obs, self.average, self.n_act, generator, int(with_noise))
+        warm = c.temperature if c.critic_temperature is None else c.critic_temperature
+        act = self.average.sample(obs, noise[..., : self.average.steps, :], warm)
+        if with_noise:
+            lost = c.acting_noise * self.lost_noise[..., None, :]
+            act = (act + lost * noise[..., -1, :]).clamp(-1.0, 1.0)
+        return act
 
     def phase(self, stage: str, step: int) -> Tuple[str, bool, bool]:
         """Steps of one phase are the same operations on the device.
@@ -180,8 +216,7 @@ class Sevpo(UnsafeObjective):
         """
         c = self.config
         with torch.no_grad():
-            noise = base.own_noise(batch.next_obs, self.average, self.n_act, generator)
-            act = self.average.sample(batch.next_obs, noise)  # a', (B, A)
+            act = self.next_actions(batch.next_obs, generator)  # a', (B, A)
             next_r = self.q_r_target(batch.next_obs, act)  # (H, B)
             next_c = self.q_pi_target(batch.next_obs, act)
             go_on = c.gamma * self.alive(batch)
@@ -299,7 +334,9 @@ class Sevpo(UnsafeObjective):
             cost_critic=self.one(self.q_c_target, member),
             reward_critic=self.one(self.q_r_target, member),
             cost_value=self.one(self.v_c, member),
-            limit=share * self.limit,
+            limit=share * self.limit_of(member),
+            acting_noise=c.acting_noise,
+            lost_noise=self.lost_noise if self.members is None else self.lost_noise[member],
         )
 
 

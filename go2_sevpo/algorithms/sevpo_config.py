@@ -28,7 +28,7 @@ class SevpoConfig(ConservativeConfig):
     delta: float = 1.0
     """delta of Eq. 10, in the units of ``limit``."""
     episode_delta: Optional[float] = None
-    """If given, replaces ``delta`` as ``episode_limit`` does."""
+    """If given, replaces ``delta`` as ``episode_limit`` does; with Q_c^pi's discount gamma."""
     lookahead: int = 0
     """S1 also asks that the data's own cost over this many steps, and V_c then, is at most l.
 
@@ -100,6 +100,12 @@ class SevpoConfig(ConservativeConfig):
     prediction: str = "noise"
     # acting
     temperature: float = 1.0
+    critic_temperature: Optional[float] = None
+    """Sampling temperature of a' in Eqs. 8 and 9; the acting one if not given."""
+    acting_noise: float = 0.0
+    """Share of the action noise that the last sampling step leaves out and that is added again
+    when acting (and to a' in Eqs. 8 and 9); 1 restores the data's.
+    """
     choice: str = "argmin_cost"
     acting_share: Optional[float] = None
     """Candidates are judged by this share of l.
@@ -122,6 +128,8 @@ class SevpoConfig(ConservativeConfig):
         check_choice(self, "choice", CHOICES)
         if self.acting_share is not None and self.acting_share < 0:
             raise ValueError(f"acting_share is {self.acting_share:g}, expected 0 or more")
+        if self.acting_noise < 0:
+            raise ValueError(f"acting_noise is {self.acting_noise:g}, expected 0 or more")
         if self.lookahead < 0:
             raise ValueError(f"lookahead is {self.lookahead}, expected 0 or more steps")
 

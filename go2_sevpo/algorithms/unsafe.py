@@ -97,7 +97,9 @@ class UnsafeObjective(ConservativeCritics):
             factor = torch.ones_like(loss)
         else:
             noise = base.own_noise(obs, self.actor, self.n_act, generator)  # (n, T, A)
-            act = self.actor.sample(obs, noise)
+            with base.evaluating(self.actor):
+                # What acts has no dropout; saturated actions have a gradient, too.
+                act = self.actor.sample(obs, noise, inward=True)
             # A_c(s, a_theta), with a gradient to the actor; only its size is taken without one.
             advantage = self.q_c(obs, act).amax(0) - v_c
             self._scale_cost(advantage.detach(), mask)
@@ -165,7 +167,9 @@ class UnsafeObjective(ConservativeCritics):
         noise = torch.randn(act.shape, generator=generator, device=act.device)
         t = torch.randint(self.actor.steps, act.shape[:-1], generator=generator, device=act.device)
         noisy = self.actor.corrupt(act, noise, t)
-        now = self.actor.predict(obs, noisy, t)
+        # Neither has dropout, or the same weights would seem to have changed.
+        with base.evaluating(self.actor):
+            now = self.actor.predict(obs, noisy, t)
         with torch.no_grad():
             before = self.previous.predict(obs, noisy, t)
         return (now - before).square().sum(-1)

@@ -29,6 +29,9 @@ class Batch:
         act: (B, A) in [-1, 1].
         reward, cost, terminal, timeout: (B,); the last two are 0 or 1.
         index: (B,) int64, their rows in the dataset.
+        fall: (B,), 1 on the last step of an episode that falls.
+        constraint: (B,) value h of the constraint, above 0 where it is violated; None where the
+            data hold none.
     """
 
     obs: torch.Tensor
@@ -39,6 +42,14 @@ class Batch:
     terminal: torch.Tensor
     timeout: torch.Tensor
     index: Optional[torch.Tensor] = None
+    fall: Optional[torch.Tensor] = None
+    constraint: Optional[torch.Tensor] = None
+
+    def part(self, first: int, count: int) -> Batch:
+        """``count`` of the transitions, from number ``first`` on (of every member)."""
+        axis = self.reward.dim() - 1
+        found = {k: v.narrow(axis, first, count) for k, v in vars(self).items() if v is not None}
+        return Batch(**found)
 
 
 class OfflineDataset:
@@ -51,6 +62,12 @@ class OfflineDataset:
     the data. With ``lidar`` networks also see how near things are
     (:func:`go2_sevpo.networks.lidar.with_nearness`); ``num_obs`` is what they see, ``raw_obs`` the
     observation's own size.
+
+    Attributes:
+        fall: (M,), 1 on the last step of an episode that falls.
+        constraint: (M,) values of the constraint, if every part has them.
+        actor: (M,) int64, who acted: a place in ``actors``; -1 where it was not recorded.
+        actors: names of the policies that acted.
     """
 
     def __init__(
@@ -75,8 +92,13 @@ class OfflineDataset:
         second: List[np.ndarray] = []
         count = 0  # frames so far
         self.unfinished = 0  # rows that files have behind their last episode's end
+        constraints: List[Optional[np.ndarray]] = []
+        who: List[np.ndarray] = []
+        self.actors: List[str] = []
         for part in parts:
             self.unfinished += part.unfinished
+            constraints.append(part.columns.get("constraint"))
+            who.append(self._who_acts(part))
             obs, successors = part.columns["observations"], part.columns["next_observations"]
             same = shards.true_successors(part)
             start = 0
@@ -117,6 +139,15 @@ class OfflineDataset:
         self.reward, self.cost = column("rewards"), column("costs")
         self.terminal, self.timeout = column("terminals"), column("timeouts")
         self.episodes = {k: np.concatenate([t[k] for t in tables]) for k in tables[0]}
+        self.fall = torch.zeros_like(self.cost)
+        ends = torch.cumsum(self._lengths(), 0) - 1
+        fell = torch.from_numpy(np.asarray(self.episodes["fall"]) > 0)
+        self.fall[ends[fell].to(self.device)] = 1.0
+        self.constraint: Optional[torch.Tensor] = None
+        known = [c for c in constraints if c is not None]
+        if len(known) == len(constraints):
+            self.constraint = torch.from_numpy(np.concatenate(known)).float().to(self.device)
+        self.actor = torch.from_numpy(np.concatenate(who)).to(self.device)
         self._cost_to_go: Optional[torch.Tensor] = None
         self.num_obs, self.num_actions = self.frames.shape[1], self.act.shape[1]
 
@@ -150,7 +181,21 @@ class OfflineDataset:
             self.terminal[index],
             self.timeout[index],
             index,
+            self.fall[index],
+            None if self.constraint is None else self.constraint[index],
         )
+
+    def _who_acts(self, part: Episodes) -> np.ndarray:
+        """Places in ``actors``, (rows,); adds the part's names to them."""
+        for name in part.actors:
+            if name not in self.actors:
+                self.actors.append(name)
+        if not part.actors:
+            return np.full(part.rows, -1, dtype=np.int64)
+        places = np.array([self.actors.index(name) for name in part.actors], dtype=np.int64)
+        column = part.columns.get("actor")
+        own = np.zeros(part.rows, np.int64) if column is None else column.astype(np.int64)
+        return places[own]
 
     def scale_rewards(self, factor: float) -> float:
         """Multiply all rewards by ``factor`` and return it.
@@ -174,6 +219,15 @@ class OfflineDataset:
             raise DatasetError(f"reward scale is {factor:g}, expected 0 or more")
         self.reward *= factor
         return factor
+
+    def return_scale(self) -> float:
+        """The longest episode's steps over the range of returns; 1 where all returns are alike."""
+        lengths = self._lengths()
+        episode = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        returns = torch.zeros(len(lengths), dtype=torch.float64)
+        returns.index_add_(0, episode, self.reward.double().cpu())
+        spread = float(returns.max() - returns.min())
+        return float(lengths.max()) / spread if spread > 0 else 1.0
 
     def _lengths(self) -> torch.Tensor:
         """Transitions of every episode, (E,), on the host."""
@@ -204,6 +258,23 @@ class OfflineDataset:
         """Episode number of every transition, (M,)."""
         lengths = self._lengths()
         return torch.repeat_interleave(torch.arange(len(lengths)), lengths).to(self.device)
+
+    def calm_rows(self, steps: int) -> torch.Tensor:
+        """Rows (m,) behind which the data do not fall for ``steps`` steps, the row's included."""
+        last = self.last_row()
+        row = torch.arange(len(self), device=self.device)
+        return ((self.fall[last] == 0) | (last - row >= steps)).nonzero()[:, 0]
+
+    def actor_rows(self, name: str) -> torch.Tensor:
+        """Rows (m,) in which the policy ``name`` acted.
+
+        Raises:
+            DatasetError: the data do not say that it ever did.
+        """
+        if name not in self.actors:
+            known = ", ".join(self.actors) or "nobody"
+            raise DatasetError(f"the data do not say that '{name}' acted; they name {known}")
+        return (self.actor == self.actors.index(name)).nonzero()[:, 0]
 
     def safe_rows(self, cost_limit: float) -> torch.Tensor:
         """Rows (m,) of episodes without a fall whose summed cost is at most ``cost_limit``."""

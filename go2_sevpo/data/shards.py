@@ -6,6 +6,10 @@ one of itself. A shard also carries a SHA-256 of its numbers, for when there is 
 Keys, all float32 with one row per transition: ``observations``, ``next_observations`` (the true
 successor at every row), ``actions``, ``rewards``, ``costs``, ``terminals``, ``timeouts``. Per
 episode, under ``episodes/``: ``length``, ``return``, ``cost``, ``success``, ``fall``.
+
+Two columns may be there or not: ``actor``, who acted on each row (a place in the names
+``info["actors"]``; without it one policy did), and ``constraint``, the value h of the constraint
+after the step, above 0 where it is violated.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from go2_sevpo.runs.reading import read_json
 
 SCHEMA = 1
 KEYS = ("observations", "next_observations", "actions", "rewards", "costs", "terminals", "timeouts")
+OPTIONAL = ("actor", "constraint")
 EPISODE_KEYS = ("length", "return", "cost", "success", "fall")
 MANIFEST = "manifest.json"
 
@@ -37,10 +42,14 @@ class DatasetError(ValueError):
 
 @dataclass
 class Episodes:
-    """Whole episodes one after the other: ``columns`` by key (M rows), ``episodes`` (E rows)."""
+    """Whole episodes one after the other: ``columns`` by key (M rows), ``episodes`` (E rows).
+
+    ``actors`` names who acted, if that was recorded.
+    """
 
     columns: Dict[str, np.ndarray]
     episodes: Dict[str, np.ndarray]
+    actors: Tuple[str, ...] = ()
     unfinished: int = 0
     """Rows of a file behind its last episode's end, which were left out."""
 
@@ -66,9 +75,11 @@ def write_shard(path: Path, data: Episodes, info: Dict[str, Any]) -> Dict[str, A
         DatasetError: the episodes are inconsistent (see :func:`check_episodes`).
     """
     check_episodes(data, str(path.name))
+    if "actor" in data.columns:
+        info = {**info, "actors": list(data.actors)}
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
-        for key in KEYS:
-            handle.create_dataset(key, data=data.columns[key].astype(np.float32))
+        for key in (k for k in (*KEYS, *OPTIONAL) if k in data.columns):
+            handle.create_dataset(key, data=_stored(key, data.columns[key]))
         for key in EPISODE_KEYS:
             handle.create_dataset(f"episodes/{key}", data=data.episodes[key])
         handle.attrs["schema"] = SCHEMA
@@ -77,10 +88,15 @@ def write_shard(path: Path, data: Episodes, info: Dict[str, Any]) -> Dict[str, A
     return shard_entry(path, data, info)
 
 
+def _stored(key: str, column: np.ndarray) -> np.ndarray:
+    """A column as it lies in the file."""
+    return column.astype(np.int16 if key == "actor" else np.float32, copy=False)
+
+
 def content_digest(data: Episodes) -> str:
     """SHA-256 of the numbers of a shard as they are stored, key by key."""
     digest = hashlib.sha256()
-    stored = [data.columns[key].astype(np.float32, copy=False) for key in KEYS]
+    stored = [_stored(key, data.columns[key]) for key in (*KEYS, *OPTIONAL) if key in data.columns]
     for array in (*stored, *(np.asarray(data.episodes[key]) for key in EPISODE_KEYS)):
         digest.update(f"{array.dtype.str} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).data)
@@ -126,7 +142,7 @@ def check_episodes(data: Episodes, name: str, strict: bool = True) -> None:
         DatasetError: saying what was found and what was expected.
     """
     rows = data.rows
-    for key in KEYS:
+    for key in (*KEYS, *(k for k in OPTIONAL if k in data.columns)):
         column = data.columns.get(key)
         if column is None:
             raise DatasetError(f"{name}: key '{key}' is missing, expected {', '.join(KEYS)}")
@@ -153,6 +169,12 @@ def check_episodes(data: Episodes, name: str, strict: bool = True) -> None:
             raise DatasetError(f"{name}: 'episodes/{key}' has shape {column.shape}, expected one")
         if not np.isfinite(column).all():
             raise DatasetError(f"{name}: 'episodes/{key}' is not finite, expected finite numbers")
+    actor = data.columns.get("actor")
+    if actor is not None and not np.isin(actor, np.arange(len(data.actors))).all():
+        raise DatasetError(
+            f"{name}: 'actor' holds {sorted(set(actor.tolist()))[:4]}, "
+            f"expected places in its {len(data.actors)} names of policies"
+        )
     lengths = np.asarray(data.episodes["length"], dtype=np.int64)
     if len(lengths) == 0 or lengths.min() < 1:
         raise DatasetError(f"{name}: an episode without steps, expected at least one in each")
@@ -218,7 +240,9 @@ def read_shard(path: Path, digest: Optional[str] = None) -> Episodes:
                         f"{path}: key '{key}' is missing, expected {', '.join(KEYS)}"
                     )
             stated = handle.attrs.get("sha256")
-            columns = {key: read_plain(handle, key) for key in KEYS}
+            there = (*KEYS, *(key for key in OPTIONAL if key in handle))
+            columns = {key: read_plain(handle, key) for key in there}
+            actors = _actors(handle)
             episodes = {key: read_plain(handle, f"episodes/{key}") for key in EPISODE_KEYS}
     except PlainFileError as error:
         raise DatasetError(f"{path}: {error}") from error
@@ -227,12 +251,22 @@ def read_shard(path: Path, digest: Optional[str] = None) -> Episodes:
     except Exception as error:
         # On damage HDF5 raises whatever its layers do: OSError, RuntimeError, KeyError, ...
         raise DatasetError(f"{path} is not a complete HDF5 file (truncated?): {error}") from error
-    data = Episodes(columns, episodes)
+    data = Episodes(columns, episodes, actors)
     check_episodes(data, str(path))
     # Of the file as a whole more is known than of its numbers; files of version 0.1 have neither.
     if digest is None and stated is not None and content_digest(data) != stated:
         raise DatasetError(f"{path} is damaged: its numbers have another SHA-256 than when written")
     return data
+
+
+def _actors(handle: h5py.File) -> Tuple[str, ...]:
+    """Names of those who acted, from a shard's ``info``: of several, or of the one policy."""
+    try:
+        info = json.loads(handle.attrs["info"])
+        names = info.get("actors") or [info["policy"]["name"]]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ()
+    return tuple(str(name) for name in names)
 
 
 def shard_info(path: Path) -> Dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from torch import nn
@@ -20,6 +20,27 @@ def vp_betas(steps: int, low: float = 0.1, high: float = 10.0) -> torch.Tensor:
     t = torch.arange(1, steps + 1, dtype=torch.float64)
     beta = 1.0 - torch.exp(-low / steps - 0.5 * (high - low) * (2 * t - 1) / steps**2)
     return beta.float()
+
+
+class InwardClamp(torch.autograd.Function):
+    """Clamp to [-1, 1] whose gradient passes where a descent step leads back inside.
+
+    A plain clamp has no gradient beyond its bounds: what is saturated could never be unlearned.
+    Where the step would lead further outside nothing is gained, and the gradient stays zero.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        """The clamped values, of any shape."""
+        ctx.save_for_backward(x)
+        return x.clamp(-1.0, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        """The gradient, zero where x - gradient is further outside than x."""
+        (x,) = ctx.saved_tensors
+        outward = ((x >= 1.0) & (gradient < 0.0)) | ((x <= -1.0) & (gradient > 0.0))
+        return gradient.masked_fill(outward, 0.0)
 
 
 class Diffusion(nn.Module):
@@ -93,6 +114,7 @@ class Diffusion(nn.Module):
         noise: torch.Tensor,
         temperature: float = 1.0,
         context: Optional[torch.Tensor] = None,
+        inward: bool = False,
     ) -> torch.Tensor:
         """Sample actions (B, A) in [-1, 1]; with members, all shapes carry K before B.
 
@@ -103,6 +125,8 @@ class Diffusion(nn.Module):
             noise: (B, T, A): the start, then one for each step but the last.
             temperature: scales all noise.
             context: (B, width) of :meth:`Denoiser.encode`, computed here if not given.
+            inward: gradients also reach saturated actions (:class:`InwardClamp`); the actions are
+                the same.
         """
         if context is None:
             context = self.denoiser.encode(obs)
@@ -118,7 +142,7 @@ class Diffusion(nn.Module):
                 x = rest / self.alpha[t].sqrt()
                 spread = self.beta[t].sqrt()
             else:
-                clean = self.posterior_clean[t] * predicted.clamp(-1.0, 1.0)
+                clean = self.posterior_clean[t] * _clamp(predicted, inward)
                 x = clean + self.posterior_noisy[t] * x
                 spread = self.posterior_std[t]
             if t > 0:
@@ -127,5 +151,32 @@ class Diffusion(nn.Module):
             # clipped already, and cutting its noisy intermediate steps would bias actions near the
             # bounds.
             if self.prediction == "noise" or t == 0:
-                x = x.clamp(-1.0, 1.0)
+                x = _clamp(x, inward)
         return x
+
+    def residual(self, obs: torch.Tensor, act: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """What the last sampling step leaves out of clean actions ``act`` (B, A), (B, A).
+
+        a - E[a | a_1, s], with a_1 the action after the first step of noise. A sampler ends with
+        that mean, so the spread of the data's actions around it is lost.
+
+        Args:
+            obs: (B, S) normalised observations.
+            act: (B, A) clean actions.
+            noise: (B, A), standard normal.
+        """
+        t = torch.zeros(act.shape[:-1], dtype=torch.long, device=act.device)
+        noisy = self.corrupt(act, noise, t)
+        predicted = self.predict(obs, noisy, t)
+        if self.prediction == "noise":
+            # a = (a_1 - sqrt(1 - abar_1) z) / sqrt(abar_1)
+            bar = self.alpha_bar[0]
+            predicted = (noisy - (1 - bar).sqrt() * predicted) / bar.sqrt()
+        return act - predicted.clamp(-1.0, 1.0)
+
+
+def _clamp(x: torch.Tensor, inward: bool) -> torch.Tensor:
+    if not inward:
+        return x.clamp(-1.0, 1.0)
+    clamped: torch.Tensor = InwardClamp.apply(x)
+    return clamped

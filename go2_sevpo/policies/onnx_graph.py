@@ -15,10 +15,10 @@ import onnx
 from go2_sevpo.policies.contract import ContractError
 
 _NAMES = """
-Abs Add Ceil Clip Cos Div Erf Exp Floor Identity Log Max Mean Min Mod Mul Neg Pow Reciprocal
-Round Sign Sin Sqrt Sub Sum Trunc And Equal Greater GreaterOrEqual Less LessOrEqual Not Or Where
-IsNaN IsInf If Celu Elu Gelu HardSigmoid HardSwish LeakyRelu LogSoftmax Mish PRelu Relu Selu Sigmoid
-Softmax Softplus Softsign Tanh BatchNormalization Einsum Gemm InstanceNormalization
+Abs Add Ceil Clip Cos Div Erf Exp Floor Identity Log Max Mean Min Mod Mul Neg Pow Reciprocal Round
+Sign Sin Sqrt Sub Sum Trunc And Equal Greater GreaterOrEqual Less LessOrEqual Not Or Where IsNaN
+IsInf If NonZero Celu Elu Gelu HardSigmoid HardSwish LeakyRelu LogSoftmax Mish PRelu Relu Selu
+Sigmoid Softmax Softplus Softsign Tanh BatchNormalization Einsum Gemm InstanceNormalization
 LayerNormalization MatMul AveragePool Conv GlobalAveragePool MaxPool ArgMax ArgMin CumSum ReduceL2
 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare TopK Cast Concat Constant
 ConstantOfShape Expand Flatten Gather GatherElements GatherND Pad Range Reshape ScatterElements

@@ -40,10 +40,19 @@ class DiffusionPolicy(nn.Module):
     there is none. ``escape`` is ``first_safe``, but the least Q_c is then sought among N * T
     uniform actions, too: Eq. 12 solved on the spot, for places the actor does not find out of.
     Those actions are made of ``noise`` and numbered from N on.
+
+    With ``acting_noise`` the noise has one more row, (B, N, T + 1, A): behind the choice
+    ``acting_noise`` times ``lost_noise`` times the first candidate's last row is added to the
+    action. Sampling in few steps returns nearly the mean of the data's actions; this gives back
+    their spread.
+
+    Attributes:
+        lost_noise: (A,) standard deviations; None where they were not measured.
     """
 
     needs_cost = False
     """Whether the episode's cost so far is a third input."""
+    lost_noise: Optional[torch.Tensor]
 
     def __init__(
         self,
@@ -55,19 +64,31 @@ class DiffusionPolicy(nn.Module):
         reward_critic: Optional[Critic] = None,
         cost_value: Optional[Value] = None,
         limit: float = 0.0,
+        acting_noise: float = 0.0,
+        lost_noise: Optional[torch.Tensor] = None,
     ) -> None:
         super().__init__()
         check_choice(choice, cost_critic, reward_critic)
+        if acting_noise > 0 and lost_noise is None:
+            raise ValueError(
+                f"acting noise {acting_noise:g} for a policy whose lost noise was not measured, "
+                "expected 0"
+            )
         self.normalizer, self.diffusion = normalizer, diffusion
         self.temperature, self.choice, self.limit = temperature, choice, limit
         self.cost_critic, self.reward_critic = cost_critic, reward_critic
         self.cost_value = cost_value
+        self.acting_noise = acting_noise
+        self.register_buffer("lost_noise", None if lost_noise is None else lost_noise.clone())
 
     def forward(
         self, observation: torch.Tensor, noise: torch.Tensor
     ) -> Tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Act; see the class."""
         obs = self.normalizer(observation)
+        noisy = self.acting_noise > 0
+        extra = noise[:, 0, self.diffusion.steps] if noisy else None  # (B, A)
+        noise = noise[:, :, : self.diffusion.steps] if noisy else noise  # (B, N, T, A)
         # Zeros of the batch's size: in the exported graph they follow from the input.
         value = obs[:, 0] * 0.0 if self.cost_value is None else self.cost_value(obs)
         if self.choice in IN_ORDER and self.cost_critic is not None:
@@ -78,6 +99,9 @@ class DiffusionPolicy(nn.Module):
         else:
             needed = noise[:, :1] if self.choice == "first" else noise
             action, candidate = self._chosen(obs, needed)
+        if extra is not None and self.lost_noise is not None:
+            spread = self.acting_noise * self.lost_noise  # (A,)
+            action = (action + spread * extra).clamp(-1.0, 1.0)
         return action, value, candidate
 
     def _sample(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
@@ -125,19 +149,26 @@ class DiffusionPolicy(nn.Module):
             "limit": self.limit,
             "critic_hidden": hidden,
             "reward_critic": self.reward_critic is not None,
+            "acting_noise": self.acting_noise,
+            "lost_noise": self.lost_noise is not None,
         }
 
     @property
     def sampler(self) -> Dict[str, Any]:
-        """Diffusion steps, temperature and choice, for the contract."""
+        """Rows of noise, temperature and choice, for the contract.
+
+        The rows are the diffusion steps, and one more with acting noise.
+        """
         limit = {"limit": self.limit} if self.choice in LIMITED else {}
+        noisy = {"acting_noise": self.acting_noise} if self.acting_noise > 0 else {}
         return {
             "kind": "diffusion",
-            "steps": self.diffusion.steps,
+            "steps": self.diffusion.steps + len(noisy),
             "prediction": self.diffusion.prediction,
             "temperature": self.temperature,
             "choice": self.choice,
             **limit,
+            **noisy,
             "noise_scale": 1.0,
         }
 
@@ -373,6 +404,9 @@ def _empty_diffusion(
         reward_critic,
         cost_value,
         limit=shape["limit"],
+        # Older files lack these keys.
+        acting_noise=shape.get("acting_noise", 0.0),
+        lost_noise=torch.zeros(shape["action_size"]) if shape.get("lost_noise") else None,
     )
 
 

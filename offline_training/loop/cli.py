@@ -20,6 +20,7 @@ from go2_sevpo.offline_training.loop.worlds import Go2World, SafetyWorld
 from go2_sevpo.runs.arguments import EXPECTED, complaint
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.interrupt import kill_interrupts
+from go2_sevpo.runs.lists import joined_lists
 from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.provenance import made_by
 from go2_sevpo.runs.settings import keep_settings
@@ -100,7 +101,7 @@ def table(world: Union[Go2World, SafetyWorld], rounds: List[Dict[str, Any]]) -> 
 
 def main() -> None:
     """Entry point of ``go2-loop``."""
-    args = tyro.cli(Args)
+    args = tyro.cli(Args, args=joined_lists(sys.argv[1:], "--set"))
     kill_interrupts()
     try:
         with sole_writer(args.out):

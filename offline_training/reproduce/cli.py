@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Type, Union
 import tyro
 from typing_extensions import Annotated
 
-from go2_sevpo.offline_training.reproduce.go2 import table5
+from go2_sevpo.offline_training.reproduce.go2 import rescue, stitch, table5
 from go2_sevpo.offline_training.reproduce.mdp import figure2
 from go2_sevpo.offline_training.reproduce.reach_avoid import figure1, sweep
 from go2_sevpo.offline_training.reproduce.safety_gymnasium import figure4, figure6, tables
@@ -25,6 +25,8 @@ Command = Union[
     Annotated[figure2.Figure2, tyro.conf.subcommand("figure2")],
     Annotated[figure4.Figure4, tyro.conf.subcommand("figure4")],
     Annotated[figure6.Figure6, tyro.conf.subcommand("figure6")],
+    Annotated[rescue.Rescue, tyro.conf.subcommand("rescue")],
+    Annotated[stitch.Stitch, tyro.conf.subcommand("stitch")],
     Annotated[sweep.Sweep, tyro.conf.subcommand("sweep")],
     Annotated[tables.Table1, tyro.conf.subcommand("table1")],
     Annotated[tables.Table2, tyro.conf.subcommand("table2")],
@@ -38,6 +40,8 @@ RUN: Dict[Type[Any], Callable[[Any], Any]] = {
     figure2.Figure2: figure2.run,
     figure4.Figure4: figure4.run,
     figure6.Figure6: figure6.run,
+    rescue.Rescue: rescue.run,
+    stitch.Stitch: stitch.run,
     sweep.Sweep: sweep.run,
     tables.Table1: tables.run,
     tables.Table2: tables.run,

@@ -58,21 +58,22 @@ def test_report_counts_warnings_before_falls(folder, tmp_path):
     found = json.loads((tmp_path / "out" / "regions.json").read_text())
     assert (found["episodes"], found["falls"], found["successes"], found["limit"]) == (3, 2, 1, 0.5)
     called = {k: (v["episodes"], v["called_unsafe"]) for k, v in found["before_fall"].items()}
-    assert called == {"5": (2, 1.0), "10": (2, 0.5), "25": (1, 1.0), "50": (0, None)}
+    assert called == {"1": (2, 1.0), "5": (2, 1.0), "10": (2, 0.5), "25": (1, 1.0), "50": (0, None)}
     assert found["warning_steps"][2] == pytest.approx(9.5) and found["falls_without_warning"] == 0
     assert found["success_steps_called_unsafe"] == pytest.approx(1 / 30)
     there = found["cost_of_actions_where_unsafe"]
     assert there["steps"] == 7 + 12 + 3 + 1 and there["least_of_16"] <= there["policy"]
     assert (tmp_path / "out" / "regions.png").stat().st_size > 5000
-    assert "median 0.19 s" in text
+    assert "median 0.19 s" in text and "on the last step: 100.0%" in text
 
 
 def test_warning_time_is_since_the_last_unbroken_stretch():
     def of(text):
         return warning_time(np.array([c == "u" for c in text]))
 
-    assert (of("u.uu"), of("uu"), of("..."), of(".uu..")) == (2, 2, 0, 4)
-    assert of("uu" + 10 * ".") == 12 and of("uu" + 11 * ".") == 0
+    assert (of("u.uu"), of("uu"), of("..."), of(".uuu"), of("u")) == (2, 2, 0, 3, 1)
+    # No grace: a warning that is taken back before the fall is none.
+    assert of(".uuu.") == 0
 
 
 def test_what_does_not_fit_is_named(folder, tmp_path):

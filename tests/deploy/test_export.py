@@ -206,3 +206,43 @@ def test_nothing_follows_from_an_observation_that_is_not_finite(gaussian_onnx, b
     assert np.abs(action[[0, 2]]).min() > 0 and np.isfinite(value[[0, 2]]).all()
     assert (policy.bad_observations, policy.non_finite) == (1, 0)
     assert obs[1, 100] == bad or np.isnan(bad)  # the caller's stay as they are
+
+
+def test_acting_noise_is_a_row_of_the_noise_input_and_agrees_with_torch(tmp_path):
+    policy = diffusion_policy("first_safe")
+    policy.lost_noise = torch.linspace(0.05, 0.3, 12)
+    assert policy.sampler["steps"] == 5
+    save_policy(
+        tmp_path / "policy_last.safetensors",
+        policy,
+        torch.randn(64, 265),
+        {"algorithm": "sevpo", "candidates": 4},
+    )
+    found = export_run(Args(tmp_path, tmp_path / "p.onnx", acting_noise=0.75))
+    assert found["action"] <= 1e-5
+    session = OnnxPolicy(tmp_path / "p.onnx")
+    assert session.noise_shape(3) == (3, 4, 6, 12)
+    assert session.contract["sampler"]["acting_noise"] == 0.75
+    obs, noise = torch.randn(7, 265), torch.randn(7, 4, 6, 12)
+    quiet = noise.clone()
+    quiet[:, :, 5] = 0.0
+    loud = session.act(obs.numpy(), noise.numpy())[0]
+    centre = session.act(obs.numpy(), quiet.numpy())[0]
+    with torch.no_grad():
+        plain, _, _ = policy(obs, noise[:, :, :5])  # without the option
+    assert np.allclose(centre, plain.numpy(), atol=1e-5)
+    spread = 0.75 * policy.lost_noise.numpy() * noise[:, 0, 5].numpy()
+    assert np.allclose(loud, np.clip(centre + spread, -1.0, 1.0), atol=1e-5)
+    again = load_policy(tmp_path / "policy_last.safetensors")[0]
+    assert torch.equal(again.lost_noise, policy.lost_noise) and again.acting_noise == 0.0
+
+
+def test_acting_noise_needs_its_measure(tmp_path):
+    save_policy(
+        tmp_path / "policy_last.safetensors",
+        diffusion_policy("first"),
+        torch.randn(8, 265),
+        {"algorithm": "fisor"},
+    )
+    with pytest.raises(ContractError, match="acting noise 1 for a fisor policy"):
+        export_run(Args(tmp_path, tmp_path / "p.onnx", acting_noise=1.0))

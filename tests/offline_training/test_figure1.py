@@ -62,6 +62,12 @@ def test_ratio_counts_transitions_of_safe_expert_and_unsafe_random_episodes(plac
     moved = task.advance(state, torch.from_numpy(unsafe.columns["actions"]))
     assert np.allclose(task.observe(moved).numpy(), unsafe.columns["next_observations"], atol=1e-4)
     assert np.array_equal(task.in_hazard(moved).numpy(), unsafe.columns["costs"] > 0)
+    # h is above 0 exactly where there is a cost, and says how far inside or outside.
+    h = unsafe.columns["constraint"]
+    assert np.array_equal(h > 0, unsafe.columns["costs"] > 0)
+    distance = np.linalg.norm(unsafe.columns["next_observations"][:, :2], axis=1)
+    assert np.allclose(h, 0.8 - distance, atol=1e-5) and h.min() < -1.0
+    assert load(place / "data").rows(torch.tensor([3])).constraint.shape == (1,)
 
 
 def test_collecting_again_keeps_the_data_and_refuses_another_construction(place, reach_avoid_truth):

@@ -104,7 +104,9 @@ def test_a_best_policy_that_is_the_last_is_played_once(tmp_path):
 def test_every_method_is_played_alone_and_those_that_choose_also_with_candidates():
     found = table5.evaluations(Table5(mixes=("paper",), members=1, courses=("simple",)))
     keys = {(e["algorithm"], e["kept"], e["n"]) for e in found}
-    assert {k[0] for k in keys if k[2] == 1} == {"sevpo", "fisor", "bc", "bc-safe", "bc-choice"}
+    assert {k[0] for k in keys if k[2] == 1} == {
+        *("sevpo", "fisor", "bc", "bc-safe", "bc-lookahead", "bc-choice")
+    }
     assert {k[0] for k in keys if k[2] == 16} == {"sevpo", "fisor", "bc-choice"}
     assert {k[1] for k in keys} == {"last", "best"}
     assert {e["kept"] for e in table5.evaluations(Table5(evaluate_every=0))} == {"last"}
@@ -120,6 +122,14 @@ def test_rates_are_over_all_episodes_and_the_worst_seed_is_named():
     success, fall, timeout, cost = report.cells(rows)
     assert success.startswith("62.5 [") and success.endswith("; 25.0")
     assert fall.startswith("25.0 [") and timeout.startswith("12.5 [") and cost == "2.00"
+
+
+def test_a_row_says_which_parts_of_sevpo_were_on():
+    off, on = {"unsafe_objective": "none", "b2": 1.0}, {"unsafe_objective": "awr", "b2": 1.0}
+    assert report.title("sevpo", {"sevpo": off}) == "SEVPO, safe part"
+    assert report.title("sevpo", {"sevpo": {**on, "b2": 0.0}}) == "SEVPO, safe part"
+    assert report.title("sevpo", {"sevpo": on}) == "SEVPO"
+    assert report.title("bc-lookahead", {}) == "lookahead and cloning"
 
 
 @pytest.mark.slow
@@ -144,7 +154,10 @@ def test_the_whole_chain_runs_and_goes_on(tmp_path, capsys, in_process):
     assert set(result["data"]["harsh2"]) == {"expert on simple", "weak on simple"}
     assert json.loads((args.out / "table5.json").read_text())["settings"]["members"] == 2
     text = (args.out / "table5.md").read_text()
-    assert "| simple | SEVPO | 2 | last |" in text and "The paper (Isaac Gym, 20 episodes" in text
+    assert (
+        "| simple | SEVPO, safe part | 2 | last |" in text
+        and "The paper (Isaac Gym, 20 episodes" in text
+    )
     capsys.readouterr()
     assert table5.data_jobs(args) == table5.train_jobs(args) == table5.play_jobs(args) == []
     assert table5.run(args)["rows"] == result["rows"]

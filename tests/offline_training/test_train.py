@@ -202,6 +202,50 @@ def test_safe_cloning_never_sees_an_unsafe_episode(dataset):
         make_algorithm("bc-safe", make_config("bc-safe", {"steps": 1, "cost_limit": -1.0}), dataset)
 
 
+def test_a_limit_that_is_asked_for_is_not_overruled_by_the_presets_rule():
+    def limits(preset, *given):
+        found = settings_of(Args((), Path("o"), preset=preset, set=list(given)))
+        return {k: found.get(k) for k in ("limit", "episode_limit", "false_alarms")}
+
+    rule = {"limit": None, "episode_limit": None, "false_alarms": 0.01}
+    assert limits("laptop") == rule
+    assert limits("laptop", "limit=0.5") == {**rule, "limit": 0.5, "false_alarms": None}
+    assert limits("laptop", "false_alarms=0.1", "limit=0.5") == {
+        "limit": 0.5,
+        "episode_limit": None,
+        "false_alarms": 0.1,
+    }
+    assert limits("safety", "limit=0.5")["episode_limit"] is None
+    assert limits("safety", "limit=0.5", "episode_limit=3.0")["episode_limit"] == 3.0
+    assert limits("laptop", "episode_limit=3.0")["false_alarms"] is None
+
+
+def test_paper_printed_differs_from_paper_where_the_equations_are_taken_to_the_letter():
+    """The numbers of Table 8 are the same in both; its soft update factor is 0.001."""
+    mended, printed = (
+        vars(make_config("sevpo", settings_of(Args((), Path("o"), preset=name))))
+        for name in ("paper", "paper_printed")
+    )
+    assert {k: v for k, v in printed.items() if mended[k] != v} == {
+        "target_rate": 0.001,
+        "advantage": "paper",
+        "penalty": "paper",
+        "normalize_advantage": False,
+        "normalize_weights": False,
+        "unsafe_objective": "printed",
+        "trust_region": "printed",
+        "bootstrap": "printed",
+        "exponent_clip": 5.0,
+    }
+    assert mended["target_rate"] == 0.005 and mended["trust_region"] == "added"
+    for algorithm in ("fisor", "bc", "bc-safe", "bc-lookahead", "bc-actor", "bc-choice"):
+        both = [
+            make_config(algorithm, settings_of(Args((), Path("o"), algorithm, preset=name)))
+            for name in ("paper", "paper_printed")
+        ]
+        assert both[0] == both[1], algorithm
+
+
 def test_paper_preset_is_table_8():
     config = make_config("sevpo", settings_of(Args((), Path("o"), preset="paper")))
     found = (
@@ -265,7 +309,7 @@ def test_bad_settings_are_named(folder, tmp_path):
         train(Args((folder,), tmp_path / "x", set=["mu1"]))
     with pytest.raises(ValueError, match="unknown algorithm 'ppo'"):
         train(Args((folder,), tmp_path / "x", algorithm="ppo"))
-    with pytest.raises(ValueError, match="presets are laptop, paper, reach_avoid"):
+    with pytest.raises(ValueError, match="presets are laptop, paper, paper_printed, reach"):
         train(Args((folder,), tmp_path / "x", preset="big"))
     with pytest.raises(ValueError, match="members is 0, expected at least 1"):
         train(Args((folder,), tmp_path / "x", members=0))

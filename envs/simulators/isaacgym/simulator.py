@@ -78,7 +78,7 @@ class IsaacGymSimulator:
             step that does not divide the control step.
     """
 
-    joint_dynamics: Tuple[str, ...] = ("friction_loss",)
+    joint_dynamics: Tuple[str, ...] = ()
 
     def __init__(
         self,

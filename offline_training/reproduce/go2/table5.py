@@ -87,7 +87,7 @@ class Table5:
     preset: Optional[str] = None
     """laptop, paper (Table 8), or a YAML file."""
     mixes: Tuple[str, ...] = MIXES
-    algorithms: Tuple[str, ...] = ("sevpo", "fisor", "bc", "bc-safe", "bc-choice")
+    algorithms: Tuple[str, ...] = ("sevpo", "fisor", "bc", "bc-safe", "bc-lookahead", "bc-choice")
     courses: Tuple[str, ...] = ("simple", "hard")
     members: int = 3
     """Training seeds, side by side."""

@@ -10,6 +10,8 @@ from go2_sevpo.metrics import percent, wilson
 
 NAMES = {
     "sevpo": "SEVPO",
+    "sevpo, safe part": "SEVPO, safe part",
+    "bc-lookahead": "lookahead and cloning",
     "fisor": "FISOR",
     "bc": "cloning, all data",
     "bc-safe": "cloning, safe episodes",
@@ -45,6 +47,13 @@ def composition(manifest: Dict[str, Any]) -> Dict[str, Any]:
         for key in part:
             part[key] += int(entry[key])
     return parts
+
+
+def title(algorithm: str, configs: Dict[str, Dict[str, Any]]) -> str:
+    """What a row is called: which parts of SEVPO were on, by its configuration."""
+    config = configs.get(algorithm, {})
+    safe_part = config.get("unsafe_objective") == "none" or config.get("b2") == 0
+    return NAMES["sevpo, safe part" if algorithm == "sevpo" and safe_part else algorithm]
 
 
 def _rate(count: int, n: int) -> str:
@@ -103,7 +112,8 @@ def table(result: Dict[str, Any]) -> str:
                     if (row["mix"], row["course"], row["algorithm"]) == (mix, course, algorithm):
                         groups.setdefault((row["n"], row["kept"]), []).append(row)
                 for (n, kept), rows in groups.items():
-                    columns = [course, NAMES[algorithm], str(n), kept, *cells(rows)]
+                    name = title(algorithm, result.get("configs", {}))
+                    columns = [course, name, str(n), kept, *cells(rows)]
                     lines.append(f"| {' | '.join(columns)} |")
         lines.append("")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from go2_sevpo.algorithms import make_config
 from go2_sevpo.offline_training.reproduce.safety_gymnasium.cells import Cell, SafetyTable
+from go2_sevpo.offline_training.train import AS_PUBLISHED
 from go2_sevpo.runs.reading import read_json
 
 SAME = ("members", "seed", "episodes")
@@ -97,7 +98,7 @@ def find(
         if any(settings[k] != getattr(args, k) for k in SAME):
             continue
         # The preset paper also decides that networks do not see the lidar's nearness.
-        if (settings["preset"] == "paper") != (args.preset == "paper"):
+        if (settings["preset"] in AS_PUBLISHED) != (args.preset in AS_PUBLISHED):
             continue
         # With a choice among candidates their number must agree, too.
         chooses = cell.choice != "first" and "choice" in config

@@ -297,14 +297,17 @@ def test_averages_move_by_the_rate_towards_the_source():
 
 
 def test_algorithms_have_these_names_and_what_a_name_fixes():
-    names = ("sevpo", "fisor", "bc", "bc-safe", "bc-choice", "cpq", "coptidice", "ccac")
-    assert tuple(algorithms.ALGORITHMS) == names
+    cloning = ("bc", "bc-safe", "bc-lookahead", "bc-actor", "bc-choice", "bc-safe-choice")
+    ours = ("sevpo", "fisor", *cloning, "cpq", "coptidice", "ccac")
+    theirs = ("bc-osrl", "bc-safe-osrl", "cpq-osrl", "coptidice-osrl", "ccac-osrl")
+    assert tuple(algorithms.ALGORITHMS) == (*ours, *theirs, "bcq-lag", "bear-lag")
     fixed = {name: entry[2] for name, entry in algorithms.ALGORITHMS.items() if entry[2]}
-    assert fixed == {"bc-safe": {"safe_only": True}}
+    safe = ("bc-safe", "bc-safe-choice", "bc-safe-osrl")
+    assert fixed == dict.fromkeys(safe, {"safe_only": True})
     for name, entry in algorithms.ALGORITHMS.items():
-        stem = {"bc": "BehaviorCloning", "bc-safe": "BehaviorCloning", "bc-choice": "BcChoice"}.get(
-            name, name.capitalize()
-        )
+        stem = "".join(part.capitalize() for part in name.replace("bc-safe", "bc").split("-"))
+        if name in cloning:
+            stem = "BcChoice" if name.endswith("choice") else "BehaviorCloning"
         assert entry[0].__name__ == stem, name
     assert algorithms.ALGORITHMS["bc"][1].__name__ == "BcConfig"
     assert algorithms.ALGORITHMS["bc-choice"][1].__name__ == "BcChoiceConfig"
@@ -321,10 +324,8 @@ def test_a_configuration_is_made_of_plain_data():
 
 
 def test_an_unknown_algorithm_or_setting_is_named_with_the_known_ones():
-    expected = (
-        "unknown algorithm 'sac', expected one of sevpo, fisor, bc, bc-safe, bc-choice, cpq, "
-    )
-    with pytest.raises(ValueError, match=expected + "coptidice, ccac$"):
+    known = ", ".join(algorithms.ALGORITHMS)
+    with pytest.raises(ValueError, match=f"^unknown algorithm 'sac', expected one of {known}$"):
         algorithms.make_config("sac", {})
     expected = "unknown setting 'mu3' of bc, expected one of safe_only, cost_limit, steps, batch, "
     with pytest.raises(ValueError, match=expected):

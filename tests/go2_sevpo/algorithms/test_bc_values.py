@@ -238,4 +238,4 @@ def test_the_defaults_of_cloning():
         assert (config.diffusion_steps, config.prediction, config.temperature) == (5, "clean", 1.0)
     # stage 1 is SEVPO's
     assert isinstance(choice, ConservativeConfig) and (choice.tau, choice.alpha) == (0.9, 0.99)
-    assert set(bc.__all__) == {"BcChoice", "BcChoiceConfig", "BcConfig", "BehaviorCloning"}
+    assert {"BcChoice", "BcChoiceConfig", "BcConfig", "BehaviorCloning"} < set(bc.__all__)

@@ -54,10 +54,14 @@ class Data:
     """As much of a dataset as the algorithm asks for; the batches drawn from it are kept."""
 
     num_obs, num_actions, device, lidar = 6, 1, torch.device("cpu"), None
+    constraint = None
     mean, std = torch.arange(6.0), torch.full((6,), 2.0)
 
     def __init__(self):
         self.drawn = []
+
+    def return_scale(self):
+        return 0.25
 
     def sample(self, shape, generator):
         self.drawn.append((shape, generator))
@@ -116,7 +120,8 @@ def test_defaults_are_the_authors():
     assert (c.violated, c.satisfied) == (25.0, -1.0)
     assert (c.reward_temperature, c.reward_clip) == (3.0, 100.0)
     assert (c.cost_temperature, c.cost_clip) == (5.0, 150.0)
-    assert (c.steps, c.critic_batch, c.actor_batch, c.rate) == (1000000, 256, 2048, 3e-4)
+    assert (c.steps, c.critic_batch, c.actor_batch, c.rate) == (1000000, 256, 1024, 3e-4)
+    assert (c.actor_updates, c.decay_length, c.normalize_returns, c.h) == (2, 1.5, True, "cost")
     assert (c.critic_decay, c.target_rate, c.ema, c.warmup) == (False, 0.005, 0.001, 0.0)
     assert (c.critic_hidden, c.actor, c.width, c.depth) == ((256, 256), "resnet", 256, 3)
     assert (c.dropout, c.diffusion_steps, c.prediction) == (0.1, 5, "noise")
@@ -359,7 +364,7 @@ def test_actor_clones_with_the_weights_and_its_average_follows(warm):
     [(0.0, 10, [False] * 10), (0.3, 10, [True] * 3 + [False] * 7), (1.0, 4, [True] * 4)],
 )
 def test_warm_start_lasts_its_share_of_the_steps(monkeypatch, warmup, steps, expected):
-    algorithm = make(warmup=warmup, steps=steps, critic_batch=5, actor_batch=7)
+    algorithm = make(warmup=warmup, steps=steps, critic_batch=5, actor_batch=7, actor_updates=1)
     seen = []
 
     def critics(batch):
@@ -377,17 +382,91 @@ def test_warm_start_lasts_its_share_of_the_steps(monkeypatch, warmup, steps, exp
     for step in range(steps):
         metrics = algorithm.update("policy", step, data, source)
         assert metrics == {"from_critics": torch.tensor(1.0), "from_actor": torch.tensor(2.0)}
-    # A batch for the critics and another for the actor, every step.
-    assert data.drawn == [((5,), source), ((7,), source)] * steps
-    assert [x[:2] for x in seen] == [("critics", 5), ("actor", 7)] * steps
-    assert [x[2] for x in seen] == list(range(1, 2 * steps + 1))
-    assert [x[3] for x in seen[1::2]] == expected
+    # One draw every step, the actor first, the values on its first rows.
+    assert data.drawn == [((7,), source)] * steps
+    assert [x[:2] for x in seen] == [("actor", 7), ("critics", 5)] * steps
+    assert [x[2] for x in seen[::2]] == [x[2] for x in seen[1::2]] == list(range(1, steps + 1))
+    assert [x[3] for x in seen[::2]] == expected
+
+
+def test_two_actor_updates_share_one_draw_and_the_values_see_its_first_rows(monkeypatch):
+    """The authors' step: halves of 2048 rows for the actor, the first 256 for the values, rewards
+    scaled.
+    """
+    algorithm = make(critic_batch=3, actor_batch=4, actor_updates=2)
+    seen = []
+
+    def take(name):
+        def took(batch, *rest):
+            seen.append((name, batch.obs[:, 0].tolist(), batch.reward.tolist()))
+            return {}
+
+        return took
+
+    monkeypatch.setattr(algorithm, "update_critics", take("values"))
+    monkeypatch.setattr(algorithm, "update_actor", take("actor"))
+    data = Data()
+
+    def numbered(shape, generator):
+        assert shape == (8,)
+        obs = torch.zeros(8, 6)
+        obs[:, 0] = torch.arange(8.0)
+        return batch_of(obs.tolist(), reward=[8.0] * 8)
+
+    monkeypatch.setattr(data, "sample", numbered)
+    algorithm.update("policy", 0, data, torch.Generator())
+    # Data's returns are scaled by 0.25.
+    assert seen == [
+        ("actor", [0, 1, 2, 3], [2.0] * 4),
+        ("actor", [4, 5, 6, 7], [2.0] * 4),
+        ("values", [0, 1, 2], [2.0] * 3),
+    ]
+
+
+def test_the_authors_schedule_ends_at_a_quarter(monkeypatch):
+    """A cosine over 3e6 updates of which 2e6 are done; each of a step's two updates counts."""
+    algorithm = make(steps=1000, rate=0.02)
+    rates = []
+    monkeypatch.setattr(algorithm, "update_critics", lambda batch: {})
+
+    def note(batch, warm, generator):
+        rates.append(algorithm.actor_optimizer.param_groups[0]["lr"])
+        return {}
+
+    monkeypatch.setattr(algorithm, "update_actor", note)
+    monkeypatch.setattr(Data, "sample", lambda s, n, g: batch_of([[0.0] * 6] * n[0]))
+    for step in (0, 999):
+        algorithm.update("policy", step, Data(), torch.Generator())
+    updates = [0, 1, 1998, 1999]
+    expected = [0.01 * (1.0 + math.cos(math.pi * k / 3000)) for k in updates]
+    assert rates == pytest.approx(expected, rel=1e-9)
+    assert rates[-1] == pytest.approx(0.25 * 0.02, rel=2e-3)
+
+
+def test_h_of_the_data_takes_the_place_of_the_two_numbers():
+    data = Data()
+    with pytest.raises(ValueError, match="h=data needs the constraint's value in the data"):
+        Fisor(FisorConfig(**SMALL, h="data"), data)
+    data.constraint = torch.zeros(1)
+    algorithm = Fisor(FisorConfig(**SMALL, h="data", normalize_returns=False), data)
+    assert algorithm.reward_scale == 1.0
+    batch = batch_of([[0.0] * 6] * 2, cost=[1.0, 0.0])
+    batch.constraint = torch.tensor([0.3, -1.7])
+    assert algorithm.values_of_h(batch).tolist() == batch.constraint.tolist()
+    two = Fisor(FisorConfig(**SMALL), data)
+    assert two.values_of_h(batch).tolist() == [25.0, -1.0] and two.reward_scale == 0.25
+    with pytest.raises(ValueError, match="h is 'both', expected one of cost, data"):
+        FisorConfig(h="both")
+    with pytest.raises(ValueError, match="decay_length is 0.5, expected at least 1"):
+        FisorConfig(decay_length=0.5)
 
 
 @pytest.mark.parametrize("decay", [False, True])
 def test_learning_rates_fall_as_a_cosine(monkeypatch, decay):
     """The actor's always; the critics' on request."""
-    algorithm = make(steps=8, rate=0.02, critic_decay=decay)
+    algorithm = make(
+        steps=8, rate=0.02, critic_decay=decay, decay_length=1.0, actor_updates=1, critic_batch=4
+    )
     monkeypatch.setattr(algorithm, "update_critics", lambda batch: {})
     monkeypatch.setattr(algorithm, "update_actor", lambda batch, warm, generator: {})
     for step in (0, 2, 5):
@@ -524,14 +603,24 @@ def test_policy_of_a_member():
 
 def test_every_member_draws_its_own_batch(monkeypatch):
     algorithm = Fisor(FisorConfig(**SMALL, critic_batch=5, actor_batch=7), Data(), members=3)
-    data = SimpleNamespace(sample=lambda shape, generator: shape)
+    column = torch.arange(42.0).reshape(3, 14)
+    batch = Batch(*[column] * 7)
+
+    def sample(shape, generator):
+        assert shape == (3, 14)
+        return batch
+
     seen = []
-    monkeypatch.setattr(algorithm, "update_critics", lambda batch: seen.append(batch) or {})
-    monkeypatch.setattr(
-        algorithm, "update_actor", lambda batch, warm, generator: seen.append(batch) or {}
-    )
-    algorithm.update("policy", 0, data, torch.Generator())
-    assert seen == [(3, 5), (3, 7)]
+
+    def look(batch, *rest):
+        seen.append(batch.cost.tolist())
+        return {}
+
+    monkeypatch.setattr(algorithm, "update_critics", look)
+    monkeypatch.setattr(algorithm, "update_actor", look)
+    algorithm.update("policy", 0, SimpleNamespace(sample=sample), torch.Generator())
+    parts = column[:, :7], column[:, 7:], column[:, :5]
+    assert seen == [part.tolist() for part in parts]
 
 
 def test_networks_are_built_on_the_datas_device():

@@ -282,8 +282,8 @@ def test_limit_conversion():
 
 def test_episode_limits_replace_the_thresholds(dataset):
     algorithm = make(dataset, episode_limit=10.0, episode_delta=20.0, horizon=100, cost_scale=2.0)
-    assert algorithm.limit == pytest.approx(regions.state_limit(10.0, 0.99, 100, 2.0))
-    assert algorithm.delta == pytest.approx(2 * algorithm.limit)
+    assert algorithm.limit == pytest.approx(regions.state_limit(10.0, 0.9801, 100, 2.0))
+    assert algorithm.delta == pytest.approx(regions.state_limit(20.0, 0.99, 100, 2.0))
     assert make(dataset).limit == 0.3
 
 

@@ -71,7 +71,8 @@ class OwnActions:
 
     steps = 3
 
-    def sample(self, obs, noise):
+    def sample(self, obs, noise, temperature):
+        assert temperature == 1.0
         assert not torch.is_grad_enabled()
         self.asked = obs, noise
         return obs[..., :1] - 0.5 * obs[..., 1:]
@@ -852,7 +853,10 @@ def test_delta_is_in_discounted_value_unless_given_per_episode(data):
     algorithm = make(data, episode_delta=6.0, **settings)
     assert algorithm.delta == pytest.approx(14.0) and algorithm.limit == 0.3
     algorithm = make(data, episode_limit=6.0, **settings)
-    assert algorithm.limit == pytest.approx(14.0) and algorithm.delta == 0.7
+    # V_c and Q_c are discounted by alpha gamma, Q_c^pi by gamma.
+    rate = 0.99 * 0.5
+    value = 4.0 * 6.0 * (1.0 + rate + rate**2) / 3.0
+    assert algorithm.limit == pytest.approx(value) and algorithm.delta == 0.7
 
 
 def test_the_state_holds_all_networks_and_sizes_and_forgets_the_selection(data):
@@ -875,6 +879,7 @@ def test_the_state_holds_all_networks_and_sizes_and_forgets_the_selection(data):
         "q_optimizer",
         "critic_optimizer",
         "actor_optimizer",
+        "lost_noise",
     }
     first, second = make(data), make(data)
     first.scale_r.fill_(2.0)
@@ -1005,7 +1010,7 @@ def test_the_defaults_are_table_8():
             {"choice": "x"},
             "choice is 'x', expected one of first, first_safe, escape, argmin_cost, argmax_reward$",
         ),
-        ({"bootstrap": "x"}, "bootstrap is 'x', expected one of terminals, release$"),
+        ({"bootstrap": "x"}, "bootstrap is 'x', expected one of terminals, release, printed$"),
         ({"acting_share": -0.25}, "acting_share is -0.25, expected 0 or more"),
         ({"lookahead": -1}, "lookahead is -1, expected 0 or more steps"),
         ({"gamma": 1.0}, "gamma is 1.0, expected"),

@@ -26,9 +26,16 @@ class Actor:
             torch.tensor(THETA, requires_grad=True),
             torch.tensor(phi, requires_grad=True),
         )
-        self.asked = {}
+        self.asked, self.training = {}, True
 
-    def sample(self, obs, noise):
+    def train(self, mode=True):
+        self.training = mode
+
+    def eval(self):
+        self.training = False
+
+    def sample(self, obs, noise, inward=False):
+        assert inward and not self.training
         self.asked["sample"] = obs, noise
         return self.theta * obs[..., :2]
 
@@ -37,6 +44,8 @@ class Actor:
         return 2.0 * act
 
     def predict(self, obs, noisy, t):
+        if torch.is_grad_enabled():  # the copy never trains
+            assert not self.training
         self.asked["predict"] = obs, noisy, t, torch.is_grad_enabled()
         return self.phi * noisy
 

@@ -420,6 +420,8 @@ def test_shape_and_sampler_of_a_diffusion_policy_are_plain_data():
         "limit": 0.125,
         "critic_hidden": [5, 7],
         "reward_critic": True,
+        "acting_noise": 0.0,
+        "lost_noise": False,
     }
     assert small_diffusion().sampler == {
         "kind": "diffusion",
