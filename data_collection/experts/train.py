@@ -181,8 +181,8 @@ class Trainer:
         cap = self._anneal()
         ppo = self.config.ppo
         iterations, first = ppo.ramp
-        if self.iteration <= iterations:
-            share = first + (1.0 - first) * self.iteration / max(iterations, 1)
+        if iterations and self.iteration <= iterations:
+            share = first + (1.0 - first) * self.iteration / iterations
             self.env.set_randomization(self.config.env.randomization.scaled(min(share, 1.0)))
         if self.iteration == 0 and ppo.critic_iterations:
             self.learner.freeze_actor(True)
