@@ -102,7 +102,7 @@ def robustness_rows(version: int = 1) -> List[Row]:
     for e in (0.04, 0.06):
         add(f"map wrong by up to {100 * e:g} cm", replace(base, map_error=e))
     if version > 1:
-        true_map = {name: False for name in (*MAP_FAULTS, "odometry_drift")}
+        true_map: Dict[str, Any] = {name: False for name in (*MAP_FAULTS, "odometry_drift")}
         add("the map true", replace(base, **true_map))
         add("the map true, sensors and physics as in version 1", Randomization())
         for d in (0.1, 0.5, 1.0):

@@ -270,8 +270,13 @@ def _keeper(args: Args, data: OfflineDataset) -> Optional[BestKeeper]:
         play = safety_evaluator(task, args.evaluate_episodes, args.candidates, limit)
         return BestKeeper(play, args.evaluate_every, args.out, safety_rank(limit))
     courses = args.evaluate_courses or courses_of(data.manifest)
-    options = {"threads": args.threads, "version": version_of(data.manifest)}
-    play = go2_evaluator(courses, args.evaluate_episodes, args.candidates, **options)
+    play = go2_evaluator(
+        courses,
+        args.evaluate_episodes,
+        args.candidates,
+        threads=args.threads,
+        version=version_of(data.manifest),
+    )
     return BestKeeper(play, args.evaluate_every, args.out, go2_rank)
 
 
