@@ -26,10 +26,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Tuple
 
-import yaml
 from torch import nn
 
 from go2_sevpo.runs.checkpoint import CheckpointError
+from go2_sevpo.runs.reading import read_yaml
 
 ACTIVATIONS: Dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
@@ -120,11 +120,9 @@ def read_layout(path: Optional[Path], recorded: Optional[Dict[str, Any]] = None)
     if not path.is_file():
         raise CheckpointError(f"no layout at {path}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(
-            f"{path} is not a layout: {str(error).splitlines()[0]}, expected plain YAML"
-        ) from None
+        values = read_yaml(path) or {}
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not a layout: {error}, expected plain YAML") from None
     if not isinstance(values, dict):
         raise CheckpointError(
             f"{path} holds a {type(values).__name__}, "

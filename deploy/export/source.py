@@ -97,7 +97,7 @@ def recorded_layout(checkpoint: Path) -> Dict[str, Any]:
         return {}
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=_Plain)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}, the run's configuration, cannot be read: {str(error).splitlines()[0]}"
         ) from None
