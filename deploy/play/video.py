@@ -73,11 +73,17 @@ def write_mp4(path: Path, frames: List[np.ndarray], fps: int = FPS) -> Path:
     import imageio
 
     coding: Dict[str, Any] = {"codec": "libx264", "quality": 7, "macro_block_size": 8}
-    # The unfinished file's name does not tell its kind.
-    coding.update(format="FFMPEG", output_params=["-f", "mp4"])
-    with atomic_path(path) as new, imageio.get_writer(str(new), fps=fps, **coding) as writer:
-        for image in frames:
-            writer.append_data(image)  # type: ignore[attr-defined]  # the stub names its base class
+    with atomic_path(path) as temporary:
+        # ffmpeg goes by the ending of the name.
+        film = temporary.with_suffix(path.suffix)
+        try:
+            with imageio.get_writer(str(film), fps=fps, **coding) as writer:
+                for image in frames:
+                    # The stub names the writer's base class.
+                    writer.append_data(image)  # type: ignore[attr-defined]
+            film.replace(temporary)
+        finally:
+            film.unlink(missing_ok=True)
     return path
 
 
