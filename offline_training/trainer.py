@@ -16,7 +16,7 @@ from go2_sevpo.offline_training.evaluation.best import CURVE, BestKeeper
 from go2_sevpo.policies.torch_policy import save_policy
 from go2_sevpo.runs.checkpoint import CheckpointError, load_newest, rotate, save_checkpoint
 from go2_sevpo.runs.csv_log import append_row, forget_after
-from go2_sevpo.runs.finite import check_state, check_values
+from go2_sevpo.runs.finite import check_gradients, check_state, check_values
 from go2_sevpo.runs.progress import Progress
 from go2_sevpo.runs.randomness import isolated_randomness
 
@@ -220,6 +220,10 @@ class Trainer:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
+    def _optimizers(self) -> Dict[str, torch.optim.Optimizer]:
+        names = getattr(self.algorithm, "optimizers", ())
+        return {name: getattr(self.algorithm, name) for name in names}
+
     def _plain_update(self, stage: str, step: int) -> Dict[str, torch.Tensor]:
         return self.algorithm.update(stage, step, self.data, self.generator)
 
@@ -250,6 +254,7 @@ class Trainer:
                 if self.step % self.log_every == 0 or self.step == total:
                     progress.done, now = self.step, progress.seconds
                     row = log.flush(name, self.step, (self.step - last_log) / (now - last_time))
+                    check_gradients(self._optimizers(), f"stage {name}, step {self.step}")
                     last_log, last_time = self.step, now
                     if self.step % (5 * self.log_every) == 0 or self.step == total:
                         self.say(_line(name, total, row, progress))

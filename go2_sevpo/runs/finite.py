@@ -30,6 +30,21 @@ def check_values(values: Mapping[str, float], where: str) -> None:
             )
 
 
+def check_gradients(optimizers: Mapping[str, torch.optim.Optimizer], where: str) -> None:
+    """Check the norms of the latest gradients, one for each optimiser.
+
+    A loss can be finite where its gradient is not (a root at zero); the next weights are not.
+
+    Raises:
+        NotFiniteError: naming the optimiser, and where.
+    """
+    for name, optimizer in optimizers.items():
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        norms = [g.norm() for g in gradients if g is not None]
+        if norms:
+            check_values({f"gradient norm of {name}": float(torch.stack(norms).norm())}, where)
+
+
 def check_state(state: Any, where: str) -> None:
     """Check all tensors of a nested state before it is written.
 

@@ -12,4 +12,5 @@ NAMES = sorted(p.stem for p in Path(benchmarks.__file__).parent.glob("[a-z]*.py"
 
 @pytest.mark.parametrize("name", NAMES)
 def test_imports(name):
-    importlib.import_module(f"benchmarks.{name}")
+    found = importlib.import_module(f"benchmarks.{name}")
+    assert found.__doc__ and Path(found.__file__).stem == name
