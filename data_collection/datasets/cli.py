@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Optional, Tuple, Type, Union
 
 import tyro
 
-from go2_sevpo.data import shards
+from go2_sevpo.data import shards, upkeep
 from go2_sevpo.data_collection.datasets.report import card, info
 from go2_sevpo.runs.arguments import EXPECTED, complaint
 from go2_sevpo.runs.files import write_atomically
@@ -105,7 +105,7 @@ def run(command: Command) -> str:
         if not command.dir.is_dir():
             raise shards.DatasetError(f"no folder {command.dir}")
         with sole_writer(command.dir):
-            manifest = shards.repair(command.dir)
+            manifest = upkeep.repair(command.dir)
         whole, aside = len(manifest["shards"]), ", ".join(manifest["damaged"]) or "none"
         return (
             f"{command.dir}: {whole} whole shards, {manifest['transitions']} transitions; "
@@ -122,10 +122,10 @@ def run(command: Command) -> str:
         file = policy / "policy_last.safetensors" if policy.is_dir() else policy
         return region_report(command.dir, file, command.out, command.seed)
     if isinstance(command, Select):
-        manifest = shards.select(command.dir, command.out, command.policy, command.course)
+        manifest = upkeep.select(command.dir, command.out, command.policy, command.course)
         return f"{command.out}: {_size(manifest)}"
     if isinstance(command, Merge):
-        return f"{command.out}: {shards.merge(command.dir, command.out)} transitions"
+        return f"{command.out}: {upkeep.merge(command.dir, command.out)} transitions"
     return info(command.dir)
 
 

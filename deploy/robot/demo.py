@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from typing import Any, Dict, List, Optional
@@ -17,7 +16,7 @@ from go2_sevpo.metrics import percent, wilson
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 from go2_sevpo.runs import processes
 from go2_sevpo.runs.arguments import at_least, check_writable
-from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.provenance import write_result
 
 _PICTURE_STEPS = round(1.0 / (FPS * DT))
 
@@ -79,7 +78,7 @@ def demo(args: Demo) -> int:
         "robot": asdict(args.robot),
         "episodes": [asdict(e) for e in episodes],
     }
-    write_atomically(args.out / "report.json", json.dumps(report, indent=1))
+    write_result(args.out / "report.json", report, indent=1)
     print(table(args, episodes))
     return 0
 

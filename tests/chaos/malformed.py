@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import select
 import shutil
 import signal
@@ -80,7 +80,7 @@ def _serve(reader: Reader, good: Path, expected: str, contents: List[bytes], fir
             folder = Path(place) / "f"
             shutil.copytree(good, folder)
             (folder / reader.file).write_bytes(content)
-            told = pickle.dumps(_outcome(reader, folder, expected))
+            told = json.dumps(_outcome(reader, folder, expected)).encode()
         os.write(out, len(told).to_bytes(4, "big") + told)
 
 
@@ -94,7 +94,8 @@ def _told(handle: int) -> Tuple[str, str]:
     size, told = int.from_bytes(head, "big"), b""
     while len(told) < size:
         told += os.read(handle, size - len(told))
-    return pickle.loads(told)  # of our own child
+    outcome, detail = json.loads(told)
+    return outcome, detail
 
 
 def attack(reader: Reader, count: int, rng: np.random.Generator, tally: Tally) -> None:

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from go2_sevpo.algorithms import make_config
-from go2_sevpo.data import shards
+from go2_sevpo.data import shards, upkeep
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data_collection.collect import Args as CollectArgs
 from go2_sevpo.data_collection.collect import _check_resume, sources_of
@@ -81,7 +81,7 @@ def _rows(folder: Path) -> str:
 def _repaired(folder: Path) -> str:
     """Whatever the damage, what is left must be whole shards as they were written."""
     whole = {digest(*make_episodes(lengths=(8, 12), seed=k).columns.values()) for k in range(2)}
-    shards.repair(folder)
+    upkeep.repair(folder)
     manifest = shards.read_manifest(folder)
     for entry in manifest["shards"]:
         data = shards.read_shard(folder / entry["file"], entry["sha256"])

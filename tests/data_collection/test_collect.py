@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from go2_sevpo.data import shards
+from go2_sevpo.data import shards, upkeep
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.shards import DatasetError
 from go2_sevpo.data_collection import collect as module
@@ -111,7 +111,7 @@ def test_killed_collection_keeps_finished_shards(gaussian_onnx, tmp_path):
     process.wait()
     whole = list(tmp_path.glob("*.hdf5"))
     assert len(whole) >= 2
-    repaired = shards.repair(tmp_path)
+    repaired = upkeep.repair(tmp_path)
     assert repaired["damaged"] == []
     assert shards.validate(tmp_path)["episodes"] == 2 * len(whole)
 

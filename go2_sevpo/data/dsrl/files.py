@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -12,6 +11,7 @@ import numpy as np
 from go2_sevpo.data import shards
 from go2_sevpo.data.hdf5 import PlainFileError, read_plain
 from go2_sevpo.data.shards import DatasetError, Episodes
+from go2_sevpo.runs.reading import read_json
 
 
 def read_dsrl(path: Path) -> Episodes:
@@ -108,9 +108,9 @@ def outcomes(path: Path) -> Optional[Dict[str, Any]]:
     if not beside.is_file():
         return None
     try:
-        found = json.loads(beside.read_text(encoding="utf-8"))
+        found = read_json(beside)
     except ValueError as error:
-        raise DatasetError(f"{beside} is not valid JSON: {error}") from error
+        raise DatasetError(str(error)) from error
     if not isinstance(found, dict) or found.get("merged") is not True:
         return None  # of another kind
     if not all(isinstance(found.get(key), list) for key in OUTCOMES):

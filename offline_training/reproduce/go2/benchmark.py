@@ -22,6 +22,8 @@ from go2_sevpo.offline_training.reproduce.settings import plain
 from go2_sevpo.offline_training.trainer import member_folder
 from go2_sevpo.runs.files import write_atomically
 from go2_sevpo.runs.processes import module
+from go2_sevpo.runs.provenance import write_result
+from go2_sevpo.runs.reading import read_json
 from go2_sevpo.runs.settings import keep_settings
 
 SAFE_COST = 10.0
@@ -192,7 +194,7 @@ def play_jobs(args: Benchmark, wanted: Sequence[str], *more: object) -> List[Job
 
 def read_outcome(args: Benchmark, name: str) -> Dict[str, Any]:
     """What :mod:`play_job` found."""
-    found: Dict[str, Any] = json.loads(outcome_file(args, name).read_text(encoding="utf-8"))
+    found: Dict[str, Any] = read_json(outcome_file(args, name))
     return found
 
 
@@ -227,7 +229,7 @@ def result_of(
     for one in trained(args, wanted):
         rows.append({**one._asdict(), "title": ARMS[one.arm].title, **read_outcome(args, one.name)})
         info = run_folder(args, one.data, one.arm, one.seed) / "config.json"
-        configs[one.arm] = json.loads(info.read_text(encoding="utf-8"))["config"]
+        configs[one.arm] = read_json(info)["config"]
     return {
         "command": f"go2-reproduce {command}",
         "settings": plain(args),
@@ -237,8 +239,8 @@ def result_of(
     }
 
 
-def write_result(args: Benchmark, name: str, result: Dict[str, Any], text: str) -> None:
+def write_table(args: Benchmark, name: str, result: Dict[str, Any], text: str) -> None:
     """Write ``name``.json and ``name``.md, and print the latter."""
-    write_atomically(args.out / f"{name}.json", json.dumps(result))
+    write_result(args.out / f"{name}.json", result)
     write_atomically(args.out / f"{name}.md", text)
     print(text)

@@ -99,5 +99,5 @@ def run(args: Rescue) -> Dict[str, Any]:
         for number in range(len(args.seeds) * args.members)
     ]
     result = benchmark.result_of(args, "rescue", [DATA], others)
-    benchmark.write_result(args, "rescue", result, rescue_table(result))
+    benchmark.write_table(args, "rescue", result, rescue_table(result))
     return result

@@ -111,5 +111,5 @@ def run(args: Stitch) -> Dict[str, Any]:
     run_all(benchmark.train_jobs(args, names, args.expert), args.processes, args.ray)
     run_all(benchmark.play_jobs(args, names), args.processes, args.ray)
     result = benchmark.result_of(args, "stitch", names)
-    benchmark.write_result(args, "stitch", result, stitch_table(result))
+    benchmark.write_table(args, "stitch", result, stitch_table(result))
     return result

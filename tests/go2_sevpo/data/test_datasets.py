@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from go2_sevpo.data import shards
+from go2_sevpo.data import shards, upkeep
 from go2_sevpo.data.dataset import OfflineDataset, load
 from go2_sevpo.data.shards import DatasetError
 from tests.conftest import make_episodes
@@ -66,7 +66,7 @@ def test_truncated_shard_is_found_by_validate_and_set_aside_by_repair(folder):
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(DatasetError, match="SHA-256"):
         shards.validate(folder)
-    repaired = shards.repair(folder)
+    repaired = upkeep.repair(folder)
     assert repaired["damaged"] == ["01.hdf5"]
     assert repaired["transitions"] == 150
     assert (folder / "01.hdf5.damaged").is_file()
@@ -133,7 +133,7 @@ def test_successors_of_others_are_kept_as_they_are(episodes):
 
 def test_merged_file_has_dsrl_keys_and_loads_the_same(folder, tmp_path):
     out = tmp_path / "merged" / "all.hdf5"
-    assert shards.merge(folder, out) == 225
+    assert upkeep.merge(folder, out) == 225
     with h5py.File(out) as handle:
         assert set(handle) == set(shards.KEYS)
         assert all(handle[k].dtype == np.float32 and len(handle[k]) == 225 for k in shards.KEYS)
@@ -145,7 +145,7 @@ def test_merged_file_has_dsrl_keys_and_loads_the_same(folder, tmp_path):
 
 def test_merged_file_keeps_outcomes_and_contract(folder, tmp_path):
     out = tmp_path / "all.hdf5"
-    shards.merge(folder, out)
+    upkeep.merge(folder, out)
     a, b = load(folder), load(out)
     assert a.episodes["success"].any() and a.episodes["fall"].any()
     for key in ("success", "fall"):
@@ -158,7 +158,7 @@ def test_merged_file_keeps_outcomes_and_contract(folder, tmp_path):
 
 def test_the_json_beside_a_merged_file_must_be_of_that_file(folder, tmp_path):
     out = tmp_path / "all.hdf5"
-    shards.merge(folder, out)
+    upkeep.merge(folder, out)
     beside = out.with_suffix(".json")
     text = beside.read_text()
     beside.write_text(text.replace('"sha256": "', '"sha256": "0'))

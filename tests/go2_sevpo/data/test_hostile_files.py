@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from go2_sevpo.data import shards
+from go2_sevpo.data import shards, upkeep
 from go2_sevpo.data.dataset import load
 from go2_sevpo.data.dsrl.files import read_dsrl
 from go2_sevpo.data.hdf5 import PlainFileError, read_plain
@@ -121,8 +121,8 @@ def test_shards_are_bare_file_names(folder, tmp_path, name, use):
     do = {
         "read_manifest": lambda: shards.read_manifest(folder),
         "validate": lambda: shards.validate(folder),
-        "select": lambda: shards.select(folder, out),
-        "merge": lambda: shards.merge(folder, out),
+        "select": lambda: upkeep.select(folder, out),
+        "merge": lambda: upkeep.merge(folder, out),
         "load": lambda: load(folder),
     }[use]
     with pytest.raises(DatasetError, match="manifest.json: a shard is called .*, expected a bare"):
@@ -145,7 +145,7 @@ def test_a_flipped_bit_is_damage_not_data(folder, key):
         with pytest.raises(DatasetError, match="SHA-256 is|is not finite|expected"):
             load(folder)
         with pytest.raises(DatasetError):
-            shards.merge(folder, folder / "all.hdf5")
+            upkeep.merge(folder, folder / "all.hdf5")
         assert not (folder / "all.hdf5").exists()
     shard.write_bytes(raw)
     assert len(load(folder)) == 50
@@ -216,7 +216,7 @@ def test_a_manifest_that_was_changed_is_refused_and_repair_makes_a_new_one(folde
     path.write_text(json.dumps(manifest))
     with pytest.raises(DatasetError, match="manifest.json is damaged or was changed by hand"):
         load(folder)
-    assert shards.repair(folder)["transitions"] == 50
+    assert upkeep.repair(folder)["transitions"] == 50
     assert len(load(folder)) == 50
     older = {k: v for k, v in json.loads(path.read_text()).items() if k != "sha256"}
     path.write_text(json.dumps(older))
@@ -241,7 +241,7 @@ def test_repair_never_blesses_a_flipped_bit(folder, key, manifest):
     if not manifest:
         (folder / "manifest.json").unlink()
     _flip(folder / "00.hdf5", key)
-    repaired = shards.repair(folder)
+    repaired = upkeep.repair(folder)
     assert repaired["damaged"] == ["00.hdf5"] and repaired["transitions"] == 17
 
 

@@ -11,8 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
-from go2_sevpo.data import shards
+from go2_sevpo.data import shards, upkeep
 from go2_sevpo.data.shards import DatasetError, Episodes
+from go2_sevpo.runs.files import write_atomically
 from tests.conftest import make_episodes
 
 
@@ -58,14 +59,14 @@ def test_checksums_are_of_the_whole_file(tmp_path):
 def test_text_is_written_under_a_temporary_name_and_flushed_first(tmp_path, monkeypatch):
     done = []
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(shards.os, "fsync", lambda n: (done.append("flush"), fsync(n)))
+    monkeypatch.setattr(os, "fsync", lambda n: (done.append("flush"), fsync(n)))
 
     def record(a, b):
         done.append((os.path.basename(str(a)), os.path.basename(str(b)), a.read_bytes()))
         replace(a, b)
 
-    monkeypatch.setattr(shards.os, "replace", record)
-    shards.write_atomically(tmp_path / "a.json", "ü")
+    monkeypatch.setattr(os, "replace", record)
+    write_atomically(tmp_path / "a.json", "ü")
     first, (temporary, name, content), folder = done
     assert (first, folder) == ("flush", "flush")
     assert temporary.startswith("a.json.") and temporary.endswith(".tmp")
@@ -287,7 +288,7 @@ def test_repair_keeps_what_is_whole_and_what_the_old_manifest_said(tmp_path):
     (tmp_path / "1.hdf5").write_bytes(b"broken")
     (tmp_path / "5.hdf5.tmp").write_bytes(b"")
     (tmp_path / "5.txt").write_bytes(b"")
-    found = shards.repair(tmp_path)
+    found = upkeep.repair(tmp_path)
     assert found == {
         "schema": 1,
         "environment": {"name": "e"},
@@ -316,7 +317,7 @@ def test_repair_without_a_manifest_takes_environment_and_observation_from_the_sh
     ]
     write_folder(tmp_path, 3, {"seed": 4}, infos)
     (tmp_path / "manifest.json").unlink()
-    found = shards.repair(tmp_path)
+    found = upkeep.repair(tmp_path)
     assert found["environment"] == "b" and found["observation"] == 1 and "seed" not in found
     assert found["damaged"] == [] and found["transitions"] == 18
     assert [e["info"] for e in found["shards"]] == infos
@@ -325,7 +326,7 @@ def test_repair_without_a_manifest_takes_environment_and_observation_from_the_sh
 def test_repair_where_nothing_is_whole_is_refused(tmp_path):
     for k in range(2):
         (tmp_path / f"{k}.hdf5").write_bytes(b"broken")
-    assert error_of(shards.repair, tmp_path) == f"{tmp_path} holds no whole shard (2 damaged)"
+    assert error_of(upkeep.repair, tmp_path) == f"{tmp_path} holds no whole shard (2 damaged)"
 
 
 def test_merged_file_has_all_rows_in_order(tmp_path, monkeypatch):
@@ -336,9 +337,9 @@ def test_merged_file_has_all_rows_in_order(tmp_path, monkeypatch):
         renamed.append((a, b))
         replace(a, b)
 
-    monkeypatch.setattr(shards.os, "replace", record)
+    monkeypatch.setattr(os, "replace", record)
     out = tmp_path / "new" / "folder" / "all.hdf5"
-    assert shards.merge(tmp_path / "d", out) == 18
+    assert upkeep.merge(tmp_path / "d", out) == 18
     parts = [tiny((2, 3 + k), k) for k in range(3)]
     with h5py.File(out, "r") as handle:
         assert sorted(handle) == sorted(shards.KEYS)
@@ -351,7 +352,7 @@ def test_merged_file_has_all_rows_in_order(tmp_path, monkeypatch):
     beside = json.loads(out.with_suffix(".json").read_text())
     for key in ("success", "fall"):
         assert beside[key] == np.concatenate([p.episodes[key] for p in parts]).tolist()
-    shards.merge(tmp_path / "d", out)  # again, over the old one and into a folder that is there
+    upkeep.merge(tmp_path / "d", out)  # again, over the old one and into a folder that is there
 
 
 SOURCES = [
@@ -380,7 +381,7 @@ def sourced(tmp_path):
 )
 def test_selected_shards_are_those_of_policy_and_course(sourced, policy, course, expected):
     out = sourced.parent / "out" / "deep"
-    found = shards.select(sourced, out, policy, course)
+    found = upkeep.select(sourced, out, policy, course)
     old = shards.read_manifest(sourced)
     assert [e["file"] for e in found["shards"]] == [f"{k}.hdf5" for k in expected]
     assert found["shards"] == [old["shards"][k] for k in expected]
@@ -396,10 +397,10 @@ def test_shards_are_copied_where_they_cannot_be_linked(sourced, monkeypatch):
     def no(*_):
         raise OSError("no links here")
 
-    monkeypatch.setattr(shards.os, "link", no)
+    monkeypatch.setattr(os, "link", no)
     out = sourced.parent / "out"
     out.mkdir()  # there, but empty
-    found = shards.select(sourced, out, "expert")
+    found = upkeep.select(sourced, out, "expert")
     assert shards.validate(out) == found
     assert not os.path.samefile(sourced / "1.hdf5", out / "1.hdf5")
 
@@ -407,25 +408,25 @@ def test_shards_are_copied_where_they_cannot_be_linked(sourced, monkeypatch):
 def test_selections_of_nothing_or_into_something_are_refused(sourced):
     out = sourced.parent / "out"
     has = "it has ? on ?, expert on simple, weak on hard, weak on simple"
-    assert error_of(shards.select, sourced, out, "none", "hard") == (
+    assert error_of(upkeep.select, sourced, out, "none", "hard") == (
         f"{sourced} has nothing of policy none on hard; {has}"
     )
-    assert error_of(shards.select, sourced, out, None, "flat") == (
+    assert error_of(upkeep.select, sourced, out, None, "flat") == (
         f"{sourced} has nothing of policy any on flat; {has}"
     )
     assert f"has nothing of policy none on any course; {has}" in error_of(
-        shards.select, sourced, out, "none"
+        upkeep.select, sourced, out, "none"
     )
     assert not out.exists()
     out.mkdir()
     (out / "x").write_text("")
     text = f"{out} is not empty; use another --out"
-    assert error_of(shards.select, sourced, out, "weak") == text
+    assert error_of(upkeep.select, sourced, out, "weak") == text
 
 
 def test_a_selection_without_sources_in_the_manifest_has_none(tmp_path):
     write_folder(tmp_path / "d", 1, {"seed": 1}, [{"source": SOURCES[1]}])
-    assert shards.select(tmp_path / "d", tmp_path / "o")["sources"] == []
+    assert upkeep.select(tmp_path / "d", tmp_path / "o")["sources"] == []
 
 
 def test_rows_are_counted_by_rewards():
