@@ -34,7 +34,7 @@ FOLDED = (0.0, 1.36, -2.65)
 """Hip, thigh, calf of a leg under a lying robot, rad."""
 SQUAT = 0.4
 """rad by which thighs and, twice, calves bend to stop: the lower, the less it tips over."""
-BRAKE_KP, BRAKE_KD = 60.0, 2.0
+BRAKE_KP, BRAKE_KD = 80.0, 3.0
 """N m/rad, N m s/rad while stopping."""
 MOST_OWN = 256
 """Commands of our own that are remembered, to tell others' from them."""
