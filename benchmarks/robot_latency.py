@@ -17,7 +17,8 @@ import numpy as np
 import tyro
 
 from go2_sevpo.deploy.robot.arguments import Network
-from go2_sevpo.deploy.robot.controller import Controller, ControlStep, Settings
+from go2_sevpo.deploy.robot.control import ControlStep, Settings
+from go2_sevpo.deploy.robot.controller import Controller
 from go2_sevpo.deploy.robot.lockstep import acting
 from go2_sevpo.deploy.robot.network import open_bus
 from go2_sevpo.deploy.robot.realtime import control

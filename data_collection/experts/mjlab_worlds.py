@@ -19,14 +19,14 @@ from go2_sevpo.envs.go2.parkour import Go2Parkour
 from go2_sevpo.envs.go2.pool import CoursePool
 from go2_sevpo.envs.go2.worlds import ParkourWorlds
 from go2_sevpo.envs.simulators.base import physics_steps
-from go2_sevpo.envs.simulators.mujoco_warp import (
+from go2_sevpo.envs.simulators.mujoco_warp import MujocoWarpSimulator
+from go2_sevpo.envs.simulators.rendering import CourseRenderer
+from go2_sevpo.envs.simulators.warp_fields import (
     COURSE_FIELDS,
     MOTOR_FIELDS,
     PAYLOAD_FIELDS,
-    MujocoWarpSimulator,
     load_warp,
 )
-from go2_sevpo.envs.simulators.rendering import CourseRenderer
 
 MODEL_FIELDS = COURSE_FIELDS + PAYLOAD_FIELDS + MOTOR_FIELDS
 """Fields of the model that mjlab must hold per world."""

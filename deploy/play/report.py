@@ -101,6 +101,7 @@ def html_report(
         "inference": f"{report['inference_ms_p50']:.2f} ms <small>{slowest}</small>",
         "candidates N": f"{report['candidates']}, choice: {report['choice']}",
         "actions not finite": str(report["non_finite_actions"]),
+        "observations not finite": str(report["non_finite_observations"]),
     }
     rows.extend(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in plain.items())
     name = html.escape(str(report["policy"]["name"]))

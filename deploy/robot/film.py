@@ -7,7 +7,7 @@ from typing import List, Optional, Tuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from go2_sevpo.deploy.robot.controller import ControlStep
+from go2_sevpo.deploy.robot.control import ControlStep
 from go2_sevpo.deploy.robot.plant.robot import Plant
 from go2_sevpo.envs.go2.description import robot as r
 from go2_sevpo.envs.simulators.rendering import CourseRenderer

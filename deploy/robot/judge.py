@@ -20,7 +20,7 @@ from typing import Optional
 
 import numpy as np
 
-from go2_sevpo.deploy.robot.controller import ControlStep
+from go2_sevpo.deploy.robot.control import ControlStep
 from go2_sevpo.deploy.robot.legs import Legs, rotation_matrix
 from go2_sevpo.deploy.robot.observe import Heights, Observer
 from go2_sevpo.envs.go2.rewards import GAP_DEPTH, RewardWeights

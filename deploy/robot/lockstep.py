@@ -8,7 +8,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 
 from go2_sevpo.deploy.robot.bus.memory import MemoryBus
-from go2_sevpo.deploy.robot.controller import Act, Controller, ControlStep, Settings
+from go2_sevpo.deploy.robot.control import ControlStep, Settings
+from go2_sevpo.deploy.robot.controller import Act, Controller
 from go2_sevpo.deploy.robot.machine import Mode
 from go2_sevpo.deploy.robot.plant.robot import Plant
 from go2_sevpo.deploy.robot.plant.settings import PlantSettings

@@ -9,7 +9,8 @@ from typing import Any, Dict, List, Mapping, Tuple
 import numpy as np
 
 from go2_sevpo.data import shards
-from go2_sevpo.deploy.robot.controller import Controller, ControlStep
+from go2_sevpo.deploy.robot.control import ControlStep
+from go2_sevpo.deploy.robot.controller import Controller
 from go2_sevpo.deploy.robot.judge import Judge
 from go2_sevpo.deploy.robot.machine import Mode
 from go2_sevpo.envs.contracts import contract_for

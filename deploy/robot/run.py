@@ -12,7 +12,8 @@ import numpy as np
 from go2_sevpo.deploy.robot.arguments import Motion, Network, Plant, Replay, Run, Stand, Virtual
 from go2_sevpo.deploy.robot.bus import base
 from go2_sevpo.deploy.robot.bus.base import Bus, BusError
-from go2_sevpo.deploy.robot.controller import Controller, Settings
+from go2_sevpo.deploy.robot.control import Settings
+from go2_sevpo.deploy.robot.controller import Controller
 from go2_sevpo.deploy.robot.elevation import Grid
 from go2_sevpo.deploy.robot.lockstep import acting
 from go2_sevpo.deploy.robot.machine import Mode

@@ -31,48 +31,20 @@ from go2_sevpo.envs.simulators.base import (
     physics_steps,
 )
 from go2_sevpo.envs.simulators.rendering import CourseRenderer
+from go2_sevpo.envs.simulators.warp_fields import (
+    COURSE_FIELDS,
+    JOINT_FIELDS,
+    MOTOR_FIELDS,
+    PAYLOAD_FIELDS,
+    PAYLOADS,
+    like,
+    load_warp,
+)
 
 CONTACTS_PER_WORLD = 32
 """Contacts to allocate per world, on average over worlds; a robot on its back makes about 15."""
 CONSTRAINTS_PER_WORLD = 24 + 4 * 48
 """Rows of the constraint solver in any one world: friction and limits of 12 joints, 48 contacts."""
-PAYLOADS = np.linspace(-5.0, 15.0, 401)
-"""Payloads, kg, at which the inertia constants are computed; between them they are interpolated."""
-
-COURSE_FIELDS = ("geom_pos", "geom_quat", "geom_size", "geom_rbound", "geom_aabb", "geom_friction")
-PAYLOAD_FIELDS = ("body_mass", "body_subtreemass", "body_invweight0", "dof_invweight0")
-JOINT_FIELDS = {
-    "dof_damping": "damping",
-    "dof_armature": "armature",
-    "dof_frictionloss": "friction_loss",
-}
-"""Fields of the model and what of Dynamics they are; inertia constants stay those of the model's
-own armature."""
-MOTOR_FIELDS = ("actuator_gainprm", "actuator_biasprm", "actuator_forcerange")
-
-
-def load_warp() -> Any:
-    """Import mujoco_warp and quieten Warp.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        import mujoco_warp
-        import warp
-    except ImportError as error:
-        raise ValueError(
-            f"the simulator mujoco-warp needs the packages mujoco-warp and warp-lang ({error}); "
-            "install them with: pip install 'go2-sevpo[warp]'"
-        ) from None
-    warp.config.log_level = warp.LOG_WARNING  # not a line for every kernel that is compiled
-    warp.init()
-    return mujoco_warp
-
-
-def _like(values: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
-    """``values`` (K,) in the shape (K, 1, ...) that broadcasts over rows of ``field``."""
-    return values.view(-1, *([1] * (field.dim() - 1)))
 
 
 class MujocoWarpSimulator:
@@ -241,7 +213,7 @@ class MujocoWarpSimulator:
         friction_rows[..., 0] *= friction[:, None]  # sliding only
         self._view["geom_friction"][i] = friction_rows
         for name, motor in self._motor.items():
-            self._view[name][i] = motor * _like(strength, motor)
+            self._view[name][i] = motor * like(strength, motor)
         # A part of the actuator's damping becomes the joint's: see MujocoSimulator._set_dynamics.
         slope = (given["droop"] * strength)[:, None] * self._full_slope  # (K, 12)
         self._slope[i] = slope
@@ -254,7 +226,7 @@ class MujocoWarpSimulator:
         low = place.floor().long().clamp(max=len(PAYLOADS) - 2)
         share = place - low
         for name, table in self._payload.items():
-            w = _like(share, table)
+            w = like(share, table)
             self._view[name][i] = table[low] * (1 - w) + table[low + 1] * w
 
     def write(self, env_ids: torch.Tensor, state: RobotState) -> None:

@@ -9,6 +9,7 @@ pytest.importorskip("rsl_rl")
 
 from go2_sevpo.data_collection.experts import train as te
 from go2_sevpo.data_collection.experts.ppo import installed_version
+from go2_sevpo.data_collection.experts.trainer import ACTION_UNIT
 from go2_sevpo.deploy.export.cli import Args as ExportArgs
 from go2_sevpo.deploy.export.cli import export_run
 from go2_sevpo.envs.go2.config import Randomization
@@ -120,7 +121,7 @@ def test_exported_actor_is_the_trained_one(tmp_path):
     policy, observations, info = load_policy(tmp_path / "a" / "policy_last.safetensors")
     with torch.no_grad():
         obs = t.learner.adapter.get_observations()
-        expected = (t.learner.alg.get_policy()(obs) * te.ACTION_UNIT).clamp(-1, 1)
+        expected = (t.learner.alg.get_policy()(obs) * ACTION_UNIT).clamp(-1, 1)
         found = policy(obs["policy"], torch.zeros(8, 1, 1, 12))[0]
     assert torch.allclose(expected, found, atol=1e-6)
     assert info["algorithm"] == "ppo"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from go2_sevpo.deploy.robot.bus import base
-from go2_sevpo.deploy.robot.controller import Settings
+from go2_sevpo.deploy.robot.control import Settings
 from go2_sevpo.deploy.robot.envelope import RATE, Envelope, EnvelopeError
 from go2_sevpo.deploy.robot.lockstep import Lockstep
 from go2_sevpo.deploy.robot.machine import Mode

@@ -14,7 +14,8 @@ from go2_sevpo.deploy.robot import cli
 from go2_sevpo.deploy.robot.bus import base
 from go2_sevpo.deploy.robot.bus.base import BusError
 from go2_sevpo.deploy.robot.bus.memory import MemoryBus
-from go2_sevpo.deploy.robot.controller import Controller, ControlStep, Settings
+from go2_sevpo.deploy.robot.control import ControlStep, Settings
+from go2_sevpo.deploy.robot.controller import Controller
 from go2_sevpo.deploy.robot.elevation import Grid
 from go2_sevpo.deploy.robot.judge import Judge
 from go2_sevpo.deploy.robot.legs import rotation_matrix
