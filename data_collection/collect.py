@@ -35,6 +35,7 @@ from go2_sevpo.envs.simulators.base import SimulationError
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 from go2_sevpo.runs.arguments import EXPECTED, at_least, check_writable, complaint, finite
 from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.interrupt import told_when_interrupted
 from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.progress import Progress
 from go2_sevpo.runs.provenance import made_by
@@ -311,18 +312,16 @@ def _collect(
 
 def main() -> None:
     """Entry point of ``go2-collect``."""
-    args = tyro.cli(Args)
-    try:
-        manifest = collect(args)
-    except KeyboardInterrupt:
-        print("\nstopped; finished shards are kept, the same command goes on", file=sys.stderr)
-        sys.exit(130)
-    except (*EXPECTED, SimulationError) as error:
-        sys.exit(f"go2-collect: {complaint(error)}")
-    print(
-        f"{args.out}: {manifest['episodes']} episodes, {manifest['transitions']} transitions, "
-        f"{manifest['successes']} successes, {manifest['falls']} falls"
-    )
+    with told_when_interrupted("stopped; finished shards are kept, the same command goes on"):
+        args = tyro.cli(Args)
+        try:
+            manifest = collect(args)
+        except (*EXPECTED, SimulationError) as error:
+            sys.exit(f"go2-collect: {complaint(error)}")
+        print(
+            f"{args.out}: {manifest['episodes']} episodes, {manifest['transitions']} transitions, "
+            f"{manifest['successes']} successes, {manifest['falls']} falls"
+        )
 
 
 if __name__ == "__main__":

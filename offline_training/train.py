@@ -40,6 +40,7 @@ from go2_sevpo.runs.arguments import EXPECTED, at_least, check_device, check_wri
 from go2_sevpo.runs.checkpoint import CheckpointError
 from go2_sevpo.runs.cpu import use_cpu
 from go2_sevpo.runs.files import write_atomically
+from go2_sevpo.runs.interrupt import told_when_interrupted
 from go2_sevpo.runs.lists import joined_lists
 from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.provenance import made_by
@@ -377,15 +378,16 @@ def _settled(args: Args, data: OfflineDataset) -> Optional[Callable[[], bool]]:
 
 def main() -> None:
     """Entry point of ``go2-train``."""
-    args = tyro.cli(Args, args=joined_lists(sys.argv[1:], "--set"))
-    try:
-        finished = train(args)
-    except EXPECTED as error:
-        sys.exit(f"go2-train: {complaint(error)}")
-    if not finished:
-        print(f"stopped; the same command with --resume goes on ({args.out})", file=sys.stderr)
-        sys.exit(130)
-    print(f"trained: {args.out}")
+    with told_when_interrupted("stopped; what was saved is kept"):
+        args = tyro.cli(Args, args=joined_lists(sys.argv[1:], "--set"))
+        try:
+            finished = train(args)
+        except EXPECTED as error:
+            sys.exit(f"go2-train: {complaint(error)}")
+        if not finished:
+            print(f"stopped; the same command with --resume goes on ({args.out})", file=sys.stderr)
+            sys.exit(130)
+        print(f"trained: {args.out}")
 
 
 if __name__ == "__main__":

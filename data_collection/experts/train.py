@@ -29,6 +29,7 @@ from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 from go2_sevpo.runs.arguments import EXPECTED, complaint
 from go2_sevpo.runs.cpu import use_cpu
 from go2_sevpo.runs.csv_log import append_row, forget_after
+from go2_sevpo.runs.interrupt import told_when_interrupted
 from go2_sevpo.runs.lock import sole_writer
 from go2_sevpo.runs.progress import Progress
 from go2_sevpo.runs.provenance import write_result
@@ -212,10 +213,11 @@ def _loop(trainer: Trainer, log: RunLog, save_every: int) -> int:
 
 def main() -> None:
     """Entry point of ``go2-train-expert``."""
-    try:
-        sys.exit(run(tyro.cli(Args)))
-    except EXPECTED as error:
-        sys.exit(f"go2-train-expert: {complaint(error)}")
+    with told_when_interrupted("stopped; what was saved is kept"):
+        try:
+            sys.exit(run(tyro.cli(Args)))
+        except EXPECTED as error:
+            sys.exit(f"go2-train-expert: {complaint(error)}")
 
 
 if __name__ == "__main__":

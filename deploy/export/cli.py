@@ -40,6 +40,7 @@ from go2_sevpo.policies.torch_policy import (
 )
 from go2_sevpo.runs.arguments import EXPECTED, at_least, complaint
 from go2_sevpo.runs.files import atomic_path
+from go2_sevpo.runs.interrupt import told_when_interrupted
 
 TARGETS = ("onnx", "unitree")
 TOLERANCE = 1e-5
@@ -307,16 +308,17 @@ def _export_torch_actor(path: Path, args: Args) -> Dict[str, Any]:
 
 def main() -> None:
     """Entry point of ``go2-export``."""
-    args = tyro.cli(Args)
-    try:
-        found = export_run(args)
-    except EXPECTED as error:
-        sys.exit(f"go2-export: {complaint(error)}")
-    print(
-        f"{args.out}: torch and onnxruntime agree, "
-        f"largest action difference {found['action']:.1e}, "
-        f"cost value {found['cost_value']:.1e}"
-    )
+    with told_when_interrupted("stopped; nothing was written"):
+        args = tyro.cli(Args)
+        try:
+            found = export_run(args)
+        except EXPECTED as error:
+            sys.exit(f"go2-export: {complaint(error)}")
+        print(
+            f"{args.out}: torch and onnxruntime agree, "
+            f"largest action difference {found['action']:.1e}, "
+            f"cost value {found['cost_value']:.1e}"
+        )
 
 
 if __name__ == "__main__":

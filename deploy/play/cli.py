@@ -20,6 +20,7 @@ from go2_sevpo.envs.go2.contract import fitting_version
 from go2_sevpo.envs.safety_gymnasium.tasks import task_of_environment
 from go2_sevpo.policies.onnx_policy import OnnxPolicy, find_policy
 from go2_sevpo.runs.arguments import EXPECTED, check_writable, complaint
+from go2_sevpo.runs.interrupt import told_when_interrupted
 
 
 def play(args: Args) -> Dict[str, Any]:
@@ -47,25 +48,24 @@ def play(args: Args) -> Dict[str, Any]:
 
 def main() -> None:
     """Entry point of ``go2-play``."""
-    args = tyro.cli(Args)
-    try:
-        report = play(args)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (*EXPECTED, RuntimeError) as error:
-        sys.exit(f"go2-play: {complaint(error)}")
-    if "task" in report:
-        print(play_safety.show(report))
-        print(f"report: {args.out / 'report.json'}")
-    elif report:
-        print(show(report))
-        print(f"report: {args.out / 'report.html'}")
-    bad = report.get("non_finite_actions", 0)
-    if bad:
-        sys.exit(f"go2-play: {bad} actions were not finite; the default pose was held instead")
-    bad = report.get("non_finite_observations", 0)
-    if bad:
-        sys.exit(f"go2-play: {bad} observations were not finite; the last good action was held")
+    with told_when_interrupted("stopped; no report was written"):
+        args = tyro.cli(Args)
+        try:
+            report = play(args)
+        except (*EXPECTED, RuntimeError) as error:
+            sys.exit(f"go2-play: {complaint(error)}")
+        if "task" in report:
+            print(play_safety.show(report))
+            print(f"report: {args.out / 'report.json'}")
+        elif report:
+            print(show(report))
+            print(f"report: {args.out / 'report.html'}")
+        bad = report.get("non_finite_actions", 0)
+        if bad:
+            sys.exit(f"go2-play: {bad} actions were not finite; the default pose was held instead")
+        bad = report.get("non_finite_observations", 0)
+        if bad:
+            sys.exit(f"go2-play: {bad} observations were not finite; the last good action was held")
 
 
 if __name__ == "__main__":

@@ -43,17 +43,20 @@ def run_here(command: Command, out: Path, log: Path, prepare: Callable[[], None]
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     sys.argv = [command.name, *command.words(out)]
-    status = 0
+    status, begun = 0, False
     try:
         prepare()
+        begun = True
         command.main()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr, flush=True)
     except BaseException:
-        traceback.print_exc()
-        status = 70
+        # A signal before the command began is this harness's own matter.
+        status = 70 if begun else 130
+        if begun:
+            traceback.print_exc()
     sys.stdout.flush()
     os._exit(status)
 

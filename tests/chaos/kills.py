@@ -102,7 +102,7 @@ def _kills(
                     if _wait(child) is None:
                         tally.add((command.name, f"{name} at random times"), "hang")
                         return
-                    if "Traceback" in _said(log) and name != "Ctrl-C":
+                    if "Traceback" in _said(log):
                         tally.add(
                             (command.name, f"{name} at random times"), "traceback", _said(log)
                         )
