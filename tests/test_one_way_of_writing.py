@@ -2,7 +2,10 @@
 
 import ast
 import json
+import sys
 from pathlib import Path
+
+import pytest
 
 import go2_sevpo
 from go2_sevpo.runs.provenance import made_by, write_result
@@ -38,6 +41,12 @@ def writes(tree):
                 yield node.lineno, ast.unparse(node)
 
 
+needs_unparse = pytest.mark.skipif(
+    sys.version_info < (3, 9), reason="ast.unparse came with Python 3.9"
+)
+
+
+@needs_unparse
 def test_nothing_else_opens_a_file_to_write_it():
     found = {}
     for room in ROOMS:
@@ -49,6 +58,7 @@ def test_nothing_else_opens_a_file_to_write_it():
     assert not found
 
 
+@needs_unparse
 def test_the_check_would_notice():
     bad = "open('x', 'w'); open('x', mode='ab'); p.write_text('x'); f.savefig(path, dpi=1)"
     assert len(list(writes(ast.parse(bad)))) == 4

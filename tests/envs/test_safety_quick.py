@@ -4,6 +4,7 @@ The package runs unchanged in a process of its own; observations, rewards and co
 seeds and actions must be the same numbers.
 """
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -12,6 +13,10 @@ import numpy as np
 import pytest
 
 from go2_sevpo.envs.safety_gymnasium.environment import make
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("safety_gymnasium") is None, reason="Safety-Gymnasium is not installed"
+)
 
 NAVIGATION = ("CarGoal1", "CarGoal2", "CarButton1", "CarButton2", "CarPush1", "CarPush2")
 PARTS = ("gremlins", "buttons", "vases_contact")

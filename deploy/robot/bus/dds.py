@@ -100,6 +100,7 @@ class DdsBus:
     """
 
     def __init__(self, interface: str, domain: int) -> None:
+        settings = configuration(interface)
         try:
             from cyclonedds.core import DDSException, Qos, WaitSet
             from cyclonedds.domain import Domain, DomainParticipant
@@ -108,7 +109,6 @@ class DdsBus:
             raise BusError(
                 f"Cyclone DDS is not installed ({error}); pip install 'go2-sevpo[robot]'"
             ) from error
-        settings = configuration(interface)
         os.environ.pop("CYCLONEDDS_URI", None)  # a second configuration would be merged with ours
         try:
             self._domain = Domain(domain, settings)
